@@ -1,0 +1,108 @@
+"""The command line: ``python -m ugmm_tutorial list | train NAME | table N``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+from ugmm_tutorial import __version__, experiments
+from ugmm_tutorial.checkpoints import CheckpointError
+from ugmm_tutorial.data import DataError
+from ugmm_tutorial.training import TrainingError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit status (0 done, 1 failed, 2 wrong arguments, 130 interrupted)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on after the last finished epoch", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        parser.error(str(error))
+    except (CheckpointError, DataError, TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ugmm_tutorial", description="The experiments of the uGMM-NN book."
+    )
+    parser.add_argument("--version", action="version", version=f"ugmm_tutorial {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="list the experiments")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("train", help="train an experiment and write its record")
+    command.add_argument("name", metavar="NAME", help="one of `list`")
+    command.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    command.add_argument("--epochs", type=int, help="instead of the experiment's own number")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
+    _add_results(command)
+    command.set_defaults(command=_train)
+
+    command = commands.add_parser("table", help="print a table of the paper beside our records")
+    command.add_argument("number", metavar="N", type=int, help="the table's number in the paper")
+    _add_results(command)
+    command.set_defaults(command=_table)
+    return parser
+
+
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--results", default="results", help="folder of the records (default: results)")
+
+
+def _list(options: argparse.Namespace) -> int:
+    for name, e in experiments.EXPERIMENTS.items():
+        print(f"{name:26} {e.preset:22} {e.data:8} {e.config.epochs:4} epochs, lr {e.config.learning_rate:g}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    experiment = experiments.find(options.name)
+    record = experiments.run(
+        experiment,
+        seed=options.seed,
+        epochs=options.epochs,
+        device=_device(options.device),
+        data_dir=options.data_dir,
+        results=options.results,
+    )
+    final = record.final
+    print(
+        f"{experiment.name}, seed {options.seed}, epoch {final['epoch']}: "
+        f"test accuracy {100 * final['test_accuracy']:.2f} %, test loss {final['test_loss']:.4f}, "
+        f"{record.seconds:.0f} s\n{options.results}/{experiment.name}/seed{options.seed}.json"
+    )
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    print(experiments.table(options.number, options.results))
+    return 0
+
+
+def _device(name: str) -> str:
+    """Check a device's name before any work is done on it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}: expected cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} is not here: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

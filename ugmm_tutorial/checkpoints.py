@@ -1,0 +1,53 @@
+"""Checkpoints that survive a power cut: written beside the old one, flushed, then renamed over it.
+
+Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["CheckpointError", "load", "save"]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; it stays as it is, and the message says what to do."""
+
+
+def save(state: dict, path: str | Path) -> None:
+    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path``.
+
+    At every moment ``path`` holds either the whole old state or the whole new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
+    """Read what :func:`save` wrote, without executing any code from the file (``weights_only``).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a broken file
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). Nothing was "
+            "changed; move it away to start over"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint's dict")
+    return state

@@ -1,0 +1,142 @@
+"""The uGMM operator: one formula, its checks, and the one place where a backend is chosen.
+
+Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs
+(``out_features``). ``x`` is (*, K) with any leading dimensions, parameters are (J, K), outputs (*, J).
+
+The reference implementation below *is* the specification. It is written for reading, keeps the
+(B, J, K) tensor that faster backends avoid, and differentiates through autograd.
+
+Taught in chapter 1 (the formula) and chapter 2 (the batched layer).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial import kernels
+
+__all__ = [
+    "BACKENDS",
+    "component_log_densities",
+    "reference_log_density",
+    "responsibilities",
+    "ugmm_log_density",
+]
+
+BACKENDS = ("auto", "reference", "cpu", "gpu")
+_DTYPES = (torch.float32, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def ugmm_log_density(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, *, backend: str = "auto"
+) -> Tensor:
+    """Log-density of J univariate Gaussian mixtures, component k read at input k.
+
+    ``out[..., j] = logsumexp_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
+
+    Args:
+        x: inputs, (*, K), in the units of ``mean``. NaN makes every output of its row NaN; an infinite
+            input switches its components off in the output, but their gradients become NaN.
+        mean: component means, (J, K).
+        log_std: logarithm of the component standard deviations, (J, K), finite.
+        log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The
+            weights of a row need not sum to one; if all are zero, the output is ``-inf``.
+        backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
+            fastest that can run these tensors here.
+
+    Returns:
+        The outputs, (*, J), in nats, with the dtype of the parameters.
+
+    Raises:
+        TypeError: an argument is no tensor, or its dtype is neither float32 nor float64, or they differ.
+            Under ``torch.autocast`` half-precision arguments are computed in float32 instead.
+        ValueError: shapes or devices do not fit together, or the backend's name is unknown.
+        RuntimeError: the backend that was asked for cannot run here; the message says why.
+
+    Source: the paper's section 3.1, read component by component (y := x_k), as chapter 1 explains.
+    """
+    x, mean, log_std, log_weight = _checked(x, mean, log_std, log_weight)
+    _check_backend(backend)
+    return reference_log_density(x, mean, log_std, log_weight)
+
+
+def component_log_densities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+    """Weighted log-density of every component, (*, J, K): the terms under the logsumexp, unchecked."""
+    z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
+    return log_weight - log_std - _HALF_LOG_2PI - 0.5 * z * z
+
+
+def reference_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+    """The specification: :func:`ugmm_log_density` by broadcasting, (*, K) to (*, J), unchecked."""
+    return torch.logsumexp(component_log_densities(x, mean, log_std, log_weight), dim=-1)
+
+
+def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+    """Posterior share of each component in each output, (*, J, K); sums to one over K.
+
+    They are also the gradients of the outputs with respect to ``log_weight`` (chapter 2).
+
+    Args and Raises: as for :func:`ugmm_log_density`.
+    """
+    x, mean, log_std, log_weight = _checked(x, mean, log_std, log_weight)
+    return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    reason = None if backend in ("auto", "reference") else kernels.unavailable(backend)
+    if reason:
+        raise RuntimeError(
+            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
+        )
+
+
+def _checked(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, ...]:
+    """Check the arguments against each other; under autocast, lift half precision to float32."""
+    named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+    if any(t.dtype in _HALF for t in named.values()) and torch.is_autocast_enabled(x.device.type):
+        named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
+    _check_dtypes(named)
+    _check_shapes(named)
+    devices = {name: str(t.device) for name, t in named.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
+    return tuple(named.values())
+
+
+def _check_dtypes(named: dict[str, Tensor]) -> None:
+    dtypes = {name: t.dtype for name, t in named.items()}
+    if not set(dtypes.values()) <= set(_DTYPES):
+        raise TypeError(
+            f"expected float32 or float64, got {_listed(dtypes)}. Convert with .float(); "
+            "for half precision run under torch.autocast"
+        )
+    if len(set(dtypes.values())) > 1:
+        raise TypeError(f"expected one dtype for all arguments, got {_listed(dtypes)}")
+
+
+def _check_shapes(named: dict[str, Tensor]) -> None:
+    mean = named["mean"]
+    if mean.dim() != 2 or mean.shape[1] == 0:
+        raise ValueError(f"expected mean of shape (J, K) with K >= 1, got {tuple(mean.shape)}")
+    for name in ("log_std", "log_weight"):
+        if named[name].shape != mean.shape:
+            raise ValueError(
+                f"expected {name} of the shape of mean, {tuple(mean.shape)}, got {tuple(named[name].shape)}"
+            )
+    x = named["x"]
+    if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
+        raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
+
+
+def _listed(values: dict[str, object]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())

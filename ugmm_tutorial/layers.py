@@ -1,0 +1,210 @@
+"""UGMMLayer: J mixture neurons over K inputs, as a torch.nn.Module with nn.Linear's anatomy.
+
+Taught in chapter 2 (parameters, initialisation, gradients) and chapter 4 (dropout on components).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import functional
+
+__all__ = ["DROPOUT_MODES", "INITS", "UGMMLayer", "lower_bound"]
+
+DROPOUT_MODES = ("renormalize", "literal", "inverted")
+INITS = ("unit", "paper")
+
+
+class UGMMLayer(nn.Module):
+    """A layer of univariate Gaussian mixture neurons: (*, in_features) to (*, out_features).
+
+    Every output is the log-density of a mixture with one component per input; component k is read at
+    input k (see :func:`ugmm_tutorial.functional.ugmm_log_density`).
+
+    Parameters (each of shape (out_features, in_features)):
+        mean: component means.
+        log_std: logarithm of the standard deviations, above the floor ``min_std``.
+        mix_logits: unnormalised logarithms of the mixing weights; a softmax over the inputs
+            normalises them.
+
+    Args:
+        in_features: K, at least 1.
+        out_features: J, at least 1.
+        dropout: probability p with which a component is dropped while training, 0 <= p <= 1. One mask
+            per forward pass, shared by the batch. A neuron that would lose all its components keeps
+            its heaviest one, so that outputs and gradients stay finite for every p and K.
+        dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
+            divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
+            they are (the paper's equation), ``"inverted"`` divides them by the sum they are expected
+            to have (1 - p, but for the kept heaviest component).
+        min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At
+            the floor the gradient that would widen a component still passes.
+        init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
+            from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
+        device: where the parameters live.
+        dtype: their dtype, float32 or float64.
+
+    Raises:
+        TypeError: a size is no integer, or dtype is neither float32 nor float64.
+        ValueError: a value is out of its range, or a mode is unknown.
+
+    Source: the paper, sections 3.1 and 3.4.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        dropout: float = 0.0,
+        dropout_mode: str = "renormalize",
+        min_std: float = 1e-3,
+        init: str = "unit",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = _size("in_features", in_features)
+        self.out_features = _size("out_features", out_features)
+        self.dropout = _probability(dropout)
+        self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.init = _choice("init", init, INITS)
+        if not 0.0 <= min_std < math.inf:
+            raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
+        self.min_std = float(min_std)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"expected dtype float32 or float64, got {dtype}; for half precision run a float32 "
+                "layer under torch.autocast"
+            )
+        shape = (out_features, in_features)
+        self.mean = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.log_std = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.mix_logits = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as ``init`` says."""
+        self.mean.normal_()
+        if self.init == "unit":
+            self.log_std.zero_()
+            self.mix_logits.zero_()
+        else:
+            # U(0, 1) may return 0, whose logarithm is not finite: start on the floor at the lowest.
+            smallest = max(self.min_std, torch.finfo(self.log_std.dtype).tiny)
+            self.log_std.uniform_().clamp_(min=smallest).log_()
+            self.mix_logits.uniform_()
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviations of the components, (J, K), never below ``min_std``."""
+        return self._floored_log_std().exp()
+
+    @property
+    def log_weight(self) -> Tensor:
+        """Logarithm of the mixing weights, (J, K), without dropout."""
+        return torch.log_softmax(self.mix_logits, dim=-1)
+
+    @property
+    def mix_weight(self) -> Tensor:
+        """Mixing weights, (J, K), positive, summing to one over K, without dropout."""
+        return torch.softmax(self.mix_logits, dim=-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-densities of the J mixtures at ``x``: (*, K) to (*, J), in nats."""
+        log_weight = self._dropped_log_weight() if self._drops else self.log_weight
+        return functional.ugmm_log_density(x, self.mean, self._floored_log_std(), log_weight)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Share of each component in each output: (*, K) to (*, J, K), without dropout."""
+        return functional.responsibilities(x, self.mean, self._floored_log_std(), self.log_weight)
+
+    def extra_repr(self) -> str:
+        text = f"in_features={self.in_features}, out_features={self.out_features}"
+        if self.dropout:
+            text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
+        return f"{text}, min_std={self.min_std}, init={self.init!r}"
+
+    @property
+    def _drops(self) -> bool:
+        return self.training and self.dropout > 0.0
+
+    def _floored_log_std(self) -> Tensor:
+        if self.min_std == 0.0:
+            return self.log_std
+        return lower_bound(self.log_std, math.log(self.min_std))
+
+    def _dropped_log_weight(self) -> Tensor:
+        """Log-weights under a fresh mask; -inf where a component is dropped."""
+        heaviest = self.mix_logits.argmax(dim=-1, keepdim=True)
+        keep = torch.rand_like(self.mix_logits) >= self.dropout
+        rescued = ~keep.any(dim=-1, keepdim=True)
+        keep = keep.scatter(1, heaviest, keep.gather(1, heaviest) | rescued)
+        if self.dropout_mode == "renormalize":
+            return torch.log_softmax(self.mix_logits.masked_fill(~keep, -math.inf), dim=-1)
+        log_weight = self.log_weight
+        if self.dropout_mode == "inverted":
+            # A constant: no gradient may flow through what the mask is expected to keep.
+            log_weight = log_weight - self._expected_kept_weight(heaviest).log()
+        return log_weight.masked_fill(~keep, -math.inf)
+
+    def _expected_kept_weight(self, heaviest: Tensor) -> Tensor:
+        """E[sum of kept weights], (J, 1): 1 - p, plus the heaviest weight when all would be dropped."""
+        heaviest_weight = self.mix_weight.detach().gather(1, heaviest)
+        return (1.0 - self.dropout) + heaviest_weight * self.dropout**self.in_features
+
+
+class _LowerBound(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, bound: float) -> Tensor:
+        return value.clamp(min=bound)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        value, ctx.bound = inputs
+        ctx.save_for_backward(value)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (value,) = ctx.saved_tensors
+        # Descent moves against the gradient: a negative one lifts the value back over the bound.
+        passes = (value >= ctx.bound) | (gradient < 0)
+        return torch.where(passes, gradient, torch.zeros_like(gradient)), None
+
+
+def lower_bound(value: Tensor, bound: float) -> Tensor:
+    """``max(value, bound)`` whose gradient, below the bound, passes only where descent would raise value.
+
+    A plain clamp has no gradient below the bound, so a component that once gets there stays for ever; a
+    straight-through clamp lets the value drift ever further below. This one does neither. The idea is
+    used in learned image compression (Ballé, Laparra and Simoncelli 2017, and their library's
+    ``lower_bound``).
+    """
+    return _LowerBound.apply(value, bound)
+
+
+def _size(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected {name} to be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"expected {name} >= 1, got {value}")
+    return value
+
+
+def _probability(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"expected dropout between 0 and 1, got {value}")
+    return float(value)
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(allowed)}")
+    return value

@@ -1,0 +1,190 @@
+"""The networks the book compares: MLP, UGMMNet, and a ConvNet with either of them as its head.
+
+``preset(name)`` builds each as the paper's Table 2 names it. Taught in chapters 5 to 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ugmm_tutorial.layers import UGMMLayer
+
+__all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
+
+NORMS = ("none", "layer")
+HEADS = ("linear", "ugmm")
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them: (*, widths[0]) to (*, widths[-1]).
+
+    Args:
+        widths: sizes from input to output, at least two.
+        norm: ``"layer"`` puts a LayerNorm after each hidden linear layer, before its ReLU.
+        dropout: probability per hidden layer of dropping its activations: one number for all hidden
+            layers, or one per layer (``len(widths) - 1`` of them, the last 0).
+
+    Raises:
+        ValueError: too few widths, an unknown norm, or dropout that does not fit.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        norm: str = "none",
+        dropout: float | Sequence[float] = 0.0,
+    ) -> None:
+        _check_widths(widths, norm)
+        drops = _per_layer(dropout, len(widths) - 1)
+        if drops[-1]:
+            raise ValueError(
+                f"expected no dropout on the outputs of an MLP, got {drops[-1]} for its last layer"
+            )
+        modules: list[nn.Module] = []
+        for k, j, p in zip(widths[:-2], widths[1:-1], drops, strict=False):
+            modules.append(nn.Linear(k, j))
+            modules += [nn.LayerNorm(j)] if norm == "layer" else []
+            modules.append(nn.ReLU())
+            modules += [nn.Dropout(p)] if p else []
+        super().__init__(*modules, nn.Linear(widths[-2], widths[-1]))
+
+
+class UGMMNet(nn.Sequential):
+    """Stacked :class:`UGMMLayer`: (*, widths[0]) to (*, widths[-1]), log-densities in nats.
+
+    Args:
+        widths: sizes from input to output, at least two.
+        norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer; the outputs stay as they are.
+        dropout: probability of dropping a component: one number for all hidden layers, or one per
+            layer (``len(widths) - 1`` of them).
+        dropout_mode, min_std, init: as for :class:`UGMMLayer`.
+
+    Raises:
+        ValueError: too few widths, an unknown norm or mode, or dropout that does not fit.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        norm: str = "none",
+        dropout: float | Sequence[float] = 0.0,
+        dropout_mode: str = "renormalize",
+        min_std: float = 1e-3,
+        init: str = "unit",
+    ) -> None:
+        _check_widths(widths, norm)
+        drops = _per_layer(dropout, len(widths) - 1)
+        modules: list[nn.Module] = []
+        for k, j, p in zip(widths[:-1], widths[1:], drops, strict=True):
+            if modules and norm == "layer":
+                modules.append(nn.LayerNorm(k))
+            modules.append(UGMMLayer(k, j, dropout=p, dropout_mode=dropout_mode, min_std=min_std, init=init))
+        super().__init__(*modules)
+
+
+class ConvNet(nn.Module):
+    """Two convolutions, then fully connected layers of either kind: (B, 1, 28, 28) to (B, 10).
+
+    The paper replaces "the dense layers" of a CNN and leaves its filters open. This is the classical
+    small one for MNIST: twice 5 x 5 convolution, ReLU and 2 x 2 maximum pooling, with 32 and 64
+    filters, which leaves 1024 features; on top the 128-64-10 layers of the fully connected networks.
+
+    Args:
+        head: ``"linear"`` ends in an :class:`MLP`, ``"ugmm"`` in a :class:`UGMMNet`.
+        widths: sizes of the head from its first hidden layer to the output.
+        channels: filters of the two convolutions.
+        head_options: ``norm``, ``dropout`` and whatever else the head's class takes. The features
+            themselves are not normalised: they are no log-densities.
+
+    Raises:
+        ValueError: an unknown head, or options that do not fit it.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: str = "linear",
+        widths: Sequence[int] = (128, 64, 10),
+        channels: tuple[int, int] = (32, 64),
+        **head_options,
+    ) -> None:
+        super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"unknown head {head!r}: expected one of {', '.join(HEADS)}")
+        if len(channels) != 2 or min(channels) < 1:
+            raise ValueError(f"expected two positive numbers of channels, got {tuple(channels)}")
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels[0], kernel_size=5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels[0], channels[1], kernel_size=5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+        # 28 -> 24 -> 12 -> 8 -> 4 pixels a side.
+        head_widths = (channels[1] * 4 * 4, *widths)
+        self.head = (MLP if head == "linear" else UGMMNet)(head_widths, **head_options)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (B, 10) of images (B, 1, 28, 28)."""
+        if images.dim() != 4 or images.shape[1:] != (1, 28, 28):
+            raise ValueError(f"expected images of shape (B, 1, 28, 28), got {tuple(images.shape)}")
+        return self.head(self.features(images))
+
+
+_FULLY_CONNECTED = {"widths": (784, 128, 64, 10), "dropout": (0.5, 0.0, 0.0)}
+_CONVOLUTIONAL = {"widths": (128, 64, 10), "dropout": (0.5, 0.0, 0.0)}
+_PAPER_UGMM = {"init": "paper"}
+_NORMALISED = {"norm": "layer"}
+
+#: The rows of the paper's Table 2 with the dropout of its Table 1 (0.5 on the 128-unit layer).
+PRESETS: dict[str, tuple[type[nn.Module], dict]] = {
+    "MLP": (MLP, _FULLY_CONNECTED),
+    "uGMM-NN": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM),
+    "uGMM-NN + LayerNorm": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM | _NORMALISED),
+    "CNN-uGMM": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | {"head": "ugmm"}),
+    "CNN-uGMM + LayerNorm": (
+        ConvNet,
+        _CONVOLUTIONAL | _PAPER_UGMM | _NORMALISED | {"head": "ugmm"},
+    ),
+    "CNN-MLP": (ConvNet, _CONVOLUTIONAL | {"head": "linear"}),
+}
+
+
+def preset(name: str, **options) -> nn.Module:
+    """Build the network of a row of the paper's Table 2; ``options`` override its arguments.
+
+    Raises:
+        ValueError: no row has that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    network, defaults = PRESETS[name]
+    return network(**(defaults | options))
+
+
+def _check_widths(widths: Sequence[int], norm: str) -> None:
+    if len(widths) < 2:
+        raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
+    if any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths):
+        raise ValueError(f"expected widths to be positive integers, got {tuple(widths)}")
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}: expected one of {', '.join(NORMS)}")
+
+
+def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
+    """One probability per layer; a single number means all layers but the last."""
+    if isinstance(dropout, (int, float)):
+        dropout = (float(dropout),) * (layers - 1) + (0.0,)
+    if len(dropout) != layers:
+        raise ValueError(
+            f"expected one dropout probability, or one for each of the {layers} layers, got {tuple(dropout)}"
+        )
+    if not all(0.0 <= p <= 1.0 for p in dropout):
+        raise ValueError(f"expected dropout between 0 and 1, got {tuple(dropout)}")
+    return tuple(float(p) for p in dropout)

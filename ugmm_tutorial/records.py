@@ -1,0 +1,172 @@
+"""A run's record: what was trained, how it went, on what. Written, read and tabulated as JSON.
+
+Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["Record", "as_json", "environment", "mean_and_interval", "read", "read_all", "table", "write"]
+
+_VERSIONED = ("ugmm_tutorial", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one training run did.
+
+    ``config``, ``data`` and ``model`` describe it; ``metrics`` holds one dictionary per epoch (losses
+    in nats, accuracies as fractions, seconds); ``seconds`` is the sum over its epochs, over all sittings;
+    ``environment`` names versions, device and commit.
+    """
+
+    config: dict
+    data: dict
+    model: dict
+    metrics: tuple[dict, ...]
+    seconds: float
+    environment: dict
+    experiment: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def final(self) -> dict:
+        """Metrics of the last epoch (never of the best)."""
+        return self.metrics[-1]
+
+    def curve(self, metric: str) -> list[float]:
+        """One metric over the epochs.
+
+        Raises:
+            KeyError: the run did not measure it; the message lists what it did.
+        """
+        if metric not in self.metrics[0]:
+            raise KeyError(f"no metric {metric!r} in this record: it has {', '.join(self.metrics[0])}")
+        return [epoch[metric] for epoch in self.metrics]
+
+
+def as_json(fields: dict) -> dict:
+    """The fields as they would be read back from JSON (tuples become lists), for comparing."""
+    return json.loads(json.dumps(fields))
+
+
+def write(record: Record, path: str | Path) -> Path:
+    """Write a record as JSON; a temporary file is renamed, so that no half-written record remains."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
+    scratch.replace(path)
+    return path
+
+
+def read(path: str | Path) -> Record:
+    """Read a record.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a record; the message names it.
+    """
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text())
+        fields["metrics"] = tuple(fields["metrics"])
+        fields["notes"] = tuple(fields["notes"])
+        return Record(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a record of this package: {error}") from error
+
+
+def read_all(folder: str | Path, experiment: str) -> list[Record]:
+    """All records of an experiment under ``folder/experiment/``, by seed."""
+    paths = Path(folder, experiment).glob("seed*.json")
+    return sorted((read(path) for path in paths), key=lambda record: record.config["seed"])
+
+
+def environment(device: str) -> dict:
+    """Versions, hardware, time and commit, for a record made on ``device`` now."""
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "versions": {name: _version(name) for name in _VERSIONED},
+        "commit": _commit(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for a single value)."""
+    if len(values) < 2:
+        return statistics.fmean(values), math.nan
+    from scipy.stats import t
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * error
+
+
+def table(rows: Iterable[tuple[str, float | None, int, Sequence[Record]]]) -> str:
+    """A plain-text table, paper against ours, one row per (title, paper's accuracy, epochs, records).
+
+    Accuracies are fractions; records of fewer epochs than the experiment's are marked, not averaged in.
+    """
+    lines = [f"{'model':24} {'paper':>7} {'ours':>16} {'seeds':>6}  epochs"]
+    for title, paper, epochs, records in rows:
+        complete = [r for r in records if len(r.metrics) == epochs]
+        shown = complete or records
+        paper_text = "—" if paper is None else f"{100 * paper:.2f}"
+        if not shown:
+            lines.append(f"{title:24} {paper_text:>7} {'no record yet':>16} {0:6}  0 of {epochs}")
+            continue
+        mean, half = mean_and_interval([r.final["test_accuracy"] for r in shown])
+        ours = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+        done = f"{min(len(r.metrics) for r in shown)} of {epochs}"
+        lines.append(f"{title:24} {paper_text:>7} {ours:>16} {len(shown):6}  {done}")
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = named[0].partition(":")[2].strip() if named else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package runs from, with ``-dirty`` if it differs; None outside one."""
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        commit = git("rev-parse", "HEAD")
+        return commit + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,320 @@
+"""train() and evaluate(): a readable loop that can be killed at any moment and goes on where it was.
+
+Taught in chapter 6. A checkpoint is written after every epoch; *resumed equals uninterrupted*, bit for
+bit on the CPU, is a test.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from ugmm_tutorial import checkpoints, records
+from ugmm_tutorial.data import Examples, Splits
+
+__all__ = ["SCHEDULERS", "TrainConfig", "TrainingError", "evaluate", "train"]
+
+SCHEDULERS = ("multistep", "constant")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and where the last good checkpoint is."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Adam with PyTorch's defaults but for the learning rate, and cross-entropy.
+
+    Args:
+        epochs: passes over the training part, at least 1.
+        batch_size: examples per step; the last batch of an epoch may be smaller.
+        learning_rate: Adam's, > 0.
+        scheduler: ``"multistep"`` multiplies the learning rate by ``gamma`` after each epoch in
+            ``milestones``; ``"constant"`` leaves it.
+        seed: fixes the order of the examples and the dropout masks.
+        measure: which parts are evaluated after every epoch, if they are not empty.
+
+    Raises:
+        ValueError: a value is out of its range, or the scheduler is unknown.
+    """
+
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    scheduler: str = "multistep"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    seed: int = 0
+    measure: tuple[str, ...] = ("validation", "test")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"expected {name} to be an integer >= 1, got {value!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"expected seed to be an integer >= 0, got {self.seed!r}")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {self.scheduler!r}: expected one of {', '.join(SCHEDULERS)}")
+        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+            raise ValueError(f"expected milestones to grow from 1 or more, got {self.milestones}")
+        if not 0.0 < self.gamma <= 1.0:
+            raise ValueError(f"expected gamma in (0, 1], got {self.gamma}")
+        if not set(self.measure) <= {"validation", "test"}:
+            raise ValueError(f"expected measure to name validation or test, got {self.measure}")
+
+
+def train(
+    model: nn.Module,
+    data: Splits,
+    config: TrainConfig,
+    *,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> records.Record:
+    """Train a classifier in place and return what happened.
+
+    The model's outputs are class scores (B, C): a softmax over them gives probabilities. PyTorch's
+    global random state is the same after the call as before it.
+
+    Args:
+        model: any module from the inputs of ``data`` to (B, C).
+        data: what to train and measure on.
+        config: how to train.
+        device: where to train; the model is moved there.
+        checkpoint: file to write after every epoch: first a temporary one, which is then renamed.
+        resume: go on from ``checkpoint`` if it exists. It must come from the same config (only
+            ``epochs`` may be larger), data and model. Without ``resume`` an existing file is refused.
+        progress: show a bar.
+
+    Raises:
+        TrainingError: the loss or a parameter is no longer finite. The last good checkpoint stays.
+        CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
+        FileExistsError: ``checkpoint`` exists and ``resume`` is false.
+        ValueError: there is nothing to train on.
+    """
+    if len(data.train.y) == 0:
+        raise ValueError(f"expected training examples, got none in {data!r}")
+    checkpoint = None if checkpoint is None else Path(checkpoint)
+    if checkpoint is not None and checkpoint.exists() and not resume:
+        raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
+    run = _Run(model, data, config, torch.device(device), checkpoint)
+    with _reproducible(run.device):
+        torch.manual_seed(config.seed)
+        if checkpoint is not None and checkpoint.exists():
+            run.load()
+        steps = math.ceil(len(data.train.y) / config.batch_size)
+        with tqdm(
+            initial=run.epoch * steps,
+            total=config.epochs * steps,
+            unit="batch",
+            disable=not progress,
+            # A log file wants a line now and then, a terminal a moving bar.
+            mininterval=0.2 if sys.stderr.isatty() else 60.0,
+        ) as bar:
+            while run.epoch < config.epochs:
+                run.run_epoch(bar)
+    return run.record()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> dict[str, float]:
+    """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), dropout off.
+
+    The model is left in the mode it was in.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if len(examples.y) == 0:
+        raise ValueError("expected examples to evaluate on, got none")
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    loss = correct = 0.0
+    for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
+        scores, y = model(x.to(device)), y.to(device)
+        loss += cross_entropy(scores, y, reduction="sum").item()
+        correct += (scores.argmax(dim=1) == y).sum().item()
+    model.train(was_training)
+    return {"loss": loss / len(examples.y), "accuracy": correct / len(examples.y)}
+
+
+class _Run:
+    """The state of one training run: all that a checkpoint holds, and nothing else that changes."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Splits,
+        config: TrainConfig,
+        device: torch.device,
+        checkpoint: Path | None,
+    ) -> None:
+        self.model = model.to(device)
+        self.data, self.config, self.device, self.checkpoint = data, config, device, checkpoint
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        milestones = config.milestones if config.scheduler == "multistep" else ()
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
+            self.optimizer, list(milestones), gamma=config.gamma
+        )
+        self.shuffle = torch.Generator().manual_seed(config.seed)
+        self.epoch = 0
+        self.metrics: list[dict] = []
+
+    def run_epoch(self, bar: tqdm) -> None:
+        """One pass over the training part, then measurements, then a checkpoint."""
+        start = time.perf_counter()
+        learning_rate = self.scheduler.get_last_lr()[0]
+        loss, accuracy = self._step_through(bar)
+        self.scheduler.step()
+        self._check_finite()
+        self.epoch += 1
+        measured = {"train_loss": loss, "train_accuracy": accuracy}
+        for part in self.config.measure:
+            if self.data.sizes[part]:
+                result = evaluate(self.model, getattr(self.data, part))
+                measured |= {f"{part}_{metric}": value for metric, value in result.items()}
+        seconds = time.perf_counter() - start
+        self.metrics.append(
+            {"epoch": self.epoch, "learning_rate": learning_rate, **measured, "seconds": seconds}
+        )
+        shown = {name: f"{v:.4f}" for name, v in measured.items() if name.endswith("accuracy")}
+        bar.set_postfix(epoch=self.epoch, refresh=False, **shown)
+        if self.checkpoint is not None:
+            self.save()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self.data.train
+        for index in torch.randperm(len(y), generator=self.shuffle).split(self.config.batch_size):
+            yield x[index].to(self.device), y[index].to(self.device)
+
+    def _step_through(self, bar: tqdm) -> tuple[float, float]:
+        """Optimise over all batches; return mean loss and accuracy as seen while learning."""
+        self.model.train()
+        total = correct = 0.0
+        for number, (x, y) in enumerate(self._batches(), start=1):
+            scores = self.model(x)
+            loss = cross_entropy(scores, y)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self._error(f"the loss is {value} in batch {number}")
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += value * len(y)
+            correct += (scores.detach().argmax(dim=1) == y).sum().item()
+            bar.update()
+        return total / len(self.data.train.y), correct / len(self.data.train.y)
+
+    def _check_finite(self) -> None:
+        """A step can break the parameters after the last finite loss: find out before saving them."""
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise self._error(f"parameter {name} is no longer finite")
+
+    def _error(self, what: str) -> TrainingError:
+        kept = f"The last good checkpoint is {self.checkpoint} (epoch {self.epoch})."
+        if self.checkpoint is None or self.epoch == 0:
+            kept = "There is no checkpoint."
+        return TrainingError(
+            f"epoch {self.epoch + 1}: {what}. {kept} Look for inputs that are not finite, or lower the "
+            f"learning rate (it was {self.scheduler.get_last_lr()[0]:g})"
+        )
+
+    def _identity(self) -> dict:
+        """What must be the same for a checkpoint to be this run's."""
+        config = asdict(self.config)
+        del config["epochs"]
+        return {
+            "config": config,
+            "data": _describe_data(self.data),
+            "model": repr(self.model),
+            "device": self.device.type,
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "identity": self._identity(),
+            "epoch": self.epoch,
+            "metrics": self.metrics,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "shuffle": self.shuffle.get_state(),
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(self.device) if self._on_cuda else None,
+        }
+        checkpoints.save(state, self.checkpoint)
+
+    def load(self) -> None:
+        """Take over the state of the checkpoint, if it belongs to this run."""
+        state = checkpoints.load(self.checkpoint, device=self.device)
+        theirs = state.get("identity", {})
+        for key, mine in self._identity().items():
+            if theirs.get(key) != mine:
+                raise checkpoints.CheckpointError(
+                    f"{self.checkpoint} belongs to another run: expected {key} {mine}, got "
+                    f"{theirs.get(key)}. Nothing was changed; move it away to start over"
+                )
+        if state["epoch"] > self.config.epochs:
+            raise checkpoints.CheckpointError(
+                f"{self.checkpoint} is at epoch {state['epoch']} already, beyond the "
+                f"{self.config.epochs} asked for"
+            )
+        self.epoch, self.metrics = state["epoch"], list(state["metrics"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.shuffle.set_state(state["shuffle"].cpu())
+        torch.set_rng_state(state["random"].cpu())
+        if self._on_cuda:
+            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
+
+    def record(self) -> records.Record:
+        """The record of the run so far."""
+        return records.Record(
+            config=records.as_json(asdict(self.config)),
+            data=_describe_data(self.data),
+            model={
+                "network": type(self.model).__name__,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+            },
+            metrics=tuple(self.metrics),
+            seconds=sum(epoch["seconds"] for epoch in self.metrics),
+            environment=records.environment(str(self.device)),
+        )
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+
+def _describe_data(data: Splits) -> dict:
+    return {"name": data.name, "provenance": data.provenance, "sizes": data.sizes}
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Best effort: the caller's random state is put back, and cuDNN keeps to repeatable algorithms."""
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        yield
