@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from ugmm_tutorial import __version__, experiments
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import DataError
+from ugmm_tutorial.records import RecordError
 from ugmm_tutorial.training import TrainingError
 
 
@@ -22,11 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on after the last finished epoch", file=sys.stderr)
         return 130
-    except ValueError as error:
-        parser.error(str(error))
-    except (CheckpointError, DataError, TrainingError, OSError) as error:
+    except (CheckpointError, DataError, RecordError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,13 +93,11 @@ def _table(options: argparse.Namespace) -> int:
 
 def _device(name: str) -> str:
     """Check a device's name before any work is done on it."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}: expected cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
+    # Not by torch.device alone, which keeps one byte of the number: it reads cuda:256 as cuda:0.
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
+    if match is None:
         raise ValueError(f"unknown device {name!r}: expected cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if name != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {name!r} is not here: this machine has {torch.cuda.device_count()} CUDA devices"
         )

@@ -6,6 +6,8 @@ Imports nothing else of the package.
 from __future__ import annotations
 
 import os
+import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -42,12 +44,21 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
         CheckpointError: the file is missing, damaged, or no checkpoint.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch.load does not look at the checksums
+        if broken is not None:
+            raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a broken file
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). Nothing was "
-            "changed; move it away to start over"
-        ) from error
+    except pickle.UnpicklingError as error:  # whose own text advises to execute the file's code
+        raise _refusal(path, "it holds other things than tensors, numbers and text") from error
+    except Exception as error:  # a broken file raises many kinds
+        raise _refusal(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a checkpoint's dict")
+        raise _refusal(path, f"it holds a {type(state).__name__}, expected a dict")
     return state
+
+
+def _refusal(path: str | Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint ({why}). Nothing was changed; move it away to start over"
+    )

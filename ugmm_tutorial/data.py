@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import os
+import socket
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -126,10 +129,7 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
             raise DataUnavailableError(_how_to_get_mnist(root, "download is off"))
         _download_mnist(root)
 
-    from torchvision.datasets import MNIST  # slow to import, so not before it is needed
-
-    parts = [MNIST(root, train=train) for train in (True, False)]
-    train, test = (Examples(p.data.unsqueeze(1).float() / 255, p.targets) for p in parts)
+    train, test = (_read_mnist(root / "MNIST" / "raw", part) for part in ("train", "t10k"))
     cut = len(train.y) - validation
     return Splits(
         name="mnist",
@@ -232,7 +232,10 @@ def _missing_files(root: Path) -> list[str]:
         if not path.exists():
             missing.append(name)
             continue
-        found = _md5(path)
+        try:
+            found = _md5(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error}). Nothing was changed") from error
         if found != md5:
             raise DataError(
                 f"{path} is truncated or altered: expected {_expected_size(name)} bytes with MD5 "
@@ -240,6 +243,15 @@ def _missing_files(root: Path) -> list[str]:
                 "Move the file away to have it downloaded again, or point UGMM_DATA_DIR elsewhere"
             )
     return missing
+
+
+def _read_mnist(raw: Path, part: str) -> Examples:
+    # Slow to import, so not before it is needed. Not the class MNIST: where an old version of it has left
+    # a folder MNIST/processed, it reads that one, unchecked, instead of the files checked here.
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    x = read_image_file(str(raw / f"{part}-images-idx3-ubyte"))
+    return Examples(x.unsqueeze(1).float() / 255, read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
 
 
 def _expected_size(name: str) -> int:
@@ -267,13 +279,15 @@ def _download_mnist(root: Path) -> None:
             Path(os.devnull).open("w") as silence,
             contextlib.redirect_stderr(silence),
             contextlib.redirect_stdout(silence),
+            _socket_timeout(_DOWNLOAD_TIMEOUT),
         ):
             MNIST(scratch, download=True)
-            if _missing_files(Path(scratch)):
-                raise DataError("the download is incomplete")
+            fetched = Path(scratch, "MNIST", "raw")
+            if any(_md5(fetched / name) != md5 for name, md5 in _MNIST_MD5.items()):
+                raise RuntimeError("the downloaded files are truncated or altered")
             for name in _missing_files(root):
-                Path(scratch, "MNIST", "raw", name).replace(raw / name)
-    except (OSError, RuntimeError) as error:
+                (fetched / name).replace(raw / name)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataUnavailableError(_how_to_get_mnist(root, str(error))) from error
 
 
@@ -283,8 +297,19 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT):
             return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """A server that falls silent in the middle of a download raises instead of waiting for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _how_to_get_mnist(root: Path, why: str) -> str:

@@ -126,6 +126,7 @@ def run(
 
     Raises:
         ValueError: a setting is out of its range, or the stored record is longer or of another config.
+        RecordError: the stored record cannot be read. It stays as it is.
         TrainingError, CheckpointError, DataError: see :func:`ugmm_tutorial.training.train` and
             :mod:`ugmm_tutorial.data`.
     """

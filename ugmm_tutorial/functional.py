@@ -1,7 +1,7 @@
 """The uGMM operator: one formula, its checks, and the one place where a backend is chosen.
 
-Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs
-(``out_features``). ``x`` is (*, K) with any leading dimensions, parameters are (J, K), outputs (*, J).
+Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
+Inputs are ``(*, K)`` with any leading dimensions, parameters (J, K), outputs ``(*, J)``.
 
 The reference implementation below *is* the specification. It is written for reading, keeps the
 (B, J, K) tensor that faster backends avoid, and differentiates through autograd.
@@ -40,17 +40,18 @@ def ugmm_log_density(
     ``out[..., j] = logsumexp_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
 
     Args:
-        x: inputs, (*, K), in the units of ``mean``. NaN makes every output of its row NaN; an infinite
+        x: inputs, ``(*, K)``, in the units of ``mean``. NaN makes every output of its row NaN; an infinite
             input switches its components off in the output, but their gradients become NaN.
         mean: component means, (J, K).
         log_std: logarithm of the component standard deviations, (J, K), finite.
         log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The
-            weights of a row need not sum to one; if all are zero, the output is ``-inf``.
+            weights of a row need not sum to one; if all are zero, the output is ``-inf`` and its
+            gradients and responsibilities are undefined (NaN).
         backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
             fastest that can run these tensors here.
 
     Returns:
-        The outputs, (*, J), in nats, with the dtype of the parameters.
+        The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
 
     Raises:
         TypeError: an argument is no tensor, or its dtype is neither float32 nor float64, or they differ.
@@ -66,18 +67,18 @@ def ugmm_log_density(
 
 
 def component_log_densities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """Weighted log-density of every component, (*, J, K): the terms under the logsumexp, unchecked."""
+    """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked."""
     z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
     return log_weight - log_std - _HALF_LOG_2PI - 0.5 * z * z
 
 
 def reference_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """The specification: :func:`ugmm_log_density` by broadcasting, (*, K) to (*, J), unchecked."""
+    """The specification: :func:`ugmm_log_density` by broadcasting, ``(*, K)`` to ``(*, J)``, unchecked."""
     return torch.logsumexp(component_log_densities(x, mean, log_std, log_weight), dim=-1)
 
 
 def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """Posterior share of each component in each output, (*, J, K); sums to one over K.
+    """Posterior share of each component in each output, ``(*, J, K)``; sums to one over K.
 
     They are also the gradients of the outputs with respect to ``log_weight`` (chapter 2).
 
@@ -103,7 +104,7 @@ def _checked(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tu
     for name, value in named.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
-    if any(t.dtype in _HALF for t in named.values()) and torch.is_autocast_enabled(x.device.type):
+    if any(t.dtype in _HALF for t in named.values()) and _autocasts(x.device.type):
         named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
     _check_dtypes(named)
     _check_shapes(named)
@@ -111,6 +112,11 @@ def _checked(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tu
     if len(set(devices.values())) > 1:
         raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
     return tuple(named.values())
+
+
+def _autocasts(device_type: str) -> bool:
+    # Asking a device type that has no autocast, such as meta, whether it is on would raise.
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _check_dtypes(named: dict[str, Tensor]) -> None:

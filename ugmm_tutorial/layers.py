@@ -6,6 +6,7 @@ Taught in chapter 2 (parameters, initialisation, gradients) and chapter 4 (dropo
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +20,16 @@ INITS = ("unit", "paper")
 
 
 class UGMMLayer(nn.Module):
-    """A layer of univariate Gaussian mixture neurons: (*, in_features) to (*, out_features).
+    """A layer of univariate Gaussian mixture neurons: ``(*, in_features)`` to ``(*, out_features)``.
 
     Every output is the log-density of a mixture with one component per input; component k is read at
     input k (see :func:`ugmm_tutorial.functional.ugmm_log_density`).
 
-    Parameters (each of shape (out_features, in_features)):
-        mean: component means.
+    Attributes:
+        mean: component means, a parameter of shape (out_features, in_features), as the next two.
         log_std: logarithm of the standard deviations, above the floor ``min_std``.
-        mix_logits: unnormalised logarithms of the mixing weights; a softmax over the inputs
-            normalises them.
+        mix_logits: unnormalised logarithms of the mixing weights; a softmax over the inputs normalises
+            them.
 
     Args:
         in_features: K, at least 1.
@@ -78,10 +79,10 @@ class UGMMLayer(nn.Module):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(
-                f"expected dtype float32 or float64, got {dtype}; for half precision run a float32 "
+                f"expected dtype float32 or float64, got {dtype!r}; for half precision run a float32 "
                 "layer under torch.autocast"
             )
-        shape = (out_features, in_features)
+        shape = (self.out_features, self.in_features)
         self.mean = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.log_std = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.mix_logits = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
@@ -95,14 +96,15 @@ class UGMMLayer(nn.Module):
             self.log_std.zero_()
             self.mix_logits.zero_()
         else:
-            # U(0, 1) may return 0, whose logarithm is not finite: start on the floor at the lowest.
-            smallest = max(self.min_std, torch.finfo(self.log_std.dtype).tiny)
+            # U(0, 1) may return 0, whose logarithm is not finite: start on the floor at the lowest,
+            # and without one at a width whose reciprocal still has a finite square.
+            smallest = max(self.min_std, torch.finfo(self.log_std.dtype).eps)
             self.log_std.uniform_().clamp_(min=smallest).log_()
             self.mix_logits.uniform_()
 
     @property
     def std(self) -> Tensor:
-        """Standard deviations of the components, (J, K), never below ``min_std``."""
+        """Standard deviations of the components, (J, K), never below ``min_std`` (up to rounding)."""
         return self._floored_log_std().exp()
 
     @property
@@ -116,12 +118,12 @@ class UGMMLayer(nn.Module):
         return torch.softmax(self.mix_logits, dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-densities of the J mixtures at ``x``: (*, K) to (*, J), in nats."""
+        """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         log_weight = self._dropped_log_weight() if self._drops else self.log_weight
         return functional.ugmm_log_density(x, self.mean, self._floored_log_std(), log_weight)
 
     def responsibilities(self, x: Tensor) -> Tensor:
-        """Share of each component in each output: (*, K) to (*, J, K), without dropout."""
+        """Share of each component in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
         return functional.responsibilities(x, self.mean, self._floored_log_std(), self.log_weight)
 
     def extra_repr(self) -> str:
@@ -142,7 +144,8 @@ class UGMMLayer(nn.Module):
     def _dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh mask; -inf where a component is dropped."""
         heaviest = self.mix_logits.argmax(dim=-1, keepdim=True)
-        keep = torch.rand_like(self.mix_logits) >= self.dropout
+        # A component of weight zero is dropped already: kept alone, it would leave nothing.
+        keep = (torch.rand_like(self.mix_logits) >= self.dropout) & (self.mix_logits > -math.inf)
         rescued = ~keep.any(dim=-1, keepdim=True)
         keep = keep.scatter(1, heaviest, keep.gather(1, heaviest) | rescued)
         if self.dropout_mode == "renormalize":
@@ -156,7 +159,8 @@ class UGMMLayer(nn.Module):
     def _expected_kept_weight(self, heaviest: Tensor) -> Tensor:
         """E[sum of kept weights], (J, 1): 1 - p, plus the heaviest weight when all would be dropped."""
         heaviest_weight = self.mix_weight.detach().gather(1, heaviest)
-        return (1.0 - self.dropout) + heaviest_weight * self.dropout**self.in_features
+        droppable = (self.mix_logits > -math.inf).to(heaviest_weight.dtype).sum(dim=-1, keepdim=True)
+        return (1.0 - self.dropout) + heaviest_weight * self.dropout**droppable
 
 
 class _LowerBound(torch.autograd.Function):
@@ -191,11 +195,11 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
 
 
 def _size(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"expected {name} to be an integer, got {value!r}")
     if value < 1:
         raise ValueError(f"expected {name} >= 1, got {value}")
-    return value
+    return int(value)
 
 
 def _probability(value: float) -> float:

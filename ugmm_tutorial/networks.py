@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from torch import Tensor, nn
 
@@ -17,8 +18,15 @@ NORMS = ("none", "layer")
 HEADS = ("linear", "ugmm")
 
 
-class MLP(nn.Sequential):
-    """Linear layers with ReLU between them: (*, widths[0]) to (*, widths[-1]).
+class _Stack(nn.Sequential):
+    """A Sequential whose slices are plain ones: by itself it would hand the layers to our constructors."""
+
+    def __getitem__(self, index):
+        return nn.Sequential(*self)[index] if isinstance(index, slice) else super().__getitem__(index)
+
+
+class MLP(_Stack):
+    """Linear layers with ReLU between them: ``(*, widths[0])`` to ``(*, widths[-1])``.
 
     Args:
         widths: sizes from input to output, at least two.
@@ -52,8 +60,8 @@ class MLP(nn.Sequential):
         super().__init__(*modules, nn.Linear(widths[-2], widths[-1]))
 
 
-class UGMMNet(nn.Sequential):
-    """Stacked :class:`UGMMLayer`: (*, widths[0]) to (*, widths[-1]), log-densities in nats.
+class UGMMNet(_Stack):
+    """Stacked :class:`UGMMLayer`: ``(*, widths[0])`` to ``(*, widths[-1])``, log-densities in nats.
 
     Args:
         widths: sizes from input to output, at least two.
@@ -101,7 +109,8 @@ class ConvNet(nn.Module):
             themselves are not normalised: they are no log-densities.
 
     Raises:
-        ValueError: an unknown head, or options that do not fit it.
+        ValueError: an unknown head, or values of its options that do not fit.
+        TypeError: an option that the head's class does not take.
     """
 
     def __init__(
@@ -171,7 +180,7 @@ def preset(name: str, **options) -> nn.Module:
 def _check_widths(widths: Sequence[int], norm: str) -> None:
     if len(widths) < 2:
         raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
-    if any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths):
+    if any(isinstance(w, bool) or not isinstance(w, Integral) or w < 1 for w in widths):
         raise ValueError(f"expected widths to be positive integers, got {tuple(widths)}")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: expected one of {', '.join(NORMS)}")

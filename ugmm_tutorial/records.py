@@ -17,9 +17,23 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Record", "as_json", "environment", "mean_and_interval", "read", "read_all", "table", "write"]
+__all__ = [
+    "Record",
+    "RecordError",
+    "as_json",
+    "environment",
+    "mean_and_interval",
+    "read",
+    "read_all",
+    "table",
+    "write",
+]
 
 _VERSIONED = ("ugmm_tutorial", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+class RecordError(ValueError):
+    """A file is not a record of this package; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,14 @@ def write(record: Record, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
-    scratch.replace(path)
+    try:
+        with scratch.open("w") as file:
+            file.write(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -76,7 +96,7 @@ def read(path: str | Path) -> Record:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a record; the message names it.
+        RecordError: the file is not a record; the message names it.
     """
     path = Path(path)
     try:
@@ -85,7 +105,10 @@ def read(path: str | Path) -> Record:
         fields["notes"] = tuple(fields["notes"])
         return Record(**fields)
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a record of this package: {error}") from error
+        raise RecordError(
+            f"{path} is not a record of this package ({type(error).__name__}: {error}). Nothing was "
+            "changed; move it away to train anew"
+        ) from error
 
 
 def read_all(folder: str | Path, experiment: str) -> list[Record]:

@@ -6,12 +6,14 @@ bit on the CPU, is a test.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -62,14 +64,17 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"expected {name} to be an integer >= 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"expected seed to be an integer >= 0, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"expected seed to be an integer >= 0 and below 2**64, got {self.seed!r}")
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}: expected one of {', '.join(SCHEDULERS)}")
-        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
-            raise ValueError(f"expected milestones to grow from 1 or more, got {self.milestones}")
+        integers = all(isinstance(m, int) and not isinstance(m, bool) for m in self.milestones)
+        if not integers or list(self.milestones) != sorted({m for m in self.milestones if m >= 1}):
+            raise ValueError(
+                f"expected milestones to be growing integers from 1 or more, got {self.milestones}"
+            )
         if not 0.0 < self.gamma <= 1.0:
             raise ValueError(f"expected gamma in (0, 1], got {self.gamma}")
         if not set(self.measure) <= {"validation", "test"}:
@@ -102,7 +107,7 @@ def train(
         progress: show a bar.
 
     Raises:
-        TrainingError: the loss or a parameter is no longer finite. The last good checkpoint stays.
+        TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
         ValueError: there is nothing to train on.
@@ -135,22 +140,22 @@ def train(
 def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> dict[str, float]:
     """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), dropout off.
 
-    The model is left in the mode it was in.
+    The model and its parts are left in the modes they were in.
 
     Raises:
-        ValueError: there are no examples.
+        ValueError: there are no examples, or ``batch_size`` is below one.
     """
     if len(examples.y) == 0:
         raise ValueError("expected examples to evaluate on, got none")
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
+    if batch_size < 1:
+        raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
-    for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
-        scores, y = model(x.to(device)), y.to(device)
-        loss += cross_entropy(scores, y, reduction="sum").item()
-        correct += (scores.argmax(dim=1) == y).sum().item()
-    model.train(was_training)
+    with _evaluating(model):
+        for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
+            scores, y = model(x.to(device)), y.to(device)
+            loss += cross_entropy(scores, y, reduction="sum").item()
+            correct += (scores.argmax(dim=1) == y).sum().item()
     return {"loss": loss / len(examples.y), "accuracy": correct / len(examples.y)}
 
 
@@ -181,14 +186,10 @@ class _Run:
         start = time.perf_counter()
         learning_rate = self.scheduler.get_last_lr()[0]
         loss, accuracy = self._step_through(bar)
-        self.scheduler.step()
         self._check_finite()
+        measured = {"train_loss": loss, "train_accuracy": accuracy} | self._measure()
+        self.scheduler.step()
         self.epoch += 1
-        measured = {"train_loss": loss, "train_accuracy": accuracy}
-        for part in self.config.measure:
-            if self.data.sizes[part]:
-                result = evaluate(self.model, getattr(self.data, part))
-                measured |= {f"{part}_{metric}": value for metric, value in result.items()}
         seconds = time.perf_counter() - start
         self.metrics.append(
             {"epoch": self.epoch, "learning_rate": learning_rate, **measured, "seconds": seconds}
@@ -221,6 +222,17 @@ class _Run:
             bar.update()
         return total / len(self.data.train.y), correct / len(self.data.train.y)
 
+    def _measure(self) -> dict[str, float]:
+        """Loss and accuracy on the parts that the config names."""
+        measured = {}
+        for part in self.config.measure:
+            if self.data.sizes[part]:
+                result = evaluate(self.model, getattr(self.data, part))
+                if not math.isfinite(result["loss"]):
+                    raise self._error(f"the {part} loss is {result['loss']}")
+                measured |= {f"{part}_{metric}": value for metric, value in result.items()}
+        return measured
+
     def _check_finite(self) -> None:
         """A step can break the parameters after the last finite loss: find out before saving them."""
         for name, parameter in self.model.named_parameters():
@@ -236,21 +248,23 @@ class _Run:
             f"learning rate (it was {self.scheduler.get_last_lr()[0]:g})"
         )
 
+    @cached_property
     def _identity(self) -> dict:
         """What must be the same for a checkpoint to be this run's."""
         config = asdict(self.config)
         del config["epochs"]
         return {
             "config": config,
-            "data": _describe_data(self.data),
+            "data": _describe_data(self.data) | {"checksum": _checksum(self.data)},
             "model": repr(self.model),
+            "shapes": {name: tuple(tensor.shape) for name, tensor in self.model.named_parameters()},
             "device": self.device.type,
         }
 
     def save(self) -> None:
         """Write the checkpoint."""
         state = {
-            "identity": self._identity(),
+            "identity": self._identity,
             "epoch": self.epoch,
             "metrics": self.metrics,
             "model": self.model.state_dict(),
@@ -266,7 +280,7 @@ class _Run:
         """Take over the state of the checkpoint, if it belongs to this run."""
         state = checkpoints.load(self.checkpoint, device=self.device)
         theirs = state.get("identity", {})
-        for key, mine in self._identity().items():
+        for key, mine in self._identity.items():
             if theirs.get(key) != mine:
                 raise checkpoints.CheckpointError(
                     f"{self.checkpoint} belongs to another run: expected {key} {mine}, got "
@@ -275,7 +289,7 @@ class _Run:
         if state["epoch"] > self.config.epochs:
             raise checkpoints.CheckpointError(
                 f"{self.checkpoint} is at epoch {state['epoch']} already, beyond the "
-                f"{self.config.epochs} asked for"
+                f"{self.config.epochs} asked for. Nothing was changed; ask for as many, or move it away"
             )
         self.epoch, self.metrics = state["epoch"], list(state["metrics"])
         self.model.load_state_dict(state["model"])
@@ -307,6 +321,27 @@ class _Run:
 
 def _describe_data(data: Splits) -> dict:
     return {"name": data.name, "provenance": data.provenance, "sizes": data.sizes}
+
+
+def _checksum(data: Splits) -> str:
+    """Tells apart two data sets that bear the same name, for example two splits of one."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (data.train, data.validation, data.test):
+        for tensor in part:
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode, and afterwards in its own again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager

@@ -1,0 +1,36 @@
+# The two commands: `make book` and `make test`. Everything happens in .venv; nothing else is touched.
+PYTHON ?= python3
+# The versions everything was tested with; `make CONSTRAINTS= book` takes the newest instead.
+CONSTRAINTS ?= constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: book test lint strip clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo
+	@echo "The book is in _build/html/index.html. To serve it:"
+	@echo "  $(BIN)/python -m http.server --directory _build/html 8000   # then open http://localhost:8000"
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory book
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Take the outputs out of the chapters, as they are committed.
+strip: $(READY)
+	$(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info" book/*.ipynb
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[dev]"
+	@touch $@

@@ -1,0 +1,110 @@
+"""Sphinx glue of the book: notebook cache, local MathJax, links, accessible markup."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.fileutil import copy_asset
+
+ROOT = Path(__file__).resolve().parents[2]
+MATHJAX_BUNDLE = "tex-chtml.js"
+MATHJAX_FONTS = Path("output", "chtml", "fonts")
+
+#: Markup of docutils and MyST-NB that screen readers stumble over, and its repair.
+REPAIRS = {
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    '<div role="list" class="citation-list">': '<div class="citation-list">',
+    ' role="doc-biblioentry"': "",
+}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the parts below with Sphinx."""
+    app.connect("config-inited", configure, priority=100)
+    app.connect("html-page-context", tidy_page)
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Set what `_config.yml` cannot know: paths and the repository's address."""
+    # MyST-NB looks at the cells alone; a chapter must also run again when what it
+    # imports or reads has changed.
+    cache = Path(app.outdir).parent / ".jupyter_cache" / digest_of_inputs()
+    config.nb_execution_cache_path = str(cache)
+    if mathjax_folder():
+        config.mathjax_path = f"mathjax/{MATHJAX_BUNDLE}"
+    options = config.html_theme_options
+    options["navbar_persistent"] = []  # the theme would show a second search field
+    repository = (
+        os.environ.get("BOOK_REPOSITORY_URL", "").removesuffix(".git").rstrip("/")
+    )
+    if repository:
+        options |= {
+            "repository_url": repository,
+            "repository_branch": os.environ.get("BOOK_REPOSITORY_BRANCH", "main"),
+            "path_to_docs": "",  # page names begin with book/ already
+            "use_repository_button": True,
+            "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        }
+
+
+def digest_of_inputs() -> str:
+    """A short digest of all that chapters depend on beside their cells."""
+    digest = hashlib.sha256(os.environ.get("UGMM_DATA_DIR", "").encode())
+    files = [
+        *(ROOT / "ugmm_tutorial").rglob("*.py"),
+        *(ROOT / "results").rglob("*.json"),
+    ]
+    for path in sorted(files):
+        digest.update(
+            path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
+        )
+    return digest.hexdigest()[:16]
+
+
+def mathjax_folder() -> Path | None:
+    """Where pip put MathJax 3, or None; without it Sphinx would link to a server."""
+    try:
+        wheel = distribution("sphinx-mathjax-offline")
+    except PackageNotFoundError:
+        return None
+    folder = Path(str(wheel.locate_file("sphinx-mathjax-offline/static/mathjax")))
+    return folder if (folder / MATHJAX_BUNDLE).exists() else None
+
+
+def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    """Put the one MathJax bundle that pages load, and its fonts, into the site."""
+    source = mathjax_folder()
+    if exception or source is None or app.builder.format != "html":
+        return
+    target = Path(app.outdir, "_static", "mathjax")
+    copy_asset(str(source / MATHJAX_BUNDLE), str(target))
+    copy_asset(str(source / MATHJAX_FONTS), str(target / MATHJAX_FONTS))
+
+
+def tidy_page(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: object,
+) -> None:
+    """Leave out the scripts of Thebe, which the book does not use; repair markup."""
+    scripts = context["script_files"]
+    scripts[:] = [
+        s
+        for s in scripts
+        if "thebe" not in f"{s} {getattr(s, 'attributes', '')}".lower()
+    ]
+    body = context.get("body") or ""
+    for found, replacement in REPAIRS.items():
+        body = body.replace(found, replacement)
+    if body:
+        context["body"] = body

@@ -1,0 +1,599 @@
+"""The data sets: their sizes and splits, and that MNIST's files are never trusted blindly nor harmed."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ugmm_tutorial import data
+
+FILES = tuple(data._MNIST_MD5)
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
+SIZES = {"train": 5020, "t10k": 20}  # of the small MNIST: a little more than the default validation part
+
+
+def _idx(array: np.ndarray) -> bytes:
+    """The array in the idx format: a magic number, the sizes, the bytes."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes() + array.tobytes()
+
+
+@pytest.fixture(scope="module")
+def contents() -> dict[str, bytes]:
+    """A small MNIST: the four files' contents by name."""
+    draw = np.random.default_rng(0)
+    files = {}
+    for part, count in SIZES.items():
+        images = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        files[f"{part}-images-idx3-ubyte"] = _idx(images)
+        files[f"{part}-labels-idx1-ubyte"] = _idx(draw.integers(0, 10, count, dtype=np.uint8))
+    return files
+
+
+@pytest.fixture
+def small_mnist(contents, monkeypatch) -> dict[str, bytes]:
+    """The small MNIST counts as the true one; no server answers and no variable names a folder."""
+    for name, content in contents.items():
+        monkeypatch.setitem(data._MNIST_MD5, name, hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
+    monkeypatch.delenv("UGMM_DATA_DIR", raising=False)
+    return contents
+
+
+def _no_network(request, timeout=None):
+    raise urllib.error.URLError("no network in the tests")
+
+
+def _lay_down(files: dict[str, bytes], root: Path) -> Path:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in files.items():
+        (raw / name).write_bytes(content)
+    return raw
+
+
+def _snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and time of change of every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def _rows(splits: data.Splits) -> torch.Tensor:
+    """Every example of every part as one row, its label last, in sorted order."""
+    parts = (splits.train, splits.validation, splits.test)
+    rows = torch.cat([torch.cat([p.x.flatten(1), p.y[:, None].float()], dim=1) for p in parts])
+    return torch.from_numpy(np.array(sorted(rows.tolist()), dtype=np.float32))
+
+
+# --- Splits -----------------------------------------------------------------------------------------
+
+
+def test_digits_name_and_count_what_they_hold():
+    splits = data.digits()
+    assert splits.name == "digits"
+    assert "scikit-learn" in splits.provenance
+    assert "CC BY 4.0" in splits.provenance
+    assert splits.classes == tuple("0123456789")
+    assert splits.sizes == {"train": 1257, "validation": 180, "test": 360}
+    assert splits.train.x.shape == (1257, 1, 8, 8)
+    assert splits.train.x.dtype == torch.float32
+    assert splits.train.y.dtype == torch.int64
+    assert splits.train.x.min() == 0
+    assert splits.train.x.max() == 1
+
+
+def test_repr_of_splits_does_not_print_tensors():
+    assert "tensor" not in repr(data.iris())
+    assert "iris" in repr(data.iris())
+
+
+def test_flatten_makes_one_row_of_each_input_and_keeps_the_rest():
+    splits = data.digits()
+    flat = splits.flatten()
+    for part in ("train", "validation", "test"):
+        before, after = getattr(splits, part), getattr(flat, part)
+        assert torch.equal(after.x, before.x.reshape(len(before.y), 64))
+        assert torch.equal(after.y, before.y)
+    assert (flat.name, flat.provenance, flat.classes) == (splits.name, splits.provenance, splits.classes)
+
+
+def test_take_keeps_the_first_examples_of_the_named_parts_only():
+    splits = data.digits()
+    few = splits.take(train=5, test=360)
+    assert few.sizes == {"train": 5, "validation": 180, "test": 360}
+    assert torch.equal(few.train.x, splits.train.x[:5])
+    assert torch.equal(few.train.y, splits.train.y[:5])
+    assert torch.equal(few.validation.x, splits.validation.x)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1258])
+def test_take_refuses_counts_beyond_the_part(count):
+    with pytest.raises(ValueError, match=f"expected 1 to 1257 train examples, got {count}"):
+        data.digits().take(train=count)
+
+
+def test_take_refuses_an_unknown_part_and_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown part 'training': expected one of train, validation, test"):
+        data.digits().take(training=5)
+
+
+# --- digits and iris --------------------------------------------------------------------------------
+
+
+def test_parts_of_the_digits_hold_every_digit_once_and_none_twice():
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    whole = np.concatenate([raw.data / 16, raw.target[:, None]], axis=1).astype(np.float32)
+    expected = np.array(sorted(whole.tolist()), dtype=np.float32)
+    np.testing.assert_array_equal(_rows(data.digits()).numpy(), expected)
+
+
+def test_parts_of_the_irises_hold_every_flower_once_and_none_twice():
+    from sklearn.datasets import load_iris
+
+    raw = load_iris()
+    whole = np.concatenate([raw.data, raw.target[:, None]], axis=1).astype(np.float32)
+    expected = np.array(sorted(whole.tolist()), dtype=np.float32)
+    np.testing.assert_array_equal(_rows(data.iris(validation=30)).numpy(), expected)
+
+
+def test_each_part_of_the_digits_has_its_share_of_each_class():
+    splits = data.digits()
+    labels = torch.cat([splits.train.y, splits.validation.y, splits.test.y])
+    shares = labels.bincount(minlength=10) / len(labels)
+    for part, size in splits.sizes.items():
+        counts = getattr(splits, part).y.bincount(minlength=10)
+        assert (counts - size * shares).abs().max() < 2, part
+
+
+def test_seed_fixes_the_split_and_another_seed_gives_another():
+    first, again, other = data.digits(seed=1), data.digits(seed=1), data.digits(seed=2)
+    assert torch.equal(first.test.x, again.test.x)
+    assert torch.equal(first.train.y, again.train.y)
+    assert not torch.equal(first.test.x, other.test.x)
+
+
+def test_splitting_leaves_the_global_random_states_alone():
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    data.digits(size=9, seed=3)
+    data.iris(seed=3)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("size", [9, 28])
+def test_resized_digits_stay_in_range_keep_their_labels_and_say_so(size):
+    plain, resized = data.digits(), data.digits(size=size)
+    assert resized.train.x.shape == (1257, 1, size, size)
+    assert resized.train.x.min() >= 0
+    assert resized.train.x.max() <= 1
+    assert torch.equal(resized.test.y, plain.test.y)
+    assert f"resized to {size} x {size}" in resized.provenance
+    assert "resized" not in plain.provenance
+    # The same pictures: their mean grey values hardly change.
+    torch.testing.assert_close(
+        resized.test.x.mean((1, 2, 3)), plain.test.x.mean((1, 2, 3)), atol=0.05, rtol=0
+    )
+
+
+@pytest.mark.parametrize("size", [7, 0, -1])
+def test_digits_refuse_to_shrink(size):
+    with pytest.raises(ValueError, match=f"expected size >= 8, got {size}"):
+        data.digits(size=size)
+
+
+def test_irises_name_their_species_and_features():
+    splits = data.iris()
+    assert splits.name == "iris"
+    assert "Fisher" in splits.provenance
+    assert splits.classes == ("setosa", "versicolor", "virginica")
+    assert splits.features[0] == "sepal length (cm)"
+    assert len(splits.features) == splits.train.x.shape[1] == 4
+    assert splits.sizes == {"train": 120, "validation": 0, "test": 30}
+    assert splits.test.y.bincount().tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("validation", "test"), [(0, 0), (3, 3), (0, 147), (147, 0), (144, 3), (3, 144), (4, 143), (71, 76)]
+)
+def test_every_nonempty_part_of_the_irises_has_every_species(validation, test):
+    splits = data.iris(validation=validation, test=test)
+    assert splits.sizes == {"train": 150 - validation - test, "validation": validation, "test": test}
+    for part, size in splits.sizes.items():
+        if size:
+            assert getattr(splits, part).y.bincount(minlength=3).min() >= 1, part
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0, 2), (1, 30), (-1, 30), (0, -3), (0, 148), (74, 74)])
+def test_irises_refuse_parts_that_cannot_hold_every_species(validation, test):
+    with pytest.raises(ValueError, match=f"at least 3.*got validation={validation}, test={test}"):
+        data.iris(validation=validation, test=test)
+
+
+# --- MNIST's files ----------------------------------------------------------------------------------
+
+
+def test_mnist_reads_its_files_and_sets_the_last_images_aside(small_mnist, tmp_path):
+    _lay_down(small_mnist, tmp_path)
+    splits = data.mnist(tmp_path, validation=20)
+    images = np.frombuffer(small_mnist[TRAIN_IMAGES][16:], np.uint8).reshape(-1, 1, 28, 28)
+    labels = np.frombuffer(small_mnist[TRAIN_LABELS][8:], np.uint8)
+    assert splits.sizes == {"train": 5000, "validation": 20, "test": 20}
+    np.testing.assert_array_equal(splits.train.x.numpy(), images[:5000].astype(np.float32) / 255)
+    np.testing.assert_array_equal(splits.validation.x.numpy(), images[5000:].astype(np.float32) / 255)
+    np.testing.assert_array_equal(splits.train.y.numpy(), labels[:5000])
+    np.testing.assert_array_equal(splits.validation.y.numpy(), labels[5000:])
+    np.testing.assert_array_equal(
+        splits.test.y.numpy(), np.frombuffer(small_mnist[TEST_LABELS][8:], np.uint8)
+    )
+    assert splits.train.x.dtype == torch.float32
+    assert splits.train.y.dtype == torch.int64
+    assert splits.name == "mnist"
+    assert "LeCun" in splits.provenance
+    assert splits.classes == tuple("0123456789")
+
+
+def test_mnist_without_validation_trains_on_all_images(small_mnist, tmp_path):
+    _lay_down(small_mnist, tmp_path)
+    assert data.mnist(tmp_path, validation=0).sizes == {"train": 5020, "validation": 0, "test": 20}
+
+
+@pytest.mark.parametrize("validation", [-1, 60000])
+def test_mnist_refuses_a_validation_part_that_leaves_nothing(validation, tmp_path):
+    with pytest.raises(ValueError, match=f"expected validation between 0 and 59999, got {validation}"):
+        data.mnist(tmp_path, validation=validation)
+
+
+def test_mnist_is_looked_for_in_the_argument_then_the_variable_then_the_cache(
+    small_mnist, tmp_path, monkeypatch
+):
+    given, named, cache = (tmp_path / name for name in ("given", "named", "cache"))
+    monkeypatch.setattr(data, "_cache_dir", lambda: cache)
+    with pytest.raises(data.DataUnavailableError, match=r"cache.MNIST"):
+        data.mnist(download=False)
+    monkeypatch.setenv("UGMM_DATA_DIR", str(named))
+    with pytest.raises(data.DataUnavailableError, match=r"named.MNIST"):
+        data.mnist(download=False)
+    with pytest.raises(data.DataUnavailableError, match=r"given.MNIST"):
+        data.mnist(given, download=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_home_is_understood_in_the_folder_of_mnist(small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    _lay_down(small_mnist, tmp_path / "mine")
+    assert data.mnist("~/mine", download=False).name == "mnist"
+
+
+def test_missing_mnist_says_what_to_do(small_mnist, tmp_path):
+    with pytest.raises(data.DataUnavailableError, match="download is off") as caught:
+        data.mnist(tmp_path, download=False)
+    for help_ in (*FILES, "UGMM_DATA_DIR", "data.images()", str(tmp_path)):
+        assert help_ in str(caught.value)
+
+
+def _truncated(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def _altered(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def _empty(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("load", [data.mnist, data.images])
+@pytest.mark.parametrize("damage", [_truncated, _altered, _empty])
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_mnist_is_refused_by_name_and_left_as_it_is(name, damage, load, small_mnist, tmp_path):
+    damaged = small_mnist | {name: damage(small_mnist[name])}
+    _lay_down(damaged, tmp_path)
+    before = _snapshot(tmp_path)
+    with pytest.raises(data.DataError, match="truncated or altered") as caught:
+        load(tmp_path)
+    message = str(caught.value)
+    assert not isinstance(caught.value, data.DataUnavailableError)
+    assert str(tmp_path / "MNIST" / "raw" / name) in message
+    assert f"got {len(damaged[name])} bytes" in message
+    assert "Move the file away" in message
+    assert _snapshot(tmp_path) == before
+
+
+def test_one_damaged_file_stops_the_download_of_the_missing_ones(small_mnist, tmp_path, monkeypatch):
+    _lay_down({TRAIN_IMAGES: b"damaged"}, tmp_path)
+    server = _Mirror(small_mnist, monkeypatch)
+    with pytest.raises(data.DataError, match="truncated or altered"):
+        data.mnist(tmp_path)
+    assert server.urls == []
+    assert list(_snapshot(tmp_path)) == [str(Path("MNIST", "raw", TRAIN_IMAGES))]
+
+
+def test_folder_in_the_place_of_a_file_is_refused_by_name(small_mnist, tmp_path):
+    raw = _lay_down(small_mnist, tmp_path)
+    (raw / TEST_LABELS).unlink()
+    (raw / TEST_LABELS).mkdir()
+    with pytest.raises(data.DataError, match=f"{TEST_LABELS} cannot be read"):
+        data.mnist(tmp_path)
+
+
+def test_expected_sizes_are_those_of_the_true_files():
+    assert [data._expected_size(name) for name in FILES] == [47040016, 60008, 7840016, 10008]
+
+
+def test_leftovers_of_an_old_torchvision_are_not_read_instead_of_the_checked_files(small_mnist, tmp_path):
+    _lay_down(small_mnist, tmp_path)
+    processed = tmp_path / "MNIST" / "processed"
+    processed.mkdir()
+    for name, count in (("training.pt", 5020), ("test.pt", 20)):
+        torch.save((torch.zeros(count, 28, 28), torch.zeros(count)), processed / name)
+    assert data.mnist(tmp_path).test.x.max() == 1
+
+
+# --- images: always something to work with ----------------------------------------------------------
+
+
+def test_images_are_mnist_where_it_is(small_mnist, tmp_path, capsys):
+    _lay_down(small_mnist, tmp_path)
+    assert data.images(tmp_path).name == "mnist"
+    out = capsys.readouterr().out
+    assert "MNIST, 28 x 28" in out
+    assert "stand-in" not in out
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_images_fall_back_to_digits_and_say_so(download, small_mnist, tmp_path, capsys):
+    splits = data.images(tmp_path, download=download)
+    assert splits.name == "digits"
+    assert splits.train.x.shape[1:] == (1, 28, 28)
+    out = capsys.readouterr().out
+    assert "stand-in" in out
+    assert "8 x 8 digits of scikit-learn" in out
+
+
+# --- downloading (from a pretended server) ----------------------------------------------------------
+
+
+class _Answer(io.BytesIO):
+    """What urlopen returns."""
+
+    def __init__(self, url: str, content: bytes) -> None:
+        super().__init__(content)
+        self.url, self.length = url, len(content)
+
+
+class _Mirror:
+    """Serves the files, zipped, in the place of MNIST's mirrors, and writes down what it was asked."""
+
+    def __init__(self, files: dict[str, bytes], monkeypatch) -> None:
+        from torchvision.datasets import MNIST
+
+        self.zipped = {f"{name}.gz": gzip.compress(content, 1) for name, content in files.items()}
+        resources = [(name, hashlib.md5(content).hexdigest()) for name, content in self.zipped.items()]
+        self.urls: list[str] = []
+        self.timeouts: set[float | None] = set()
+        monkeypatch.setattr(MNIST, "mirrors", ["http://mirror.invalid/"])
+        monkeypatch.setattr(MNIST, "resources", resources)
+        monkeypatch.setattr(urllib.request, "urlopen", self._open)
+
+    def _open(self, request, timeout=None):
+        self.urls.append(request.full_url)
+        self.timeouts.add(timeout or socket.getdefaulttimeout())
+        return self.answer(request.full_url, self.zipped[request.full_url.rpartition("/")[2]])
+
+    def answer(self, url: str, content: bytes):
+        return _Answer(url, content)
+
+
+def test_download_puts_good_files_into_place_and_leaves_nothing_else(small_mnist, tmp_path, monkeypatch):
+    _Mirror(small_mnist, monkeypatch)
+    splits = data.mnist(tmp_path, validation=20)
+    assert splits.sizes == {"train": 5000, "validation": 20, "test": 20}
+    found = {path: content for path, (content, _) in _snapshot(tmp_path).items()}
+    assert found == {str(Path("MNIST", "raw", name)): content for name, content in small_mnist.items()}
+    assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
+    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
+    assert torch.equal(data.mnist(tmp_path, validation=20).train.x, splits.train.x)
+
+
+def test_download_says_nothing_on_the_terminal(small_mnist, tmp_path, monkeypatch, capfd):
+    _Mirror(small_mnist, monkeypatch)
+    data.mnist(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_download_does_not_touch_the_files_that_are_there(small_mnist, tmp_path, monkeypatch):
+    raw = _lay_down(small_mnist, tmp_path)
+    (raw / TEST_LABELS).unlink()
+    before = _snapshot(tmp_path)
+    _Mirror(small_mnist, monkeypatch)
+    data.mnist(tmp_path)
+    after = _snapshot(tmp_path)
+    assert after.pop(str(Path("MNIST", "raw", TEST_LABELS)))[0] == small_mnist[TEST_LABELS]
+    assert after == before
+
+
+def test_no_server_and_no_files_leave_the_disk_untouched(small_mnist, tmp_path):
+    with pytest.raises(data.DataUnavailableError, match="no mirror of it answered"):
+        data.mnist(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [http.client.BadStatusLine("<html>"), TimeoutError("silent"), OSError("no")]
+)
+def test_server_that_answers_nonsense_counts_as_absent(error, small_mnist, tmp_path, monkeypatch):
+    def nonsense(request, timeout=None):
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", nonsense)
+    with pytest.raises(data.DataUnavailableError, match="no mirror of it answered"):
+        data.mnist(tmp_path)
+
+
+def _assert_no_half_download(root: Path) -> None:
+    """Neither a file in MNIST/raw nor a temporary folder."""
+    assert _snapshot(root) == {}
+    assert {path.name for path in root.iterdir()} <= {"MNIST"}
+
+
+def test_broken_archive_is_not_put_into_place(small_mnist, tmp_path, monkeypatch):
+    server = _Mirror(small_mnist, monkeypatch)
+    server.zipped[f"{TRAIN_LABELS}.gz"] = server.zipped[f"{TRAIN_LABELS}.gz"][:-100]
+    with pytest.raises(data.DataUnavailableError, match=r"not complete(.|\n)*File not found or corrupted"):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
+
+
+def test_other_files_than_mnists_are_not_put_into_place(small_mnist, tmp_path, monkeypatch):
+    others = small_mnist | {TEST_IMAGES: _altered(small_mnist[TEST_IMAGES])}
+    _Mirror(others, monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match="downloaded files are truncated or altered"):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError("reset"), TimeoutError("timed out"), http.client.IncompleteRead(b"half")]
+)
+def test_connection_that_breaks_midway_leaves_nothing_behind(error, small_mnist, tmp_path, monkeypatch):
+    class Breaking(_Answer):
+        def read(self, size=-1):
+            if self.tell():
+                raise error
+            return super().read(1000)
+
+    monkeypatch.setattr(_Mirror, "answer", lambda self, url, content: Breaking(url, content))
+    _Mirror(small_mnist, monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match=r"MNIST is not complete.*UGMM_DATA_DIR"):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
+
+
+def test_silent_server_is_not_waited_for_forever(small_mnist, tmp_path, monkeypatch):
+    server = _Mirror(small_mnist, monkeypatch)
+    data.mnist(tmp_path)
+    assert server.timeouts == {data._DOWNLOAD_TIMEOUT}
+    assert socket.getdefaulttimeout() is None
+
+
+def test_interrupted_download_leaves_nothing_behind(small_mnist, tmp_path, monkeypatch):
+    def interrupt(self, url, content):
+        if TEST_IMAGES in url:
+            raise KeyboardInterrupt
+        return _Answer(url, content)
+
+    monkeypatch.setattr(_Mirror, "answer", interrupt)
+    _Mirror(small_mnist, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
+
+
+def test_interruption_while_files_move_into_place_leaves_whole_files_only(small_mnist, tmp_path, monkeypatch):
+    _Mirror(small_mnist, monkeypatch)
+    moved, move = [], Path.replace
+
+    def interrupted(self, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return move(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.mnist(tmp_path)
+    assert len(_snapshot(tmp_path)) == 2
+    assert data.mnist(tmp_path).name == "mnist"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_download_leaves_nothing_half_written_among_the_files(small_mnist, tmp_path, monkeypatch):
+    script = f"""
+        import io, os, signal, urllib.request
+        from ugmm_tutorial import data
+
+        class Answer(io.BytesIO):
+            url = None
+            length = 10**6
+
+            def read(self, size=-1):
+                if self.tell():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().read(1000)
+
+        urllib.request.urlopen = lambda request, timeout=None: Answer(bytes(5000))
+        data.mnist({str(tmp_path)!r})
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    left = _snapshot(tmp_path)
+    assert len(left) == 1, "the kill was meant to come in the middle of a file"
+    assert not any(path.startswith("MNIST") for path in left)
+    _Mirror(small_mnist, monkeypatch)
+    assert data.mnist(tmp_path).name == "mnist"
+
+
+def test_cache_that_cannot_be_made_is_a_clear_error(small_mnist, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    _Mirror(small_mnist, monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match=r"not complete.*Put the four.*UGMM_DATA_DIR"):
+        data.mnist(tmp_path / "file" / "cache")
+
+
+def test_cache_that_may_not_be_written_is_a_clear_error(small_mnist, tmp_path, monkeypatch):
+    def forbidden(self, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    _Mirror(small_mnist, monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match=r"Permission denied.*UGMM_DATA_DIR"):
+        data.mnist(tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert data.images(tmp_path).name == "digits"
+
+
+# --- the true MNIST, where it is --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def true_mnist() -> Path:
+    folder = os.environ.get("UGMM_DATA_DIR")
+    if not folder or not all(Path(folder, "MNIST", "raw", name).exists() for name in FILES):
+        pytest.skip("UGMM_DATA_DIR names no folder with MNIST")
+    return Path(folder)
+
+
+def test_true_mnist_is_whole_and_only_read(true_mnist):
+    def stamps():
+        return {path: path.stat().st_mtime_ns for path in true_mnist.rglob("*")}
+
+    before = stamps()
+    splits = data.mnist(download=False)
+    assert splits.sizes == {"train": 55000, "validation": 5000, "test": 10000}
+    assert splits.train.x.shape == (55000, 1, 28, 28)
+    assert (splits.train.x.min(), splits.train.x.max()) == (0, 1)
+    assert splits.train.y[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert splits.test.y[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert splits.test.y.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert splits.train.x.mean() == pytest.approx(0.1307, abs=1e-3)
+    assert stamps() == before

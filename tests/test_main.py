@@ -1,0 +1,260 @@
+"""The command line: what it prints, what it writes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import ugmm_tutorial
+from ugmm_tutorial import data, experiments, records, training
+from ugmm_tutorial.__main__ import main
+from ugmm_tutorial.checkpoints import CheckpointError
+from ugmm_tutorial.training import TrainingError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums over several threads may be taken in another order; small networks gain nothing from them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _train(results: Path, *more: str, name: str = "digits-mlp") -> int:
+    return main(["train", name, "--results", str(results), *more])
+
+
+# --- what works -------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_experiment_with_its_settings(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(experiments.EXPERIMENTS)
+    assert lines[1].split() == ["mnist-ugmm", "uGMM-NN", "mnist", "100", "epochs,", "lr", "0.01"]
+
+
+def test_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"ugmm_tutorial {ugmm_tutorial.__version__}\n"
+
+
+def test_train_writes_the_record_that_it_names(tmp_path, capsys):
+    assert _train(tmp_path, "--epochs", "2", "--seed", "4") == 0
+    summary, path = capsys.readouterr().out.splitlines()
+    record = records.read(path)
+    assert Path(path) == tmp_path / "digits-mlp" / "seed4.json"
+    assert record.config["seed"] == 4
+    assert len(record.metrics) == 2
+    assert summary.startswith("digits-mlp, seed 4, epoch 2: test accuracy ")
+    assert f"{100 * record.final['test_accuracy']:.2f} %" in summary
+    assert f"test loss {record.final['test_loss']:.4f}" in summary
+
+
+def test_train_uses_what_it_is_told(tmp_path, monkeypatch):
+    seen = {}
+
+    def run(experiment, **options):
+        seen.update(options, name=experiment.name)
+        raise TrainingError("seen enough")
+
+    monkeypatch.setattr(experiments, "run", run)
+    assert _train(tmp_path, "--data-dir", "d", "--device", "cpu", name="mnist-cnn-mlp") == 1
+    expected = {"seed": 0, "epochs": None, "device": "cpu", "data_dir": "d", "results": str(tmp_path)}
+    assert seen == expected | {"name": "mnist-cnn-mlp"}
+
+
+def test_table_prints_the_papers_rows(tmp_path, capsys):
+    assert main(["table", "2", "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "98.34" in out
+    assert out.count("no record yet") == 6
+
+
+# --- wrong arguments: status 2 ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train"], "required: NAME"),
+        (["train", "digits-mpl"], "no experiment is called 'digits-mpl': did you mean digits-mlp"),
+        (["train", "imagenet"], "no experiment is called 'imagenet': it is one of mnist-mlp"),
+        (["train", "digits-mlp", "--epochs", "0"], "expected epochs to be an integer >= 1, got 0"),
+        (["train", "digits-mlp", "--epochs", "-2"], "expected epochs to be an integer >= 1, got -2"),
+        (["train", "digits-mlp", "--epochs", "many"], "invalid int value: 'many'"),
+        (["train", "digits-mlp", "--seed", "-1"], "expected seed to be an integer >= 0"),
+        (["train", "digits-mlp", "--seed", str(2**64)], "expected seed to be an integer >= 0"),
+        (["train", "digits-mlp", "--device", "tpu"], "unknown device 'tpu': expected cpu, cuda or cuda:N"),
+        (["train", "digits-mlp", "--device", "meta"], "unknown device 'meta': expected cpu, cuda or cuda:N"),
+        (["train", "digits-mlp", "--device", "cuda:-1"], "unknown device 'cuda:-1'"),
+        (["train", "digits-mlp", "--device", "cuda:999"], "device 'cuda:999' is not here"),
+        (["train", "digits-mlp", "--device", "cuda:256"], "device 'cuda:256' is not here"),
+        (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
+        (["table"], "required: N"),
+        (["table", "two"], "invalid int value: 'two'"),
+        (["table", "7"], "no experiment answers table 7: expected one of [2]"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_end_with_status_2_and_a_message(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.startswith("usage: python -m ugmm_tutorial")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_epochs_than_the_record_has_are_wrong_arguments(tmp_path, capsys):
+    assert _train(tmp_path, "--epochs", "2") == 0
+    with pytest.raises(SystemExit) as stop:
+        _train(tmp_path, "--epochs", "1")
+    assert stop.value.code == 2
+    assert "has 2 epochs already" in capsys.readouterr().err
+
+
+# --- what goes wrong later: status 1 ----------------------------------------------------------------
+
+
+def _assert_failed(status: int, message: str, capsys) -> None:
+    """Status 1, one line of explanation, no traceback."""
+    assert status == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_missing_data_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "_answers", lambda url: False)
+    status = _train(tmp_path / "results", "--data-dir", str(tmp_path / "data"), name="mnist-mlp")
+    _assert_failed(status, f"MNIST is not complete in {tmp_path / 'data' / 'MNIST' / 'raw'}", capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_data_are_explained(tmp_path, capsys):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"half of it")
+    status = _train(tmp_path / "results", "--data-dir", str(tmp_path), name="mnist-mlp")
+    _assert_failed(status, "train-images-idx3-ubyte is truncated or altered", capsys)
+
+
+@pytest.mark.parametrize("error", [TrainingError, CheckpointError, PermissionError])
+def test_failing_run_is_explained(error, tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise error("the reason")
+
+    monkeypatch.setattr(experiments, "train", fail)
+    _assert_failed(_train(tmp_path), "error: the reason\n", capsys)
+
+
+@pytest.mark.parametrize("name", ["seed0.json", "seed0.checkpoint.pt"])
+def test_damaged_file_of_a_run_is_explained(name, tmp_path, capsys):
+    assert _train(tmp_path, "--epochs", "1") == 0
+    damaged = tmp_path / "digits-mlp" / name
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    capsys.readouterr()
+    _assert_failed(_train(tmp_path, "--epochs", "2"), str(damaged), capsys)
+
+
+def test_damaged_record_is_explained_where_a_table_needs_it(tmp_path, capsys):
+    (tmp_path / "mnist-mlp").mkdir()
+    (tmp_path / "mnist-mlp" / "seed0.json").write_text("{")
+    status = main(["table", "2", "--results", str(tmp_path)])
+    _assert_failed(status, "seed0.json is not a record of this package", capsys)
+
+
+def test_results_that_cannot_be_written_are_explained(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    status = _train(tmp_path / "file", "--epochs", "1")
+    assert status == 1
+    assert "error: " in capsys.readouterr().err
+
+
+# --- interrupted: status 130 ------------------------------------------------------------------------
+
+
+def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, capsys):
+    """Ctrl-C in the third epoch, then the same command again."""
+    measured, evaluate = [], training.evaluate
+
+    def interrupted(*arguments):
+        measured.append(1)
+        if len(measured) == 5:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupted)
+        assert _train(tmp_path / "a", "--epochs", "4") == 130
+    err = capsys.readouterr().err
+    assert "interrupted: the same command goes on after the last finished epoch" in err
+    assert not (tmp_path / "a" / "digits-mlp" / "seed0.json").exists()
+
+    assert _train(tmp_path / "a", "--epochs", "4") == 0
+    assert len(measured) == 5
+    assert _train(tmp_path / "b", "--epochs", "4") == 0
+    ours, expected = (records.read(tmp_path / folder / "digits-mlp" / "seed0.json") for folder in "ab")
+    for metric in ("train_loss", "validation_loss", "test_loss", "test_accuracy", "learning_rate"):
+        assert ours.curve(metric) == expected.curve(metric)
+
+
+# --- as a program -----------------------------------------------------------------------------------
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ugmm_tutorial", *arguments]
+
+
+def _quiet() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def test_program_trains_into_the_folder_results(tmp_path):
+    command = _command("train", "digits-mlp", "--epochs", "1")
+    done = subprocess.run(
+        command, cwd=tmp_path, env=_quiet(), capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "results" / "digits-mlp" / "seed0.json"
+    assert done.stdout.splitlines()[-1] == "results/digits-mlp/seed0.json"
+    assert len(json.loads(path.read_text())["metrics"]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to another process")
+def test_program_that_gets_ctrl_c_ends_with_status_130_and_its_checkpoint(tmp_path):
+    command = _command("train", "digits-mlp", "--epochs", "1000000")
+    checkpoint = tmp_path / "results" / "digits-mlp" / "seed0.checkpoint.pt"
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=_quiet(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert "interrupted: the same command goes on" in err
+    assert "Traceback" not in err
+    assert checkpoint.exists()

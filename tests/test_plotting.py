@@ -1,0 +1,116 @@
+"""Figures show what they say: the right curves, labels and colours, in the axes they were given."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from ugmm_tutorial import plotting, records
+
+mpl.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_figures():
+    with mpl.rc_context():
+        yield
+    plt.close("all")
+
+
+def record(losses, seed=0):
+    metrics = tuple({"epoch": n, "test_loss": loss} for n, loss in enumerate(losses, start=1))
+    return records.Record({"seed": seed}, {}, {}, metrics, 1.0, {})
+
+
+def drawings():
+    grid = np.linspace(-1, 1, 5)
+    return {
+        "neuron_schematic": lambda ax: plotting.neuron_schematic(2, ax),
+        "broadcast_schematic": plotting.broadcast_schematic,
+        "mixture_density": lambda ax: plotting.mixture_density([0, 1], [1, 2], [0.5, 0.5], ax),
+        "response_surface": lambda ax: plotting.response_surface(grid, grid, np.outer(grid, grid), ax),
+        "heat_map": lambda ax: plotting.heat_map(np.eye(2), ax, label="l", xlabel="x", ylabel="y"),
+        "learning_curves": lambda ax: plotting.learning_curves({"a": [record([2.0, 1.0])]}, ax=ax),
+        "image_grid": lambda ax: plotting.image_grid(np.eye(4)[None], ["one"], ax),
+    }
+
+
+def test_every_public_drawing_is_tested_here():
+    assert set(plotting.__all__) == set(drawings()) | {"COLORS", "use_style"}
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_drawing_goes_into_the_given_axes_or_new_ones(name):
+    ax = plt.subplots()[1]
+    assert drawings()[name](ax) is ax
+    assert ax.lines or ax.patches or ax.images or ax.collections
+    other = drawings()[name](None)
+    assert other is not ax
+    assert other.figure is not ax.figure
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_drawing_renders_without_a_warning(name):
+    plotting.use_style()
+    drawings()[name](None).figure.canvas.draw()
+
+
+def test_schematic_has_a_circle_and_a_label_for_every_input():
+    ax = plotting.neuron_schematic(num_inputs=4)
+    texts = [text.get_text() for text in ax.texts]
+    assert [f"$x_{k}$" for k in range(1, 5)] == [t for t in texts if t.startswith("$x_")]
+    with pytest.raises(ValueError, match="num_inputs >= 1, got 0"):
+        plotting.neuron_schematic(0)
+
+
+def test_dashed_mixture_is_the_sum_of_the_components_and_has_area_one():
+    ax = plotting.mixture_density([-2, 0.5, 3], [0.6, 1, 0.8], [0.3, 0.45, 0.25])
+    *components, mixture = ax.lines
+    assert mixture.get_linestyle() == "--"
+    np.testing.assert_allclose(sum(line.get_ydata() for line in components), mixture.get_ydata())
+    assert np.trapezoid(mixture.get_ydata(), mixture.get_xdata()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("std", "weight"), [([1.0], [0.5, 0.5]), ([1.0, 0.0], [0.5, 0.5])])
+def test_mixture_refuses_lengths_and_deviations_that_cannot_be(std, weight):
+    with pytest.raises(ValueError, match="one length with std > 0"):
+        plotting.mixture_density([0.0, 1.0], std, weight)
+
+
+def test_learning_curve_is_the_mean_over_seeds_and_the_band_their_range():
+    ax = plotting.learning_curves(
+        {"net": [record([3.0, 1.0]), record([5.0, 2.0], seed=1)], "other": [record([1, 1])]}
+    )
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [4.0, 1.5])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 1.0
+    assert band[:, 1].max() == 5.0
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["net (2 seeds)", "other"]
+    assert ax.get_ylabel() == "test loss (nats)"
+
+
+def test_learning_curves_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"one length for 'net', got \[1, 2\]"):
+        plotting.learning_curves({"net": [record([1.0]), record([1.0, 2.0])]})
+    with pytest.raises(ValueError, match="one length"):
+        plotting.learning_curves({"net": []})
+
+
+def test_heat_map_can_write_its_numbers():
+    ax = plotting.heat_map([[0.25, 0.75]], label="l", xlabel="x", ylabel="y", annotate=True)
+    assert [text.get_text() for text in ax.texts] == ["0.25", "0.75"]
+
+
+def test_image_grid_takes_both_shapes_and_refuses_others():
+    images = np.random.default_rng(0).random((5, 1, 8, 8))
+    assert len(plotting.image_grid(images, list("abcde"), columns=3).images) == 5
+    assert len(plotting.image_grid(images[:, 0], list("abcde")).images) == 5
+    for wrong, titles in ((images[:0], []), (images, ["too few"]), (np.eye(3), ["a"] * 3)):
+        with pytest.raises(ValueError, match="expected images"):
+            plotting.image_grid(wrong, titles)
+
+
+def test_colors_differ_in_lightness_or_hue_for_every_pair():
+    rgb = np.array([mpl.colors.to_rgb(color) for color in plotting.COLORS])
+    gaps = np.linalg.norm(rgb[:, None] - rgb, axis=-1)[np.triu_indices(len(rgb), k=1)]
+    assert gaps.min() > 0.25

@@ -1,0 +1,87 @@
+"""The built book, once `make book` has built it: nothing is missing, and nothing comes from elsewhere."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+PAGES = sorted((SITE / "book").glob("*.html"))
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built: `make book` builds it")
+
+LOADS = {("img", "src"), ("script", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
+
+
+class References(HTMLParser):
+    """Collects what a page loads, what it links to, its ids, and its images' alternative texts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.loaded, self.linked, self.ids, self.alts = [], [], set(), []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids.add(values.get("id"))
+        for name, value in attributes:
+            if (tag, name) in LOADS and value and values.get("rel") not in ("next", "prev", "canonical"):
+                self.loaded.append(value)
+        if tag == "a" and values.get("href"):
+            self.linked.append(values["href"])
+        if tag == "img":
+            self.alts.append((values.get("src"), values.get("alt")))
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.stem)
+def page(request):
+    return request.param
+
+
+def local_target(page, reference):
+    path = unquote(urlsplit(reference).path)
+    return (page.parent / path).resolve() if path else page
+
+
+def test_page_loads_nothing_from_elsewhere_and_all_of_it_is_there(page):
+    for reference in References(page).loaded:
+        assert not urlsplit(reference).netloc, f"{page.name} loads {reference}"
+        if not reference.startswith("data:"):
+            assert local_target(page, reference).is_file(), f"{page.name} loads {reference}"
+
+
+def test_links_within_the_site_resolve_to_a_page_and_a_place_on_it(page):
+    for reference in References(page).linked:
+        parts = urlsplit(reference)
+        if parts.scheme or parts.netloc:
+            continue
+        target = local_target(page, reference)
+        assert target.exists(), f"{page.name} links to {reference}"
+        if parts.fragment and target.suffix == ".html":
+            assert unquote(parts.fragment) in References(target).ids, f"{page.name} links to {reference}"
+
+
+def test_every_image_has_alternative_text(page):
+    for source, alt in References(page).alts:
+        assert alt, f"{page.name}: {source}"
+
+
+def test_mathematics_is_rendered_by_this_site(page):
+    text = page.read_text(encoding="utf-8")
+    if 'class="math' in text:
+        assert re.search(r'src="[^"]*_static/mathjax/tex-chtml\.js', text)
+
+
+def test_chapters_show_their_outputs():
+    for chapter in (p for p in PAGES if p.stem[0].isdigit()):
+        text = chapter.read_text(encoding="utf-8")
+        assert text.count("<figcaption>") >= 5, chapter.name
+        assert "Traceback" not in text
+
+
+def test_site_is_small_and_starts_at_the_index():
+    size = sum(file.stat().st_size for file in SITE.rglob("*") if file.is_file())
+    assert size < 30e6
+    assert "book/index.html" in (SITE / "index.html").read_text(encoding="utf-8")

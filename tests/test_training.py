@@ -1,0 +1,735 @@
+"""train() and evaluate(): exact, repeatable, and able to go on after being killed at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ugmm_tutorial import checkpoints, data, records, training
+from ugmm_tutorial.checkpoints import CheckpointError
+from ugmm_tutorial.data import Examples
+from ugmm_tutorial.networks import MLP, UGMMNet
+from ugmm_tutorial.training import TrainConfig, TrainingError, evaluate, train
+
+IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
+CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, milestones=(2,), seed=5)
+BATCHES = 4
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Sums over several threads may be taken in another order; small networks gain nothing from them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _network(seed: int = 0) -> UGMMNet:
+    """A fresh network with dropout, so that the random state of the masks matters too."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return UGMMNet((4, 8, 3), norm="layer", dropout=0.3)
+
+
+def _train(model: nn.Module, config: TrainConfig = CONFIG, splits: data.Splits = IRIS, **options):
+    return train(model, splits, config, progress=False, **options)
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _same(left, right) -> bool:
+    """Equal bit for bit, all the way down."""
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return left == right
+
+
+def _without_seconds(metrics) -> list[dict]:
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in metrics]
+
+
+def _state(checkpoint: Path) -> dict:
+    """Everything in a checkpoint but the seconds."""
+    state = checkpoints.load(checkpoint)
+    return state | {"metrics": _without_seconds(state["metrics"])}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run from beginning to end: its weights, record and last checkpoint."""
+    path = tmp_path_factory.mktemp("uninterrupted") / "run.pt"
+    model = _network()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    record = _train(model, checkpoint=path)
+    torch.set_num_threads(threads)
+    return _weights(model), record, _state(path)
+
+
+def _assert_same_run(model: nn.Module, record: records.Record, checkpoint: Path, expected) -> None:
+    weights, expected_record, state = expected
+    assert _same(_weights(model), weights)
+    assert _without_seconds(record.metrics) == _without_seconds(expected_record.metrics)
+    assert _same(_state(checkpoint), state)
+
+
+# --- what one run does ------------------------------------------------------------------------------
+
+
+def test_train_equals_the_loop_written_out_by_hand():
+    """The order of the examples, Adam, the milestones and the metrics, without the package's loop."""
+    config = TrainConfig(epochs=3, batch_size=32, learning_rate=0.02, milestones=(1, 2), gamma=0.5, seed=7)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model, mine = MLP((4, 6, 3)), MLP((4, 6, 3))
+    mine.load_state_dict(model.state_dict())
+    record = _train(model, config)
+
+    order = torch.Generator().manual_seed(7)
+    optimizer = torch.optim.Adam(mine.parameters(), lr=0.02)
+    x, y = IRIS.train
+    for epoch, rate in enumerate((0.02, 0.01, 0.005)):
+        optimizer.param_groups[0]["lr"] = rate
+        index = torch.randperm(105, generator=order)
+        total = correct = 0.0
+        for batch in (index[:32], index[32:64], index[64:96], index[96:]):
+            scores = mine(x[batch])
+            loss = cross_entropy(scores, y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch)
+            correct += (scores.argmax(1) == y[batch]).sum().item()
+        measured = record.metrics[epoch]
+        assert measured["epoch"] == epoch + 1
+        assert measured["learning_rate"] == pytest.approx(rate)
+        assert measured["train_loss"] == pytest.approx(total / 105)
+        assert measured["train_accuracy"] == pytest.approx(correct / 105)
+    torch.testing.assert_close(dict(model.named_parameters()), dict(mine.named_parameters()))
+    last = evaluate(mine, IRIS.test)
+    assert record.final["test_loss"] == pytest.approx(last["loss"])
+    assert record.final["test_accuracy"] == pytest.approx(last["accuracy"])
+
+
+def test_training_learns():
+    record = _train(MLP((4, 16, 3)), replace(CONFIG, epochs=60, milestones=()))
+    assert record.final["test_accuracy"] > 0.9
+    assert record.final["train_loss"] < record.metrics[0]["train_loss"]
+
+
+def test_dropout_is_on_while_learning_and_off_while_measuring():
+    modes = []
+    model = _network()
+    model[0].register_forward_pre_hook(lambda layer, _: modes.append(layer.training))
+    _train(model, replace(CONFIG, epochs=2))
+    assert modes == ([True] * BATCHES + [False] * 2) * 2
+
+
+def test_model_in_evaluation_mode_is_trained_with_dropout_all_the_same(uninterrupted):
+    model = _network().eval()
+    _train(model)
+    assert _same(_weights(model), uninterrupted[0])
+
+
+def test_learning_rate_falls_at_the_milestones_only():
+    rates = _train(_network(), replace(CONFIG, epochs=6, milestones=(2, 5), gamma=0.1)).curve("learning_rate")
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-3, 1e-4])
+
+
+def test_constant_schedule_ignores_the_milestones():
+    record = _train(_network(), replace(CONFIG, scheduler="constant", milestones=(1,)))
+    assert record.curve("learning_rate") == [1e-2] * 4
+
+
+def test_same_seed_gives_the_same_weights_whatever_the_global_random_state(uninterrupted):
+    model = _network()
+    with torch.random.fork_rng([]):
+        torch.manual_seed(999)
+        _train(model)
+    assert _same(_weights(model), uninterrupted[0])
+
+
+def test_other_seed_gives_other_weights(uninterrupted):
+    model = _network()
+    _train(model, replace(CONFIG, seed=6))
+    assert not _same(_weights(model), uninterrupted[0])
+
+
+def _random_states() -> tuple:
+    numpy_state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), numpy_state
+
+
+def test_global_random_states_of_the_caller_stay(tmp_path):
+    before = _random_states()
+    _train(_network(), replace(CONFIG, epochs=1), checkpoint=tmp_path / "run.pt")
+    _train(_network(), replace(CONFIG, epochs=2), checkpoint=tmp_path / "run.pt", resume=True)
+    assert _random_states() == before
+
+
+def test_global_random_state_of_the_caller_stays_when_a_run_breaks():
+    model = _Breaking(after=2)
+    before = _random_states()
+    with pytest.raises(TrainingError):
+        _train(model)
+    assert _random_states() == before
+
+
+def test_cudnn_settings_of_the_caller_stay():
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
+        _train(_network(), replace(CONFIG, epochs=1))
+        assert torch.backends.cudnn.benchmark
+        assert not torch.backends.cudnn.deterministic
+
+
+def test_record_describes_the_run():
+    before = time.perf_counter()
+    model = _network()
+    record = _train(model)
+    assert record.config == records.as_json(asdict(CONFIG))
+    assert record.data["name"] == "iris"
+    assert record.data["sizes"] == {"train": 105, "validation": 15, "test": 30}
+    # Means, deviations and weights of 4 x 8 and 8 x 3 components, and the LayerNorm's 8 + 8.
+    assert record.model == {"network": "UGMMNet", "parameters": 3 * 32 + 3 * 24 + 16}
+    assert [epoch["epoch"] for epoch in record.metrics] == [1, 2, 3, 4]
+    assert record.seconds == pytest.approx(sum(record.curve("seconds")))
+    assert 0 < record.seconds < time.perf_counter() - before
+    assert record.environment["versions"]["torch"] == importlib.metadata.version("torch")
+    assert records.as_json(asdict(record)) == asdict(replace(record, metrics=list(record.metrics), notes=[]))
+
+
+@pytest.mark.parametrize("measure", [(), ("test",), ("validation", "test")])
+def test_only_the_named_parts_are_measured(measure):
+    metrics = _train(_network(), replace(CONFIG, epochs=1, measure=measure)).final
+    for part in ("validation", "test"):
+        assert (f"{part}_loss" in metrics) == (f"{part}_accuracy" in metrics) == (part in measure)
+
+
+def test_empty_parts_are_not_measured():
+    metrics = _train(_network(), replace(CONFIG, epochs=1), data.iris(test=0)).final
+    assert set(metrics) == {"epoch", "learning_rate", "train_loss", "train_accuracy", "seconds"}
+
+
+def test_nothing_to_train_on_is_refused():
+    nothing = replace(IRIS, train=Examples(IRIS.train.x[:0], IRIS.train.y[:0]))
+    with pytest.raises(ValueError, match=r"expected training examples, got none in .*'iris'"):
+        _train(_network(), splits=nothing)
+
+
+def test_progress_is_shown_only_if_wanted(capfd):
+    train(_network(), IRIS, replace(CONFIG, epochs=1), progress=False)
+    assert capfd.readouterr() == ("", "")
+    train(_network(), IRIS, replace(CONFIG, epochs=1))
+    assert "4/4" in capfd.readouterr().err
+
+
+# --- killed at any moment ---------------------------------------------------------------------------
+
+
+def _kill(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_at_call(number: int, function, *, done: bool):
+    """The function, but its call of that number kills the process: before its work or after it."""
+    calls = 0
+
+    def deadly(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == number and not done:
+            _kill()
+        result = function(*arguments, **options)
+        if calls == number:
+            _kill()
+        return result
+
+    return deadly
+
+
+def _kill_while_writing(number: int):
+    """torch.save, but call ``number`` writes half of the file and kills the process."""
+    calls, save = 0, torch.save
+
+    def deadly(state, file):
+        nonlocal calls
+        calls += 1
+        if calls < number:
+            return save(state, file)
+        whole = io.BytesIO()
+        save(state, whole)
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        return _kill()
+
+    return deadly
+
+
+# When the process dies, and the epoch at which its checkpoint then is. A call of the network is a batch:
+# four of an epoch's six train, two measure.
+MOMENTS = {
+    "in the first epoch": 0,
+    "in the third epoch": 2,
+    "while measuring the second epoch": 1,
+    "while writing the first checkpoint": 0,
+    "while writing the third checkpoint": 2,
+    "before renaming the second checkpoint": 1,
+    "after renaming the second checkpoint": 2,
+    "after the last checkpoint": 4,
+}
+
+
+def _run_and_die(moment: str, checkpoint: Path) -> None:
+    """Start the run (or go on with it) and kill this very process."""
+    model = _network()
+    if moment == "in the first epoch":
+        model.forward = _kill_at_call(3, model.forward, done=True)
+    elif moment == "in the third epoch":
+        model.forward = _kill_at_call(2 * 6 + 2, model.forward, done=True)
+    elif moment == "while measuring the second epoch":
+        model.forward = _kill_at_call(6 + 5, model.forward, done=False)
+    elif moment == "while writing the first checkpoint":
+        torch.save = _kill_while_writing(1)
+    elif moment == "while writing the third checkpoint":
+        torch.save = _kill_while_writing(3)
+    elif moment == "before renaming the second checkpoint":
+        os.fsync = _kill_at_call(2, os.fsync, done=True)
+    elif moment == "after renaming the second checkpoint":
+        Path.replace = _kill_at_call(2, Path.replace, done=True)
+    elif moment == "after the last checkpoint":
+        Path.replace = _kill_at_call(4, Path.replace, done=True)
+    _train(model, checkpoint=checkpoint, resume=True)
+
+
+def _fork_and_die(folder: str) -> None:
+    """Each death in a fork of this process, which has imported PyTorch once for all of them."""
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.zeros(1)])  # the first one imports for a second
+    deaths = [(moment, Path(folder, moment, "run.pt")) for moment in MOMENTS]
+    deaths += [(moment, Path(folder, "again and again", "run.pt")) for moment in AGAIN_AND_AGAIN]
+    for moment, checkpoint in deaths:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                _run_and_die(moment, checkpoint)
+            os._exit(1)  # it outlived its moment
+        print(moment, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+# One death after the other, each counted from its own start: epochs 0, 1, 1 and 2 are reached.
+AGAIN_AND_AGAIN = (
+    "in the first epoch",
+    "while measuring the second epoch",
+    "while writing the first checkpoint",
+    "before renaming the second checkpoint",
+)
+
+needs_sigkill = pytest.mark.skipif(
+    not hasattr(signal, "SIGKILL") or not hasattr(os, "fork"), reason="this system has no SIGKILL or no fork"
+)
+
+
+@pytest.fixture(scope="module")
+def dead_runs(tmp_path_factory) -> Path:
+    """What runs leave behind that were killed at each of the moments, one folder each."""
+    folder = tmp_path_factory.mktemp("dead")
+    code = f"import test_training; test_training._fork_and_die({str(folder)!r})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parent, timeout=300, capture_output=True, text=True)
+    expected = [f"{moment} {-signal.SIGKILL}" for moment in (*MOMENTS, *AGAIN_AND_AGAIN)]
+    assert done.stdout.splitlines() == expected, done.stderr
+    return folder
+
+
+@needs_sigkill
+@pytest.mark.parametrize(("moment", "epoch"), [*MOMENTS.items(), ("again and again", 2)])
+def test_run_killed_at_any_moment_goes_on_to_the_same_bits(moment, epoch, dead_runs, uninterrupted):
+    checkpoint = dead_runs / moment / "run.pt"
+    reached = checkpoints.load(checkpoint)["epoch"] if checkpoint.exists() else 0
+    assert reached == epoch, "the kill was meant to come at another moment"
+    model = _network()
+    record = _train(model, checkpoint=checkpoint, resume=True)
+    _assert_same_run(model, record, checkpoint, uninterrupted)
+
+
+def test_run_interrupted_in_every_epoch_goes_on_to_the_same_bits(uninterrupted, tmp_path, monkeypatch):
+    """Ctrl-C at a new place in each epoch, each time with a fresh network."""
+    checkpoint = tmp_path / "run.pt"
+    for batch in range(1, 5):
+        model = _network()
+        model.register_forward_hook(_interrupt_at_call(batch + (6 if batch > 1 else 0)))
+        with pytest.raises(KeyboardInterrupt):
+            _train(model, checkpoint=checkpoint, resume=True)
+    assert checkpoints.load(checkpoint)["epoch"] == 3
+    model = _network()
+    record = _train(model, checkpoint=checkpoint, resume=True)
+    _assert_same_run(model, record, checkpoint, uninterrupted)
+
+
+def _interrupt_at_call(number: int):
+    calls = iter(range(1, number + 1))
+
+    def hook(*_):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+
+    return hook
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_resumed_run_equals_uninterrupted_run(first, uninterrupted, tmp_path):
+    """Before, at and after the milestone: a short run that is extended equals a longer one."""
+    checkpoint = tmp_path / "run.pt"
+    _train(_network(), replace(CONFIG, epochs=first), checkpoint=checkpoint)
+    model = _network(seed=123)  # whatever it was: everything comes from the checkpoint
+    record = _train(model, checkpoint=checkpoint, resume=True)
+    _assert_same_run(model, record, checkpoint, uninterrupted)
+    assert record.config["epochs"] == 4
+
+
+def test_writing_checkpoints_does_not_change_the_run(uninterrupted):
+    model = _network()
+    _train(model)
+    assert _same(_weights(model), uninterrupted[0])
+
+
+def test_resuming_a_finished_run_trains_no_further(uninterrupted, tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    first = _train(_network(), checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    model = _network(seed=1)
+    model.forward = None  # would fail
+    again = _train(model, checkpoint=checkpoint, resume=True)
+    assert again.metrics == first.metrics
+    assert _same(_weights(model), uninterrupted[0])
+    assert checkpoint.read_bytes() == before
+
+
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(uninterrupted, tmp_path):
+    model = _network()
+    _train(model, checkpoint=tmp_path / "new" / "run.pt", resume=True)
+    assert _same(_weights(model), uninterrupted[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_run_on_a_gpu_resumes_and_does_not_resume_on_the_cpu(tmp_path):
+    whole, halves = _network(), _network()
+    _train(whole, device="cuda")
+    _train(halves, replace(CONFIG, epochs=2), checkpoint=tmp_path / "run.pt", device="cuda")
+    _train(halves, checkpoint=tmp_path / "run.pt", resume=True, device="cuda")
+    torch.testing.assert_close(_weights(halves), _weights(whole))
+    with pytest.raises(CheckpointError, match="expected device cpu, got cuda"):
+        _train(_network(), checkpoint=tmp_path / "run.pt", resume=True)
+
+
+# --- checkpoints that do not fit --------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(tmp_path) -> Path:
+    """The checkpoint of a run of two epochs."""
+    _train(_network(), replace(CONFIG, epochs=2), checkpoint=tmp_path / "run.pt")
+    return tmp_path / "run.pt"
+
+
+@contextlib.contextmanager
+def _refused(checkpoint: Path, model: nn.Module, why: str, error: type[Exception] = CheckpointError):
+    """The block raises an error that names the checkpoint; neither it nor the model changes."""
+    content, weights = checkpoint.read_bytes(), _weights(model)
+    with pytest.raises(error, match=why) as caught:
+        yield
+    assert str(checkpoint) in str(caught.value)
+    assert checkpoint.read_bytes() == content
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+    assert _same(_weights(model), weights)
+
+
+def test_existing_checkpoint_is_refused_without_resume(started):
+    model = _network(1)
+    with _refused(started, model, "resume=True", FileExistsError):
+        _train(model, checkpoint=started)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 1e-3},
+        {"batch_size": 16},
+        {"milestones": (3,)},
+        {"scheduler": "constant"},
+        {"gamma": 0.5},
+        {"seed": 6},
+        {"measure": ("test",)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_checkpoint_of_another_config_is_refused(change, started):
+    model = _network(1)
+    with _refused(started, model, r"belongs to another run: expected config .* got (.|\n)*start over"):
+        _train(model, replace(CONFIG, **change), checkpoint=started, resume=True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        data.iris(validation=18, test=30),
+        replace(IRIS, name="flowers"),
+        replace(IRIS, provenance="my garden"),
+        data.iris(validation=15, test=30, seed=1),
+        replace(IRIS, train=Examples(IRIS.train.x * 2, IRIS.train.y)),
+    ],
+    ids=["sizes", "name", "provenance", "split", "inputs"],
+)
+def test_checkpoint_of_other_data_is_refused(other, started):
+    model = _network(1)
+    with _refused(started, model, "belongs to another run: expected data"):
+        _train(model, splits=other, checkpoint=started, resume=True)
+
+
+@pytest.mark.parametrize(
+    "model", [MLP((4, 8, 3)), UGMMNet((4, 9, 3), dropout=0.3), UGMMNet((4, 8, 3), norm="layer", dropout=0.4)]
+)
+def test_checkpoint_of_another_model_is_refused(model, started):
+    with _refused(started, model, "belongs to another run: expected model"):
+        _train(model, checkpoint=started, resume=True)
+
+
+class _Nameless(nn.Module):
+    """Its repr does not show its size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Parameter(torch.ones(4, width))
+        self.out = nn.Parameter(torch.ones(width, 3))
+
+    def forward(self, x):
+        return x @ self.hidden @ self.out
+
+
+def test_checkpoint_of_a_model_that_differs_in_size_only_is_refused(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    _train(_Nameless(5), checkpoint=checkpoint)
+    model = _Nameless(6)
+    with _refused(checkpoint, model, "expected shapes .*6.* got .*5"):
+        _train(model, checkpoint=checkpoint, resume=True)
+
+
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(started):
+    model = _network(1)
+    with _refused(started, model, "at epoch 2 already, beyond the 1 asked for"):
+        _train(model, replace(CONFIG, epochs=1), checkpoint=started, resume=True)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_damaged_checkpoint_is_refused_and_left_as_it_is(left, started):
+    content = started.read_bytes()
+    started.write_bytes(content[: int(left * len(content))])
+    model = _network(1)
+    with _refused(started, model, r"cannot be read as a checkpoint(.|\n)*start over"):
+        _train(model, checkpoint=started, resume=True)
+
+
+def test_file_of_bare_weights_is_not_taken_for_a_checkpoint(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    torch.save(_network().state_dict(), checkpoint)
+    model = _network(1)
+    with _refused(checkpoint, model, "belongs to another run"):
+        _train(model, checkpoint=checkpoint, resume=True)
+
+
+# --- runs that break --------------------------------------------------------------------------------
+
+
+class _Breaking(nn.Module):
+    """A linear classifier whose scores become NaN in training after so many batches."""
+
+    def __init__(self, *, after: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.after = after
+        self.batches = 0
+
+    def forward(self, x):
+        self.batches += self.training
+        return self.linear(x) * (math.nan if self.batches > self.after else 1.0)
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    with pytest.raises(TrainingError, match=r"epoch 3: the loss is nan in batch 2\.") as caught:
+        _train(_Breaking(after=2 * BATCHES + 1), checkpoint=checkpoint)
+    assert f"The last good checkpoint is {checkpoint} (epoch 2)." in str(caught.value)
+    state = checkpoints.load(checkpoint)
+    assert state["epoch"] == len(state["metrics"]) == 2
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    # And it can be gone on from.
+    record = _train(_Breaking(after=99), checkpoint=checkpoint, resume=True)
+    assert len(record.metrics) == 4
+
+
+def test_parameter_that_is_not_finite_stops_before_it_is_saved(tmp_path):
+    """The last step of an epoch breaks a weight after the last finite loss."""
+    model, checkpoint, steps = _Breaking(after=99), tmp_path / "run.pt", iter(range(99))
+    model.linear.bias.register_hook(lambda g: g * (math.nan if next(steps) == 2 * BATCHES - 1 else 1.0))
+    with pytest.raises(TrainingError, match=r"epoch 2: parameter linear\.bias is no longer finite") as caught:
+        _train(model, checkpoint=checkpoint)
+    assert f"The last good checkpoint is {checkpoint} (epoch 1)." in str(caught.value)
+    state = checkpoints.load(checkpoint)
+    assert state["epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
+def test_measured_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
+    """Such a record could not be written as JSON after all the epochs."""
+    x = IRIS.test.x.clone()
+    x[3] = math.inf
+    broken = replace(IRIS, test=Examples(x, IRIS.test.y))
+    with pytest.raises(TrainingError, match=r"epoch 1: the test loss is nan.*inputs that are not finite"):
+        _train(_Breaking(after=99), splits=broken, checkpoint=tmp_path / "run.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("checkpoint", [None, "run.pt"])
+def test_run_that_breaks_in_its_first_epoch_says_that_there_is_no_checkpoint(checkpoint, tmp_path):
+    with pytest.raises(TrainingError, match=r"epoch 1: .* There is no checkpoint\.") as caught:
+        _train(_Breaking(after=0), checkpoint=checkpoint and tmp_path / checkpoint)
+    assert "lower the learning rate (it was 0.01)" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_far_too_large_learning_rate_ends_in_a_clear_error():
+    with pytest.raises(TrainingError, match=r"(finite|loss is).*lower the learning rate \(it was 1e\+30\)"):
+        _train(_Nameless(5), replace(CONFIG, learning_rate=1e30))
+
+
+def test_error_names_the_learning_rate_of_its_own_epoch():
+    """Not the next one, where the epoch is a milestone."""
+    model, steps = _Breaking(after=99), iter(range(99))
+    model.linear.bias.register_hook(lambda g: g * (math.nan if next(steps) == 2 * BATCHES - 1 else 1.0))
+    with pytest.raises(TrainingError, match=r"it was 0\.01\)"):
+        _train(model, replace(CONFIG, milestones=(2,)))
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("epochs", 0, "expected epochs to be an integer >= 1, got 0"),
+        ("epochs", -3, "expected epochs to be an integer >= 1, got -3"),
+        ("epochs", 2.0, "expected epochs to be an integer >= 1, got 2.0"),
+        ("epochs", True, "expected epochs to be an integer >= 1, got True"),
+        ("batch_size", 0, "expected batch_size to be an integer >= 1, got 0"),
+        ("batch_size", "32", "expected batch_size to be an integer >= 1, got '32'"),
+        ("seed", -1, "expected seed to be an integer >= 0 and below .*, got -1"),
+        ("seed", 2**64, "expected seed to be an integer >= 0 and below .*, got 18446744073709551616"),
+        ("seed", 1.5, "expected seed to be an integer >= 0 and below .*, got 1.5"),
+        ("learning_rate", 0.0, "expected learning_rate > 0 and finite, got 0.0"),
+        ("learning_rate", -1.0, "expected learning_rate > 0 and finite, got -1.0"),
+        ("learning_rate", math.nan, "expected learning_rate > 0 and finite, got nan"),
+        ("learning_rate", math.inf, "expected learning_rate > 0 and finite, got inf"),
+        ("scheduler", "cosine", "unknown scheduler 'cosine': expected one of multistep, constant"),
+        ("milestones", (0,), "expected milestones to be growing integers from 1 or more, got .0"),
+        ("milestones", (5, 5), "expected milestones to be growing integers from 1 or more, got .5, 5"),
+        ("milestones", (9, 5), "expected milestones to be growing integers from 1 or more, got .9, 5"),
+        ("milestones", (2.5,), "expected milestones to be growing integers from 1 or more, got .2.5"),
+        ("gamma", 0.0, r"expected gamma in \(0, 1\], got 0.0"),
+        ("gamma", 1.1, r"expected gamma in \(0, 1\], got 1.1"),
+        ("gamma", math.nan, r"expected gamma in \(0, 1\], got nan"),
+        ("measure", ("train",), "expected measure to name validation or test, got .'train'"),
+        ("measure", "test", "expected measure to name validation or test, got test"),
+    ],
+)
+def test_settings_out_of_their_range_are_refused(setting, value, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**{setting: value})
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken():
+    config = TrainConfig(epochs=1, batch_size=1, seed=2**64 - 1, gamma=1.0, milestones=(1,), measure=())
+    _train(_network(), config, IRIS.take(train=3))
+
+
+# --- evaluate ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
+def test_evaluate_equals_a_direct_computation(batch_size):
+    model = _network().eval()
+    with torch.no_grad():
+        scores = model(IRIS.test.x).double()
+    chosen = torch.tensor([row.argmax() for row in scores])
+    picked = scores.softmax(dim=1)[torch.arange(30), IRIS.test.y]
+    result = evaluate(model, IRIS.test, batch_size=batch_size)
+    assert result["loss"] == pytest.approx(-picked.log().mean().item(), rel=1e-5)
+    assert result["accuracy"] == (chosen == IRIS.test.y).sum().item() / 30
+    assert all(type(value) is float for value in result.values())
+
+
+def test_evaluate_turns_dropout_off_and_makes_no_graph():
+    model, seen = _network().train(), []
+    model.register_forward_hook(lambda module, _, out: seen.append((module.training, out.requires_grad)))
+    evaluate(model, IRIS.test)
+    assert seen == [(False, False)]
+
+
+@pytest.mark.parametrize("training_mode", [True, False])
+def test_evaluate_leaves_every_part_in_its_own_mode(training_mode):
+    model = _network().train(training_mode)
+    model[-1].train(not training_mode)  # a part that its user has frozen, or not
+    modes = [module.training for module in model.modules()]
+    assert len(set(modes)) == 2
+    evaluate(model, IRIS.test)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_evaluate_restores_the_mode_after_an_error():
+    model = _network().train()
+    with pytest.raises(ValueError, match="got"):
+        evaluate(model, Examples(torch.zeros(2, 99), torch.zeros(2).long()))
+    assert all(module.training for module in model.modules())
+
+
+def test_evaluate_takes_a_model_without_parameters():
+    scores = torch.tensor([[5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    assert evaluate(nn.Identity(), Examples(scores, torch.tensor([0, 1, 1])))["accuracy"] == 2 / 3
+
+
+def test_evaluate_refuses_no_examples():
+    with pytest.raises(ValueError, match="expected examples to evaluate on, got none"):
+        evaluate(_network(), data.iris(test=0).test)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_evaluate_refuses_an_empty_batch(batch_size):
+    with pytest.raises(ValueError, match=f"expected batch_size >= 1, got {batch_size}"):
+        evaluate(_network(), IRIS.test, batch_size=batch_size)
+
+
+def test_schedulers_are_those_that_a_config_takes():
+    for scheduler in training.SCHEDULERS:
+        assert TrainConfig(scheduler=scheduler).scheduler == scheduler
