@@ -1,6 +1,7 @@
-# The two commands: `make book` and `make test`. Everything happens in .venv; nothing else is touched.
+# The two commands: `make book` and `make test`. Everything is installed in .venv and built in _build;
+# chapters may download MNIST into a per-user cache.
 PYTHON ?= python3
-# The versions everything was tested with; `make CONSTRAINTS= book` takes the newest instead.
+# The versions everything was tested with; `make CONSTRAINTS= book` in a fresh clone takes the newest.
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,9 +15,9 @@ book: $(READY)
 	@echo "The book is in _build/html/index.html. To serve it:"
 	@echo "  $(BIN)/python -m http.server --directory _build/html 8000   # then open http://localhost:8000"
 
-test: $(READY) lint
+# The book first: some tests look at the pages.
+test: $(READY) lint book
 	$(BIN)/python -m pytest
-	$(MAKE) --no-print-directory book
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -31,6 +32,6 @@ clean:
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[dev]"
 	@touch $@

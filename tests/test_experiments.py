@@ -211,13 +211,34 @@ def test_extending_an_experiment_equals_a_longer_run(tmp_path):
     assert records.read(tmp_path / "extended" / "digits-mlp" / "seed0.json") == extended
 
 
-def test_record_whose_checkpoint_is_gone_is_trained_anew_to_the_same_end(tmp_path):
-    """Records are committed, checkpoints are not."""
-    _run(epochs=1, results=tmp_path / "a")
-    (tmp_path / "a" / "digits-mlp" / "seed0.checkpoint.pt").unlink()
-    assert _without_seconds(_run(epochs=2, results=tmp_path / "a")) == _without_seconds(
-        _run(epochs=2, results=tmp_path / "b")
-    )
+def test_record_that_cannot_be_continued_is_refused_and_kept(tmp_path):
+    """Records are committed, checkpoints are not: training anew would overwrite what was recorded."""
+    _run(epochs=1, results=tmp_path)
+    path = tmp_path / "digits-mlp" / "seed0.json"
+    path.with_suffix(".checkpoint.pt").unlink()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"has 1 of 2 epochs, but seed0.checkpoint.pt is not there"):
+        _run(epochs=2, results=tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_first_epoch_experiment_is_the_first_epoch_of_its_row():
+    row, first = EXPERIMENTS["mnist-ugmm"], EXPERIMENTS["mnist-ugmm-1-epoch"]
+    assert (first.preset, first.options, first.data) == (row.preset, row.options, row.data)
+    assert first.config == replace(row.config, epochs=1)
+    assert first.table is None
+
+
+COMMITTED = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/seed*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_committed_record_is_complete_and_of_its_experiment_as_it_is_now(path):
+    record = records.read(path)
+    experiment = EXPERIMENTS[path.parent.name]
+    seed = int(path.stem.removeprefix("seed"))
+    assert experiments.stored(experiment, seed=seed, results=path.parents[1]) == record
+    assert len(record.environment["commit"]) == 40, "made from a commit, without changes"
 
 
 def test_run_that_ended_before_its_record_was_written_only_writes_it(tmp_path, monkeypatch):

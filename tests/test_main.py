@@ -85,30 +85,31 @@ def test_table_prints_the_papers_rows(tmp_path, capsys):
 # --- wrong arguments: status 2 ----------------------------------------------------------------------
 
 
+WRONG_ARGUMENTS = [
+    ([], "required: COMMAND"),
+    (["fly"], "invalid choice: 'fly'"),
+    (["train"], "required: NAME"),
+    (["train", "digits-mpl"], "no experiment is called 'digits-mpl': did you mean digits-mlp"),
+    (["train", "imagenet"], "no experiment is called 'imagenet': it is one of mnist-mlp"),
+    (["train", "digits-mlp", "--epochs", "0"], "expected epochs to be an integer >= 1, got 0"),
+    (["train", "digits-mlp", "--epochs", "-2"], "expected epochs to be an integer >= 1, got -2"),
+    (["train", "digits-mlp", "--epochs", "many"], "invalid int value: 'many'"),
+    (["train", "digits-mlp", "--seed", "-1"], "expected seed to be an integer >= 0"),
+    (["train", "digits-mlp", "--seed", str(2**64)], "expected seed to be an integer >= 0"),
+    (["train", "digits-mlp", "--device", "tpu"], "unknown device 'tpu': expected cpu, cuda or cuda:N"),
+    (["train", "digits-mlp", "--device", "meta"], "unknown device 'meta': expected cpu, cuda or cuda:N"),
+    (["train", "digits-mlp", "--device", "cuda:-1"], "unknown device 'cuda:-1'"),
+    (["train", "digits-mlp", "--device", "cuda:999"], "device 'cuda:999' is not here"),
+    (["train", "digits-mlp", "--device", "cuda:256"], "device 'cuda:256' is not here"),
+    (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
+    (["table"], "required: N"),
+    (["table", "two"], "invalid int value: 'two'"),
+    (["table", "7"], "no experiment answers table 7: expected one of [2]"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
-        (["train"], "required: NAME"),
-        (["train", "digits-mpl"], "no experiment is called 'digits-mpl': did you mean digits-mlp"),
-        (["train", "imagenet"], "no experiment is called 'imagenet': it is one of mnist-mlp"),
-        (["train", "digits-mlp", "--epochs", "0"], "expected epochs to be an integer >= 1, got 0"),
-        (["train", "digits-mlp", "--epochs", "-2"], "expected epochs to be an integer >= 1, got -2"),
-        (["train", "digits-mlp", "--epochs", "many"], "invalid int value: 'many'"),
-        (["train", "digits-mlp", "--seed", "-1"], "expected seed to be an integer >= 0"),
-        (["train", "digits-mlp", "--seed", str(2**64)], "expected seed to be an integer >= 0"),
-        (["train", "digits-mlp", "--device", "tpu"], "unknown device 'tpu': expected cpu, cuda or cuda:N"),
-        (["train", "digits-mlp", "--device", "meta"], "unknown device 'meta': expected cpu, cuda or cuda:N"),
-        (["train", "digits-mlp", "--device", "cuda:-1"], "unknown device 'cuda:-1'"),
-        (["train", "digits-mlp", "--device", "cuda:999"], "device 'cuda:999' is not here"),
-        (["train", "digits-mlp", "--device", "cuda:256"], "device 'cuda:256' is not here"),
-        (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
-        (["table"], "required: N"),
-        (["table", "two"], "invalid int value: 'two'"),
-        (["table", "7"], "no experiment answers table 7: expected one of [2]"),
-    ],
-    ids=" ".join,
+    ("arguments", "message"), WRONG_ARGUMENTS, ids=[" ".join(arguments) for arguments, _ in WRONG_ARGUMENTS]
 )
 def test_wrong_arguments_end_with_status_2_and_a_message(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -128,6 +129,15 @@ def test_fewer_epochs_than_the_record_has_are_wrong_arguments(tmp_path, capsys):
         _train(tmp_path, "--epochs", "1")
     assert stop.value.code == 2
     assert "has 2 epochs already" in capsys.readouterr().err
+
+
+def test_run_that_has_its_record_is_not_trained_again_and_says_so(tmp_path, capsys):
+    assert _train(tmp_path, "--epochs", "1") == 0
+    first = capsys.readouterr().out
+    assert _train(tmp_path, "--epochs", "1") == 0
+    again = capsys.readouterr().out
+    assert again.startswith("trained already, ")
+    assert again.endswith(first)
 
 
 # --- what goes wrong later: status 1 ----------------------------------------------------------------

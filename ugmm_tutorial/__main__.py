@@ -69,14 +69,14 @@ def _list(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     experiment = experiments.find(options.name)
-    record = experiments.run(
-        experiment,
-        seed=options.seed,
-        epochs=options.epochs,
-        device=_device(options.device),
-        data_dir=options.data_dir,
-        results=options.results,
-    )
+    device = _device(options.device)
+    run = {"seed": options.seed, "epochs": options.epochs, "results": options.results}
+    record = experiments.stored(experiment, **run)
+    if record is not None:
+        made = f"{record.environment['finished']} on {record.environment['device']}"
+        print(f"trained already, {made}; --results FOLDER trains it anew elsewhere")
+    else:
+        record = experiments.run(experiment, device=device, data_dir=options.data_dir, **run)
     final = record.final
     print(
         f"{experiment.name}, seed {options.seed}, epoch {final['epoch']}: "

@@ -15,7 +15,7 @@ import torch
 from ugmm_tutorial import data, networks, records
 from ugmm_tutorial.training import TrainConfig, train
 
-__all__ = ["EXPERIMENTS", "Experiment", "find", "load_data", "run", "table"]
+__all__ = ["EXPERIMENTS", "Experiment", "find", "load_data", "run", "stored", "table"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Experiment:
 
 
 def _mnist_row(name: str, preset: str, accuracy: float, rate: float, milestones: tuple) -> Experiment:
-    """A row of Table 2 under the settings of Table 1."""
+    """A row of Table 2 under the settings of Table 1; the batch size, which it leaves open, is ours."""
     config = TrainConfig(epochs=100, batch_size=128, learning_rate=rate, milestones=milestones)
     return Experiment(name, preset, config, table=2, paper_accuracy=accuracy)
 
@@ -59,15 +59,24 @@ def _digits_row(name: str, preset: str) -> Experiment:
     return Experiment(name, preset, config, data="digits", options=options)
 
 
+def _first_epoch(row: Experiment) -> Experiment:
+    """The first epoch of a row alone, for readers with minutes."""
+    config = replace(row.config, epochs=1)
+    return replace(row, name=f"{row.name}-1-epoch", config=config, table=None, paper_accuracy=None)
+
+
+_UGMM = _mnist_row("mnist-ugmm", "uGMM-NN", 0.978, 1e-2, (40,))
+
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         _mnist_row("mnist-mlp", "MLP", 0.9815, 1e-3, (20, 45)),
-        _mnist_row("mnist-ugmm", "uGMM-NN", 0.978, 1e-2, (40,)),
+        _UGMM,
         _mnist_row("mnist-ugmm-layernorm", "uGMM-NN + LayerNorm", 0.9834, 1e-2, (40,)),
         _mnist_row("mnist-cnn-ugmm", "CNN-uGMM", 0.9877, 1e-3, (45, 80)),
         _mnist_row("mnist-cnn-ugmm-layernorm", "CNN-uGMM + LayerNorm", 0.9912, 1e-3, (45, 80)),
         _mnist_row("mnist-cnn-mlp", "CNN-MLP", 0.9935, 1e-3, (20, 45)),
+        _first_epoch(_UGMM),
         _digits_row("digits-mlp", "MLP"),
         _digits_row("digits-ugmm", "uGMM-NN"),
         _digits_row("digits-ugmm-layernorm", "uGMM-NN + LayerNorm"),
@@ -112,8 +121,8 @@ def run(
 ) -> records.Record:
     """Train an experiment and write ``results/<experiment>/seed<N>.json``; go on if it was cut off.
 
-    The checkpoint lies beside the record. A record of as many epochs is returned as it is; one of
-    fewer is continued (the schedule does not depend on the number of epochs); one of more is refused.
+    The checkpoint lies beside the record. A record of as many epochs is returned as it is; one of fewer
+    is continued from its checkpoint (the schedule does not depend on the number of epochs).
 
     Args:
         experiment: which one (see :func:`find`).
@@ -125,18 +134,16 @@ def run(
         progress: show a bar.
 
     Raises:
-        ValueError: a setting is out of its range, or the stored record is longer or of another config.
+        ValueError: a setting is out of its range, or a stored record does not fit (see :func:`stored`).
         RecordError: the stored record cannot be read. It stays as it is.
         TrainingError, CheckpointError, DataError: see :func:`ugmm_tutorial.training.train` and
             :mod:`ugmm_tutorial.data`.
     """
-    epochs = experiment.config.epochs if epochs is None else epochs
-    config = replace(experiment.config, seed=seed, epochs=epochs)
-    path = Path(results, experiment.name, f"seed{seed}.json")
-    if path.exists():
-        stored = records.read(path)
-        if _matches(stored, experiment, config, path):
-            return stored
+    done = stored(experiment, seed=seed, epochs=epochs, results=results)
+    if done is not None:
+        return done
+    config = _config(experiment, seed, epochs)
+    path = _path(results, experiment, seed)
     splits = load_data(experiment, data_dir)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -146,7 +153,7 @@ def run(
         splits,
         config,
         device=device,
-        checkpoint=path.with_suffix(".checkpoint.pt"),
+        checkpoint=_checkpoint(path),
         resume=True,
         progress=progress,
     )
@@ -154,6 +161,36 @@ def run(
     record = replace(record, experiment=experiment.name, model=model)
     records.write(record, path)
     return record
+
+
+def stored(
+    experiment: Experiment, *, seed: int = 0, epochs: int | None = None, results: str | Path = "results"
+) -> records.Record | None:
+    """The record of just this run, or None if it has still to be trained, wholly or in part.
+
+    Raises:
+        ValueError: a record is there that this run would destroy: of more epochs, of other settings, or
+            of fewer epochs without the checkpoint to continue it from.
+        RecordError: the record cannot be read.
+    """
+    config = _config(experiment, seed, epochs)
+    path = _path(results, experiment, seed)
+    if not path.exists():
+        return None
+    record = records.read(path)
+    _check_settings(record, experiment, config, path)
+    done = len(record.metrics)
+    if done > config.epochs:
+        raise ValueError(
+            f"{path} has {done} epochs already, more than the {config.epochs} asked for. Move it away, "
+            "or write elsewhere, to train anew"
+        )
+    if done < config.epochs and not _checkpoint(path).exists():
+        raise ValueError(
+            f"{path} has {done} of {config.epochs} epochs, but {_checkpoint(path).name} is not there to go "
+            "on from. Move the record away, or write elsewhere, to train anew"
+        )
+    return record if done == config.epochs else None
 
 
 def table(number: int, results: str | Path = "results") -> str:
@@ -171,26 +208,33 @@ def table(number: int, results: str | Path = "results") -> str:
     )
 
 
-def _matches(stored: records.Record, experiment: Experiment, config: TrainConfig, path: Path) -> bool:
-    """Whether the stored record is just the run that is asked for; False if it is a shorter one."""
+def _config(experiment: Experiment, seed: int, epochs: int | None) -> TrainConfig:
+    return replace(
+        experiment.config, seed=seed, epochs=experiment.config.epochs if epochs is None else epochs
+    )
+
+
+def _path(results: str | Path, experiment: Experiment, seed: int) -> Path:
+    return Path(results, experiment.name, f"seed{seed}.json")
+
+
+def _checkpoint(path: Path) -> Path:
+    return path.with_suffix(".checkpoint.pt")
+
+
+def _check_settings(record: records.Record, experiment: Experiment, config: TrainConfig, path: Path) -> None:
+    """Raise if the record was made with other settings, its number of epochs apart."""
     wanted = _description(experiment, config)
     found = {
-        "config": {k: v for k, v in stored.config.items() if k != "epochs"},
-        "model": {k: stored.model.get(k) for k in wanted["model"]},
-        "experiment": stored.experiment,
+        "config": {k: v for k, v in record.config.items() if k != "epochs"},
+        "model": {k: record.model.get(k) for k in wanted["model"]},
+        "experiment": record.experiment,
     }
     if found != wanted:
         raise ValueError(
             f"{path} was made with other settings than {experiment.name} has now: expected {wanted}, "
             f"got {found}. Move it away to train anew"
         )
-    done = len(stored.metrics)
-    if done > config.epochs:
-        raise ValueError(
-            f"{path} has {done} epochs already, more than the {config.epochs} asked for. Move it away, "
-            "or write elsewhere, to train anew"
-        )
-    return done == config.epochs
 
 
 def _description(experiment: Experiment, config: TrainConfig) -> dict:

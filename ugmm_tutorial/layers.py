@@ -187,9 +187,8 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
     """``max(value, bound)`` whose gradient, below the bound, passes only where descent would raise value.
 
     A plain clamp has no gradient below the bound, so a component that once gets there stays for ever; a
-    straight-through clamp lets the value drift ever further below. This one does neither. The idea is
-    used in learned image compression (Ballé, Laparra and Simoncelli 2017, and their library's
-    ``lower_bound``).
+    straight-through clamp lets the value drift ever further below. This one does neither. The rule
+    is the one of ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
     """
     return _LowerBound.apply(value, bound)
 

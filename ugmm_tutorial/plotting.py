@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from numpy.typing import ArrayLike
@@ -27,7 +28,7 @@ __all__ = [
     "use_style",
 ]
 
-#: Okabe and Ito (2008), darkest of the light ones left out: told apart under all common colour blindnesses.
+#: Okabe and Ito (2002), darkest of the light ones left out: told apart under all common colour blindnesses.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#222222"
 
@@ -169,17 +170,16 @@ def heat_map(
         ylabel: what the rows are.
         annotate: write each value into its cell.
     """
-    values = np.asarray(values, dtype=float)
     ax = _axes(ax, figsize=(6.0, 3.6))
-    shown = ax.imshow(values, cmap="cividis", aspect="auto")
-    if annotate:
-        middle = (values.max() + values.min()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            color = "black" if value > middle else "white"
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=color, fontsize=9)
-    ax.figure.colorbar(shown, ax=ax, label=label)
-    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=range(values.shape[1]), yticks=range(values.shape[0]))
-    ax.grid(False)
+    sns.heatmap(
+        np.asarray(values, dtype=float),
+        ax=ax,
+        cmap="cividis",
+        annot=annotate,
+        fmt=".2f",
+        cbar_kws={"label": label},
+    )
+    ax.set(xlabel=xlabel, ylabel=ylabel)
     return ax
 
 
