@@ -133,7 +133,7 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
     cut = len(train.y) - validation
     return Splits(
         name="mnist",
-        provenance="MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0), read by torchvision",
+        provenance="MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0)",
         classes=_DIGIT_CLASSES,
         train=Examples(train.x[:cut], train.y[:cut]),
         validation=Examples(train.x[cut:], train.y[cut:]),
