@@ -129,14 +129,14 @@ def run(
         seed: fixes the initial parameters, the order of the examples and the dropout masks.
         epochs: how many, instead of the experiment's own number.
         device: where to train.
-        data_dir: where MNIST lies (see :func:`ugmm_tutorial.data.mnist`).
+        data_dir: where MNIST lies (see :func:`~ugmm_tutorial.data.mnist`).
         results: folder of the records.
         progress: show a bar.
 
     Raises:
         ValueError: a setting is out of its range, or a stored record does not fit (see :func:`stored`).
         RecordError: the stored record cannot be read. It stays as it is.
-        TrainingError, CheckpointError, DataError: see :func:`ugmm_tutorial.training.train` and
+        TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
             :mod:`ugmm_tutorial.data`.
     """
     done = stored(experiment, seed=seed, epochs=epochs, results=results)

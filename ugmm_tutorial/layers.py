@@ -23,7 +23,7 @@ class UGMMLayer(nn.Module):
     """A layer of univariate Gaussian mixture neurons: ``(*, in_features)`` to ``(*, out_features)``.
 
     Every output is the log-density of a mixture with one component per input; component k is read at
-    input k (see :func:`ugmm_tutorial.functional.ugmm_log_density`).
+    input k (see :func:`~ugmm_tutorial.functional.ugmm_log_density`).
 
     Attributes:
         mean: component means, a parameter of shape (out_features, in_features), as the next two.
