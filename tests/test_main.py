@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import ugmm_tutorial
 from ugmm_tutorial import data, experiments, records, training
@@ -19,14 +18,7 @@ from ugmm_tutorial.__main__ import main
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.training import TrainingError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Sums over several threads may be taken in another order; small networks gain nothing from them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _train(results: Path, *more: str, name: str = "digits-mlp") -> int:

@@ -32,13 +32,7 @@ CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, milestones=(2,
 BATCHES = 4
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Sums over several threads may be taken in another order; small networks gain nothing from them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _network(seed: int = 0) -> UGMMNet:

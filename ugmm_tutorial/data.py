@@ -79,6 +79,18 @@ class Splits:
         """Number of examples in each part."""
         return {part: len(getattr(self, part).y) for part in ("train", "validation", "test")}
 
+    def describe(self) -> dict:
+        """Name, provenance and sizes, for a record."""
+        return {"name": self.name, "provenance": self.provenance, "sizes": self.sizes}
+
+    def checksum(self) -> str:
+        """Tells apart two data sets of the same description, for example two splits of one."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.train, self.validation, self.test):
+            for tensor in part:
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def flatten(self) -> Splits:
         """The same data with every input as one row: x (N, K), for fully connected networks."""
         return self._with_parts(lambda part: Examples(part.x.flatten(1), part.y))

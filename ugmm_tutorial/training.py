@@ -6,7 +6,6 @@ bit on the CPU, is a test.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import time
@@ -255,7 +254,7 @@ class _Run:
         del config["epochs"]
         return {
             "config": config,
-            "data": _describe_data(self.data) | {"checksum": _checksum(self.data)},
+            "data": self.data.describe() | {"checksum": self.data.checksum()},
             "model": repr(self.model),
             "shapes": {name: tuple(tensor.shape) for name, tensor in self.model.named_parameters()},
             "device": self.device.type,
@@ -304,7 +303,7 @@ class _Run:
         """The record of the run so far."""
         return records.Record(
             config=records.as_json(asdict(self.config)),
-            data=_describe_data(self.data),
+            data=self.data.describe(),
             model={
                 "network": type(self.model).__name__,
                 "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -317,19 +316,6 @@ class _Run:
     @property
     def _on_cuda(self) -> bool:
         return self.device.type == "cuda"
-
-
-def _describe_data(data: Splits) -> dict:
-    return {"name": data.name, "provenance": data.provenance, "sizes": data.sizes}
-
-
-def _checksum(data: Splits) -> str:
-    """Tells apart two data sets that bear the same name, for example two splits of one."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (data.train, data.validation, data.test):
-        for tensor in part:
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 @contextmanager
