@@ -42,7 +42,7 @@ class Record:
 
     ``config``, ``data`` and ``model`` describe it; ``metrics`` holds one dictionary per epoch (losses
     in nats, accuracies as fractions, seconds); ``seconds`` is the sum over its epochs, over all sittings;
-    ``environment`` names versions, device and commit.
+    ``environment`` names versions, device and commit; ``notes`` are remarks of whoever ran it.
     """
 
     config: dict
