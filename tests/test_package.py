@@ -152,5 +152,5 @@ def test_everything_that_the_package_imports_is_declared(pyproject):
     called = {"scikit-learn": "sklearn"}
     names = {re.match(r"[\w.-]+", text)[0] for text in pyproject["project"]["dependencies"]}
     declared = {called.get(name, name) for name in names} | {"ugmm_tutorial"}
-    optional = {"numba", "triton"}
+    optional = {"triton"}  # comes with PyTorch where it exists
     assert imported - set(sys.stdlib_module_names) - optional <= declared

@@ -3,20 +3,21 @@
 Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
 Inputs are ``(*, K)`` with any leading dimensions, parameters (J, K), outputs ``(*, J)``.
 
-The reference implementation below *is* the specification. It is written for reading, keeps the
-(B, J, K) tensor that faster backends avoid, and differentiates through autograd.
+The reference implementation (``kernels.reference``) *is* the specification; fused kernels do the same faster,
+and without its (B, J, K) tensor.
 
-Taught in chapter 1 (the formula) and chapter 2 (the batched layer).
+Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (the fused kernels).
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ugmm_tutorial import kernels
+from ugmm_tutorial.kernels import fused
+from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
 
 __all__ = [
     "BACKENDS",
@@ -29,11 +30,18 @@ __all__ = [
 BACKENDS = ("auto", "reference", "cpu", "gpu")
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+# Below this many elements (examples x neurons x inputs) the reference takes no longer, and compiles nothing.
+_SMALL = 4096
 
 
 def ugmm_log_density(
-    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, *, backend: str = "auto"
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    *,
+    log_background: Tensor | None = None,
+    backend: str = "auto",
 ) -> Tensor:
     """Log-density of J univariate Gaussian mixtures, component k read at input k.
 
@@ -46,9 +54,12 @@ def ugmm_log_density(
         log_std: logarithm of the component standard deviations, (J, K), finite.
         log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The
             weights of a row need not sum to one; if all are zero, the output is ``-inf`` and its
-            gradients and responsibilities are undefined (NaN).
+            gradients are zero.
+        log_background: logarithm of a background density at each input, of the shape of ``x``, subtracted
+            from every component that reads this input (chapter 3). None subtracts nothing.
         backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
-            fastest that can run these tensors here.
+            fastest that can run these tensors here. The fused ones, ``"cpu"`` and ``"gpu"``, compute in
+            float32; float64, second and forward-mode derivatives and vmap they leave to the reference.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
@@ -61,20 +72,14 @@ def ugmm_log_density(
 
     Source: the paper's section 3.1, read component by component (y := x_k), as chapter 1 explains.
     """
-    x, mean, log_std, log_weight = _checked(x, mean, log_std, log_weight)
-    _check_backend(backend)
-    return reference_log_density(x, mean, log_std, log_weight)
-
-
-def component_log_densities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked."""
-    z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
-    return log_weight - log_std - _HALF_LOG_2PI - 0.5 * z * z
-
-
-def reference_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """The specification: :func:`ugmm_log_density` by broadcasting, ``(*, K)`` to ``(*, J)``, unchecked."""
-    return torch.logsumexp(component_log_densities(x, mean, log_std, log_weight), dim=-1)
+    x, mean, log_std, log_weight, log_background = _checked(x, mean, log_std, log_weight, log_background)
+    chosen = _choose_backend(backend, x, mean)
+    if chosen == "reference" or x.dtype == torch.float64 or _has_tangents(x, mean, log_std, log_weight):
+        return reference_log_density(x, mean, log_std, log_weight, log_background)
+    rows = x.reshape(-1, x.shape[-1])
+    background = None if log_background is None else log_background.reshape(rows.shape)
+    out, _ = fused.log_density(rows, mean, log_std, log_weight, background, chosen)
+    return out.reshape(*x.shape[:-1], len(mean))
 
 
 def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
@@ -84,23 +89,44 @@ def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
 
     Args and Raises: as for :func:`ugmm_log_density`.
     """
-    x, mean, log_std, log_weight = _checked(x, mean, log_std, log_weight)
+    x, mean, log_std, log_weight, _ = _checked(x, mean, log_std, log_weight)
     return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
 
 
-def _check_backend(backend: str) -> None:
+def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
+    """The implementation to run: the one that was asked for, or the fastest for these tensors."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(BACKENDS)}")
-    reason = None if backend in ("auto", "reference") else kernels.unavailable(backend)
+    if backend == "reference":
+        return backend
+    fitting = {"cpu": "cpu", "cuda": "gpu"}.get(x.device.type)
+    if backend == "auto":
+        small = x.numel() * len(mean) < _SMALL
+        return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
+    reason = kernels.unavailable(backend)
+    if reason is None and backend != fitting and not (backend == "gpu" and kernels.interpreted()):
+        reason = f"the tensors are on {x.device}"
     if reason:
         raise RuntimeError(
             f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
         )
+    return backend
 
 
-def _checked(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, ...]:
+def _has_tangents(*tensors: Tensor) -> bool:
+    """Whether forward-mode differentiation is under way, for which the fused kernels have no rule."""
+    if torch.compiler.is_compiling():
+        return False
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def _checked(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
     """Check the arguments against each other; under autocast, lift half precision to float32."""
     named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
+    if log_background is not None:
+        named["log_background"] = log_background
     for name, value in named.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
@@ -111,7 +137,7 @@ def _checked(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tu
     devices = {name: str(t.device) for name, t in named.items()}
     if len(set(devices.values())) > 1:
         raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
-    return tuple(named.values())
+    return (*named.values(), *(() if "log_background" in named else (None,)))
 
 
 def _autocasts(device_type: str) -> bool:
@@ -142,6 +168,11 @@ def _check_shapes(named: dict[str, Tensor]) -> None:
     x = named["x"]
     if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
         raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
+    background = named.get("log_background", x)
+    if background.shape != x.shape:
+        raise ValueError(
+            f"expected log_background of the shape of x, {tuple(x.shape)}, got {tuple(background.shape)}"
+        )
 
 
 def _listed(values: dict[str, object]) -> str:

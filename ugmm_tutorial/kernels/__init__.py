@@ -1,10 +1,41 @@
-"""Which fused kernels can run here, and why not. Imports nothing else of the package."""
+"""The operator's implementations, and which of the fused ones can run here.
+
+``reference`` is the specification; ``fused`` makes PyTorch operators of ``cpu`` (Numba) and ``gpu`` (Triton).
+"""
 
 from __future__ import annotations
 
-__all__ = ["unavailable"]
+import os
+from importlib.util import find_spec
+
+import torch
+
+__all__ = ["interpreted", "unavailable"]
+
+_INSTALLED = {module: find_spec(module) is not None for module in ("numba", "triton")}
+# Triton's instructions start with this one, Tesla T4.
+_OLDEST_GPU = (7, 5)
 
 
 def unavailable(backend: str) -> str | None:
     """Return why the fused kernel ``"cpu"`` or ``"gpu"`` cannot run here, or None if it can."""
-    return f"this release of ugmm_tutorial has no fused {backend.upper()} kernel yet"
+    if backend == "gpu":
+        return _gpu_unavailable()
+    return None if _INSTALLED["numba"] else "Numba is not installed (pip install numba)"
+
+
+def interpreted() -> bool:
+    """Whether Triton interprets kernels on the CPU (``TRITON_INTERPRET=1``): slow, and for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _gpu_unavailable() -> str | None:
+    if not _INSTALLED["triton"]:
+        return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
+    if interpreted():
+        return None
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device"
+    if torch.cuda.get_device_capability() < _OLDEST_GPU:
+        return f"the CUDA device is older than compute capability {_OLDEST_GPU[0]}.{_OLDEST_GPU[1]}"
+    return None

@@ -1,0 +1,48 @@
+"""``compiled``: Numba's njit, holding no lock, cached in a folder of the user's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numba
+import platformdirs
+
+__all__ = ["cache_folder", "compiled"]
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or None if nothing can be written there.
+
+    The folder in ``NUMBA_CACHE_DIR`` if that is set, else one of this package in the user's cache. Numba's
+    own first choice, beside the source, is closed where the package is installed for reading only.
+    """
+    folder = Path(numba.config.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None
+    return folder
+
+
+def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
+    """Decorate a kernel that Python calls: compiled at its first call, then loaded from the cache.
+
+    A change in the kernel's own file compiles it anew; one in a file that it imports does not. So the
+    functions that it calls stand beside it.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        folder, before = cache_folder(), numba.config.CACHE_DIR
+        # Numba looks for the folder here, and only while it decorates. Other libraries keep their own.
+        numba.config.CACHE_DIR = str(folder or "")
+        try:
+            return numba.njit(nogil=True, cache=folder is not None, fastmath=fastmath)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate

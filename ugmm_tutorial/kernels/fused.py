@@ -1,0 +1,154 @@
+"""The fused kernels as PyTorch operators: autograd, autocast, vmap, torch.compile and torch.export.
+
+``torch.ops.ugmm.log_density`` and its backward know shapes and derivatives; ``cpu`` and ``gpu``, imported
+when they are first called, do the work in float32. Second derivatives, and vmap, go to the reference.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.kernels.reference import reference_log_density
+
+__all__ = ["log_density"]
+
+_ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor log_weight, Tensor? log_background"
+_Tensors = tuple[Tensor, ...]
+
+
+@torch.library.custom_op(
+    "ugmm::log_density", mutates_args=(), schema=f"({_ARGUMENTS}, str backend) -> (Tensor, Tensor)"
+)
+def log_density(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None, backend: str
+) -> _Tensors:
+    """Outputs (B, J) and a state (2, B, J) that the kernel's backward needs.
+
+    Args:
+        x: (B, K) and log_background, (B, K) or None.
+        mean, log_std, log_weight: (J, K). All float32 and on one device; any strides.
+        backend: ``"cpu"`` or ``"gpu"``.
+    """
+    if len(x) == 0 or len(mean) == 0:
+        return x.new_empty(len(x), len(mean)), x.new_empty(2, len(x), len(mean))
+    return _kernel(backend).forward(*_contiguous(x, mean, log_std, log_weight, log_background))
+
+
+@torch.library.custom_op(
+    "ugmm::log_density_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, bool needs_x, bool needs_parameters, str backend)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _log_density_backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    log_background: Tensor | None,
+    state: Tensor,
+    needs_x: bool,
+    needs_parameters: bool,
+    backend: str,
+) -> _Tensors:
+    """Gradients of the five arguments, empty where they are not needed."""
+    arguments = (grad, x, mean, log_std, log_weight, log_background, state)
+    if grad.numel() == 0:
+        return tuple(t.zero_() for t in _like(*arguments[1:6], needs_x, needs_parameters))
+    kernel = _kernel(backend)
+    return kernel.backward(*_contiguous(*arguments), needs_x=needs_x, needs_parameters=needs_parameters)
+
+
+def _kernel(backend: str) -> ModuleType:
+    # Numba and Triton take long to import: not before they are needed.
+    if backend == "gpu":
+        from ugmm_tutorial.kernels import gpu
+
+        return gpu
+    from ugmm_tutorial.kernels import cpu
+
+    return cpu
+
+
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
+def _like(
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    log_background: Tensor | None,
+    needs_x: bool,
+    needs_parameters: bool,
+) -> _Tensors:
+    """Tensors of the shapes and devices of the gradients."""
+    needed = (needs_x, *(needs_parameters,) * 3, needs_x and log_background is not None)
+    shapes = (x.shape, *(mean.shape,) * 3, x.shape)
+    return tuple(x.new_empty(s if need else (0,)) for s, need in zip(shapes, needed, strict=True))
+
+
+@log_density.register_fake
+def _(x, mean, log_std, log_weight, log_background, backend):
+    return x.new_empty(len(x), len(mean)), x.new_empty(2, len(x), len(mean))
+
+
+@_log_density_backward.register_fake
+def _(grad, x, mean, log_std, log_weight, log_background, state, needs_x, needs_parameters, backend):
+    return _like(x, mean, log_std, log_weight, log_background, needs_x, needs_parameters)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    *tensors, ctx.backend = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _differentiate(ctx, grad: Tensor, _):
+    *arguments, state = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:5]
+    if torch.is_grad_enabled():
+        return (*_differentiable_gradients(grad, arguments, needed), None)
+    needs_x = needed[0] or needed[4]
+    gradients = _log_density_backward(grad, *arguments, state, needs_x, any(needed[1:4]), ctx.backend)
+    return (*(g if need else None for g, need in zip(gradients, needed, strict=True)), None)
+
+
+def _differentiable_gradients(grad: Tensor, arguments: list[Tensor | None], needed: _Tensors) -> list:
+    """Gradients that can be differentiated again, asked for by ``create_graph``: by the reference."""
+    inputs = [a for a, need in zip(arguments, needed, strict=True) if need]
+    out = reference_log_density(*arguments)
+    gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
+    return [next(gradients) if need else None for need in needed]
+
+
+log_density.register_autograd(_differentiate, setup_context=_setup_context)
+
+
+@log_density.register_vmap
+def _(info, in_dims, x, mean, log_std, log_weight, log_background, backend):
+    out = torch.vmap(reference_log_density, in_dims[:5])(x, mean, log_std, log_weight, log_background)
+    # Its gradients are the reference's: nobody reads the state.
+    return (out, x.new_empty(0)), (0, None)
+
+
+@_log_density_backward.register_vmap
+def _(info, in_dims, grad, x, mean, log_std, log_weight, log_background, state, needs_x, needs_parameters, _):
+    def gradients(grad, *arguments):
+        return torch.func.vjp(reference_log_density, *arguments)[1](grad)
+
+    arguments = (grad, x, mean, log_std, log_weight, log_background)
+    given = 6 if log_background is not None else 5
+    found = torch.vmap(gradients, in_dims[:given])(*arguments[:given])
+    needed = (needs_x, *(needs_parameters,) * 3, needs_x and log_background is not None)
+    found = (*found, None)
+    outputs = [g if need else x.new_empty(0) for g, need in zip(found, needed, strict=False)]
+    return tuple(outputs), tuple(0 if need else None for need in needed)
+
+
+for _device in ("cpu", "cuda"):
+    log_density.register_autocast(_device, torch.float32)

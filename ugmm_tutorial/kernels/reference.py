@@ -1,0 +1,36 @@
+"""The operator's specification: written for reading, by broadcasting, differentiated by autograd.
+
+It keeps the (B, J, K) tensor that the fused kernels avoid. They hand over to it what they do not do: float64,
+second derivatives, forward-mode derivatives and vmap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["component_log_densities", "reference_log_density"]
+
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def component_log_densities(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
+) -> Tensor:
+    """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked."""
+    z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
+    terms = log_weight - log_std - _HALF_LOG_2PI - 0.5 * z * z
+    return terms if log_background is None else terms - log_background.unsqueeze(-2)
+
+
+def reference_log_density(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
+) -> Tensor:
+    """The specification of ``ugmm_log_density`` by broadcasting, ``(*, K)`` to ``(*, J)``, unchecked."""
+    # A neuron without any component would have NaN gradients: it gets others, which do not count.
+    empty = (log_weight == -math.inf).all(dim=-1)
+    log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
+    terms = component_log_densities(x, mean, log_std, log_weight, log_background)
+    return torch.logsumexp(terms, dim=-1).masked_fill(empty, -math.inf)
