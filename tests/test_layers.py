@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ugmm_tutorial import UGMMLayer, ugmm_log_density
+from ugmm_tutorial import UGMMLayer, masks, ugmm_log_density
 from ugmm_tutorial.layers import DROPOUT_MODES, INITS, lower_bound
 
 PARAMETERS = ("mean", "log_std", "mix_logits")
@@ -477,10 +477,10 @@ def test_literal_shifts_the_outputs_by_about_the_log_of_1_minus_p():
     assert shift["inverted"] == pytest.approx(0.0, abs=0.02)
 
 
-def force_masks(monkeypatch, keep, p):
-    """Make the layer's uniform draw one that keeps exactly ``keep`` (a draw >= p keeps)."""
-    draw = torch.where(keep, p, torch.zeros((), dtype=torch.float64))
-    monkeypatch.setattr(torch, "rand_like", lambda t: draw.to(t.dtype))
+def force_masks(monkeypatch, keep):
+    """Make the layer's random draw one that keeps exactly ``keep``: the highest keeps, the lowest drops."""
+    draws = torch.where(keep, 32767, -32768).to(torch.int16)
+    monkeypatch.setattr(masks, "_draws", lambda like: draws)
 
 
 def every_mask(k):
@@ -507,7 +507,7 @@ def test_inverted_keeps_a_weight_of_one_in_expectation_over_all_masks(logits, p,
     kept = keep.sum(1).double()
     chance = (1 - p) ** kept * p ** (len(logits) - kept)
     assert chance.sum().item() == pytest.approx(1.0)
-    force_masks(monkeypatch, keep, p)
+    force_masks(monkeypatch, keep)
     weight = kept_weight(repeated(logits, p, "inverted"))
     assert (chance * weight).sum().item() == pytest.approx(1.0, abs=1e-7)
 
@@ -515,7 +515,7 @@ def test_inverted_keeps_a_weight_of_one_in_expectation_over_all_masks(logits, p,
 @pytest.mark.parametrize("logits", LOGITS, ids=lambda v: f"K={len(v)}")
 def test_literal_keeps_the_weights_of_the_mask_or_else_the_heaviest(logits, monkeypatch):
     keep = every_mask(len(logits))
-    force_masks(monkeypatch, keep, 0.5)
+    force_masks(monkeypatch, keep)
     made = repeated(logits, 0.5, "literal")
     weight = made.mix_weight[0].detach()
     expected = (keep * weight).sum(1)
@@ -538,7 +538,7 @@ def test_when_all_would_be_dropped_the_heaviest_component_stays(mode):
 @MODES
 def test_only_the_kept_components_receive_gradients(mode, monkeypatch):
     keep = torch.tensor([[True, False, True, False], [False, True, True, True], [False] * 4])
-    force_masks(monkeypatch, keep, 0.5)
+    force_masks(monkeypatch, keep)
     made = layer(4, 3, dropout=0.5, dropout_mode=mode)
     made(inputs(5, 4)).sum().backward()
     expected = keep.clone()

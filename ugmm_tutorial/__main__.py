@@ -1,4 +1,4 @@
-"""The command line: ``python -m ugmm_tutorial list | train NAME | table N``."""
+"""The command line: ``python -m ugmm_tutorial list | train NAME | table N | bench``."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("number", metavar="N", type=int, help="the table's number in the paper")
     _add_results(command)
     command.set_defaults(command=_table)
+
+    command = commands.add_parser("bench", help="measure what the layer costs on this machine")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    command.add_argument("--quick", action="store_true", help="seconds, not minutes; no torch.compile")
+    command.add_argument(
+        "--only", metavar="SECTION", nargs="+", help="limit, operator, accuracy, step, memory or scaling"
+    )
+    command.add_argument("--output", metavar="FILE", help="write the rows to this CSV file too")
+    command.set_defaults(command=_bench)
     return parser
 
 
@@ -88,6 +97,23 @@ def _train(options: argparse.Namespace) -> int:
 
 def _table(options: argparse.Namespace) -> int:
     print(experiments.table(options.number, options.results))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ugmm_tutorial import bench
+
+    device = _device(options.device)
+    report = bench.run(
+        device,
+        only=None if options.only is None else tuple(options.only),
+        quick=options.quick,
+        progress=lambda section: print(f"measuring: {section}", file=sys.stderr),
+    )
+    print(bench.text(report))
+    if options.output:
+        report.save(options.output)
+        print(f"\n{options.output}")
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
+from ugmm_tutorial.masks import dropout_penalty
 
 __all__ = ["DROPOUT_MODES", "INITS", "UGMMLayer", "lower_bound"]
 
@@ -34,9 +35,10 @@ class UGMMLayer(nn.Module):
     Args:
         in_features: K, at least 1.
         out_features: J, at least 1.
-        dropout: probability p with which a component is dropped while training, 0 <= p <= 1. One mask
-            per forward pass, shared by the batch. A neuron that would lose all its components keeps
-            its heaviest one, so that outputs and gradients stay finite for every p and K.
+        dropout: probability p with which a component is dropped while training, 0 <= p <= 1, in steps
+            of 2**-16. One mask per forward pass, shared by the batch. A neuron that would lose all its
+            components keeps its heaviest one, so that outputs and gradients stay finite for every p
+            and K.
         dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
             divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
             they are (the paper's equation), ``"inverted"`` divides them by the sum they are expected
@@ -143,24 +145,21 @@ class UGMMLayer(nn.Module):
 
     def _dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh mask; -inf where a component is dropped."""
-        heaviest = self.mix_logits.argmax(dim=-1, keepdim=True)
-        # A component of weight zero is dropped already: kept alone, it would leave nothing.
-        keep = (torch.rand_like(self.mix_logits) >= self.dropout) & (self.mix_logits > -math.inf)
-        rescued = ~keep.any(dim=-1, keepdim=True)
-        keep = keep.scatter(1, heaviest, keep.gather(1, heaviest) | rescued)
+        penalty = dropout_penalty(self.mix_logits, self.dropout)
         if self.dropout_mode == "renormalize":
-            return torch.log_softmax(self.mix_logits.masked_fill(~keep, -math.inf), dim=-1)
+            return torch.log_softmax(self.mix_logits + penalty, dim=-1)
         log_weight = self.log_weight
         if self.dropout_mode == "inverted":
             # A constant: no gradient may flow through what the mask is expected to keep.
-            log_weight = log_weight - self._expected_kept_weight(heaviest).log()
-        return log_weight.masked_fill(~keep, -math.inf)
+            log_weight = log_weight - self._expected_kept_weight().log()
+        return log_weight + penalty
 
-    def _expected_kept_weight(self, heaviest: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _expected_kept_weight(self) -> Tensor:
         """E[sum of kept weights], (J, 1): 1 - p, plus the heaviest weight when all would be dropped."""
-        heaviest_weight = self.mix_weight.detach().gather(1, heaviest)
-        droppable = (self.mix_logits > -math.inf).to(heaviest_weight.dtype).sum(dim=-1, keepdim=True)
-        return (1.0 - self.dropout) + heaviest_weight * self.dropout**droppable
+        heaviest = self.mix_weight.amax(dim=-1, keepdim=True)
+        droppable = (self.mix_logits > -math.inf).to(heaviest.dtype).sum(dim=-1, keepdim=True)
+        return (1.0 - self.dropout) + heaviest * self.dropout**droppable
 
 
 class _LowerBound(torch.autograd.Function):
@@ -179,8 +178,7 @@ class _LowerBound(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         (value,) = ctx.saved_tensors
         # Descent moves against the gradient: a negative one lifts the value back over the bound.
-        passes = (value >= ctx.bound) | (gradient < 0)
-        return torch.where(passes, gradient, torch.zeros_like(gradient)), None
+        return torch.where(value >= ctx.bound, gradient, gradient.clamp(max=0.0)), None
 
 
 def lower_bound(value: Tensor, bound: float) -> Tensor:

@@ -6,6 +6,7 @@ No (B, J, K) tensor exists: ``cpu_loops`` computes each element where it is need
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -16,9 +17,13 @@ from ugmm_tutorial.kernels import cpu_loops, pool
 
 __all__ = ["backward", "forward"]
 
-# Below this many elements per thread, waking a thread costs more than it saves.
-_ELEMENTS_PER_THREAD = 1 << 16
-# Room for the input gradients of all threads but the first: this many numbers, or as many as x has.
+# Below this many elements per task, handing it over costs more than it saves.
+_ELEMENTS_PER_TASK = 1 << 16
+# More tasks than threads, so that a thread that is held up holds nobody up; but each task that meets
+# others in the input gradients needs a copy of them.
+_TASKS_PER_THREAD = 4
+_TASKS_PER_THREAD_WITH_COPIES = 2
+# Room for these copies: this many numbers, or as many as x has.
 _ROOM = 1 << 20
 
 _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
@@ -37,7 +42,8 @@ def forward(
     out = x.new_empty(len(x), len(mean))
     state = x.new_empty(2, *out.shape)
     arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
-    pool.run([partial(cpu_loops.forward, *arrays, *part) for part in _parts(*x.shape, len(mean))])
+    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD)
+    _run(partial(cpu_loops.forward, *arrays, *part) for part in parts)
     out += state[1].log()
     if top is not None:
         out += top
@@ -64,22 +70,19 @@ def backward(
         needs_parameters: whether those of mean, log_std and log_weight are needed.
     """
     n, _ = _below_its_maximum(log_background)
-    parts = _parts(*x.shape, len(mean))
-    gx = torch.zeros_like(x) if needs_x else None
-    gn = torch.zeros_like(x) if needs_x and n is not None else None
-    # Threads with neurons of their own share the sums. Sums that nobody needs get one row a thread.
+    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD)
+    gx = torch.empty_like(x) if needs_x else None
+    gn = torch.empty_like(x) if needs_x and n is not None else None
+    # Tasks with neurons of their own share the sums. Sums that nobody needs get one row a task.
     shared = needs_parameters and _by_neuron(parts, len(x))
     shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
-    sums = [x.new_zeros(shape) for _ in range(3)]
+    sums = [x.new_empty(shape) for _ in range(3)]
     _add_up(parts, _numpy(grad, x, mean, log_std, log_weight, n, *state), gx, gn, _numpy(*sums))
-    if gx is not None:
-        gx *= 2.0 * math.log(2.0)  # from base 2 and its scale back to nats and standard deviations
     parameters = (None, None, None)
     if needs_parameters:
-        s0, s1, s2 = (s[0] if shared else s.sum(0) for s in sums)
-        arrays = _numpy(log_std, s0, s1, s2)
-        pool.run([partial(cpu_loops.finish, *arrays, *bounds) for bounds in _cut(len(mean), len(parts))])
-        parameters = (s1, s2, s0)
+        arrays = _numpy(log_std, *sums)
+        _run(partial(cpu_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
+        parameters = (sums[1][0], sums[2][0], sums[0][0])
     return tuple(x.new_empty(0) if g is None else g for g in (gx, *parameters, gn))
 
 
@@ -88,29 +91,33 @@ def _add_up(
 ) -> None:
     """Fill the input gradients and the sums.
 
-    Threads with neurons of their own meet in the input gradients. All but the first write into copies,
-    which are added afterwards, in the same order every time; block by block of examples, so that the
-    copies stay small however many threads there are.
+    Tasks with neurons of their own meet in the input gradients. All but the first write into copies, which
+    are added afterwards, in the same order every time, whoever ran them; block by block of examples, so that
+    the copies stay small however many threads there are.
     """
     b, k = arrays[1].shape
-    copied = gx is not None and len(parts) > 1 and _by_neuron(parts, b)
-    block = max(4, min(b, max(_ROOM, b * k) // (len(parts) * k))) if copied else b
+    copies = len(parts) - 1 if gx is not None and _by_neuron(parts, b) else 0
+    block = max(4, min(b, max(_ROOM, b * k) // (copies * k))) if copies else b
+    # From base 2 and its scale back to nats and standard deviations.
+    outputs = [(gx, 2.0 * math.log(2.0)), (gn, 1.0)]
     for start in range(0, b, block):
         stop = min(b, start + block)
-        tasks, copies = [], []
+        spare = [None if g is None else g.new_empty(copies, stop - start, k) for g, _ in outputs]
+        tasks = []
         for i, (b0, b1, j0, j1) in enumerate(parts):
             rows = max(b0, start), min(b1, stop)
-            own = [None if g is None else g[slice(*rows)] for g in (gx, gn)]
-            if copied and i > 0:
-                own = [None if g is None else torch.zeros_like(g) for g in own]
-                copies.append(own)
+            own = [g[slice(*rows)] if g is not None else None for g, _ in outputs]
+            if copies and i > 0:
+                own = [None if s is None else s[i - 1] for s in spare]
             own_sums = [s[i % len(s)] for s in sums]
-            tasks.append(partial(cpu_loops.backward, *arrays, *_numpy(*own), *own_sums, *rows, j0, j1))
-        pool.run(tasks)
-        for own in copies:
-            for whole, copy in zip((gx, gn), own, strict=True):
-                if whole is not None:
-                    whole[start:stop] += copy
+            ranges = (start == 0, *rows, j0, j1)
+            tasks.append(partial(cpu_loops.backward, *arrays, *_numpy(*own), *own_sums, *ranges))
+        _run(tasks)
+        for (g, factor), copied in zip(outputs, spare, strict=True):
+            if g is not None:
+                pair = _numpy(g[start:stop], copied)
+                rows = _cut(stop - start, len(parts))
+                _run([partial(cpu_loops.input_gradients, *pair, factor, *bounds) for bounds in rows])
 
 
 def _below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -122,12 +129,17 @@ def _below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Te
     return (log_background + top).mul_(-math.log2(math.e)), top
 
 
-def _parts(b: int, k: int, j: int) -> list[_Part]:
-    """Cut the outputs into one part per thread: by neurons, or by examples where neurons are few."""
-    threads = max(1, min(torch.get_num_threads(), b * j * k // _ELEMENTS_PER_THREAD))
-    if j >= threads:
-        return [(0, b, j0, j1) for j0, j1 in _cut(j, threads)]
-    return [(b0, b1, 0, j) for b0, b1 in _cut(b, threads)]
+def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:
+    """Cut the outputs into tasks: by neurons, or by examples where neurons are few."""
+    threads = torch.get_num_threads()
+    tasks = 1 if threads == 1 else max(1, min(threads * per_thread, b * j * k // _ELEMENTS_PER_TASK))
+    if j >= tasks:
+        return [(0, b, j0, j1) for j0, j1 in _cut(j, tasks)]
+    return [(b0, b1, 0, j) for b0, b1 in _cut(b, tasks)]
+
+
+def _run(tasks: Iterable[Callable[[], None]]) -> None:
+    pool.run(tasks, torch.get_num_threads())
 
 
 def _by_neuron(parts: list[_Part], b: int) -> bool:

@@ -19,7 +19,7 @@ from numba import njit
 
 from ugmm_tutorial.kernels.compiled import compiled
 
-__all__ = ["backward", "finish", "forward"]
+__all__ = ["backward", "forward", "input_gradients", "parameter_gradients"]
 
 _f32 = np.float32
 _LOG2E = _f32(math.log2(math.e))
@@ -220,17 +220,26 @@ def _pull_four(x0, x1, x2, x3, mean, s, c, g0, g1, g2, g3, gx, s0, s1, s2):
 
 @compiled(_FAST)
 def backward(
-    grad, x, mean, log_std, log_weight, n, delta, total, gx, gn, sum_r, sum_rt, sum_rtt, b0, b1, j0, j1
+    grad, x, mean, log_std, log_weight, n, delta, total, gx, gn, sum_r, sum_rt, sum_rtt, fresh, b0, b1, j0, j1
 ):  # fmt: skip
-    """Add to gx, gn (b1 - b0, K) and to the sums (J or 1, K) what the outputs b0:b1, j0:j1 ask for.
+    """Fill gx, gn (b1 - b0, K) and the sums (J or 1, K) with what the outputs b0:b1, j0:j1 ask for.
 
-    gx still lacks the factor 2 ln 2, and the sums are still those of r, r t and r t * t.
+    What the sums held before is kept unless ``fresh``. gx still lacks the factor 2 ln 2, and the sums are
+    those of r, r t and r t * t.
     """
     s, c, y = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
+    if gx is not None:
+        gx[:] = _f32(0.0)
+    if gn is not None:
+        gn[:] = _f32(0.0)
     own = 1 if sum_r.shape[0] > 1 else 0
     for j in range(j0, j1):
         _prepare(log_std[j], log_weight[j], s, c)
         m, s0, s1, s2 = mean[j], sum_r[own * j], sum_rt[own * j], sum_rtt[own * j]
+        if fresh:
+            s0[:] = _f32(0.0)
+            s1[:] = _f32(0.0)
+            s2[:] = _f32(0.0)
         b = b0
         while b < b1:
             four = n is None and b + 4 <= b1
@@ -252,9 +261,25 @@ def backward(
 
 
 @compiled(_EXACT)
-def finish(log_std, sum_r, sum_rt, sum_rtt, j0, j1):
-    """Turn the sums (J, K) into the gradients of log_weight, mean and log_std, in place."""
+def parameter_gradients(log_std, sum_r, sum_rt, sum_rtt, j0, j1):
+    """Turn sums (parts, J, K) into gradients of log_weight, mean and log_std, in part 0; neurons j0:j1."""
     for j in range(j0, j1):
+        for part in range(1, sum_r.shape[0]):
+            for k in range(log_std.shape[1]):
+                sum_r[0, j, k] += sum_r[part, j, k]
+                sum_rt[0, j, k] += sum_rt[part, j, k]
+                sum_rtt[0, j, k] += sum_rtt[part, j, k]
         for k in range(log_std.shape[1]):
-            sum_rtt[j, k] = sum_rtt[j, k] * _TWO_LN2 - sum_r[j, k]
-            sum_rt[j, k] *= _TWO_LN2 * _SCALE * _exp(-log_std[j, k])
+            sum_rtt[0, j, k] = sum_rtt[0, j, k] * _TWO_LN2 - sum_r[0, j, k]
+            sum_rt[0, j, k] *= _TWO_LN2 * _SCALE * _exp(-log_std[j, k])
+
+
+@compiled(_EXACT)
+def input_gradients(gx, copies, factor, b0, b1):
+    """Add the copies (parts - 1, rows, K) to gx (rows, K), in order, and scale; examples b0:b1."""
+    for b in range(b0, b1):
+        for part in range(copies.shape[0]):
+            for k in range(gx.shape[1]):
+                gx[b, k] += copies[part, b, k]
+        for k in range(gx.shape[1]):
+            gx[b, k] *= factor

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["run"]
@@ -17,24 +18,39 @@ _pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 
 
-def run(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run all tasks, the first in the caller's thread, and return when the last has finished.
+def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
+    """Run all tasks on up to ``threads`` threads, the caller's among them, and return when all are done.
 
-    How many run at once is the caller's choice: it cuts its work into as many tasks. Tasks must not call
-    ``run`` themselves. The first error is raised after all tasks have ended.
+    Whoever is free takes the next task: after one of its parallel loops PyTorch keeps its threads spinning
+    for milliseconds, and a processor that is busy with that should not be waited for. Tasks must not call
+    ``run`` themselves. After an error no further task is begun; the first error is raised.
     """
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    pool = _threads()
-    others = [pool.submit(task) for task in tasks[1:]]
+    waiting = deque(tasks)
+
+    def work() -> None:
+        while waiting:
+            try:
+                task = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                task()
+            except BaseException:
+                waiting.clear()
+                raise
+
+    others = min(threads, len(waiting)) - 1
+    helpers = [_threads().submit(work) for _ in range(others)] if others > 0 else []
+    errors = []
     try:
-        tasks[0]()
+        work()
     finally:
-        # The tasks write into the caller's memory: nobody may leave while one of them still runs.
-        errors = [error for error in (other.exception() for other in others) if error is not None]
-    if errors:
-        raise errors[0]
+        # Tasks write into the caller's memory: nobody may leave while one of them runs. A helper that has not
+        # begun has nothing left to do.
+        errors = [helper.exception() for helper in helpers if not helper.cancel()]
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _threads() -> ThreadPoolExecutor:

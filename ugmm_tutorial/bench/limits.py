@@ -1,0 +1,57 @@
+"""How fast this CPU could be if there were nothing but exponentials."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from numba import njit
+
+from ugmm_tutorial.kernels import pool
+from ugmm_tutorial.kernels.cpu_loops import _FAST, _exp2
+
+__all__ = ["exponentials", "terms"]
+
+_TASKS = 4  # per thread, as the kernel has them
+_ELEMENTS = 1024  # 4 KiB: stays in the first-level cache, four such arrays too
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _powers(y, repeats):
+    total = np.float32(0.0)
+    for i in range(repeats):
+        # Another argument each time, or the compiler would compute the sum once.
+        step = np.float32(i) * np.float32(1e-3)
+        for k in range(y.shape[0]):
+            total += _exp2(y[k] - step)
+    return total
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _terms(x, mean, s, c, repeats):
+    total = np.float32(0.0)
+    for i in range(repeats):
+        step = np.float32(i) * np.float32(1e-3)
+        for k in range(x.shape[0]):
+            t = (x[k] - mean[k]) * s[k]
+            total += _exp2(c[k] - t * t - step)
+    return total
+
+
+def exponentials(count: int) -> None:
+    """Compute at least ``count`` powers of two on all threads, of numbers in the first-level cache."""
+    y = -20.0 * np.random.default_rng(0).random(_ELEMENTS, dtype=np.float32)
+    _on_all_threads(partial(_powers, y), count)
+
+
+def terms(count: int) -> None:
+    """The same for whole terms of the sum: subtract, scale, square, power of two, all in the cache."""
+    generator = np.random.default_rng(0)
+    x, mean, s, c = (generator.random(_ELEMENTS, dtype=np.float32) for _ in range(4))
+    _on_all_threads(partial(_terms, x, mean, s, -c), count)
+
+
+def _on_all_threads(loop, count: int) -> None:
+    threads = torch.get_num_threads()
+    pool.run([partial(loop, -(-count // (_ELEMENTS * threads * _TASKS)))] * (threads * _TASKS), threads)

