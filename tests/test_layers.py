@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ugmm_tutorial import UGMMLayer, masks, ugmm_log_density
+from ugmm_tutorial import UGMMLayer, functional, masks, ugmm_log_density
 from ugmm_tutorial.layers import DROPOUT_MODES, INITS, lower_bound
 
 PARAMETERS = ("mean", "log_std", "mix_logits")
@@ -63,6 +63,24 @@ def test_repr_shows_the_arguments_that_rebuild_the_layer():
         rebuilt = eval(repr(made), {"UGMMLayer": UGMMLayer})
         options = ("in_features", "out_features", "dropout", "dropout_mode", "min_std", "init")
         assert [getattr(rebuilt, o) for o in options] == [getattr(made, o) for o in options]
+
+
+def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeypatch):
+    asked = []
+    real = functional.ugmm_log_density
+
+    def spy(*arguments, backend):
+        asked.append(backend)
+        return real(*arguments, backend=backend)
+
+    monkeypatch.setattr(functional, "ugmm_log_density", spy)
+    for backend in ("auto", "reference"):
+        made = UGMMLayer(4, 3, backend=backend)
+        made(inputs(2, 4))
+        assert ("backend" in repr(made)) == (backend == "reference")
+    assert asked == ["auto", "reference"]
+    with pytest.raises(ValueError, match="unknown backend 'cuda': expected one of auto, reference, cpu, gpu"):
+        UGMMLayer(4, 3, backend="cuda")
 
 
 def test_repr_mentions_dropout_only_where_there_is_some():

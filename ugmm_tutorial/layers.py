@@ -47,6 +47,7 @@ class UGMMLayer(nn.Module):
             the floor the gradient that would widen a component still passes.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
+        backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
         device: where the parameters live.
         dtype: their dtype, float32 or float64.
 
@@ -66,6 +67,7 @@ class UGMMLayer(nn.Module):
         dropout_mode: str = "renormalize",
         min_std: float = 1e-3,
         init: str = "unit",
+        backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class UGMMLayer(nn.Module):
         self.dropout = _probability(dropout)
         self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
         self.init = _choice("init", init, INITS)
+        self.backend = _choice("backend", backend, functional.BACKENDS)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
         self.min_std = float(min_std)
@@ -122,7 +125,8 @@ class UGMMLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         log_weight = self._dropped_log_weight() if self._drops else self.log_weight
-        return functional.ugmm_log_density(x, self.mean, self._floored_log_std(), log_weight)
+        log_std = self._floored_log_std()
+        return functional.ugmm_log_density(x, self.mean, log_std, log_weight, backend=self.backend)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each component in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
@@ -132,7 +136,8 @@ class UGMMLayer(nn.Module):
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self.dropout:
             text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
-        return f"{text}, min_std={self.min_std}, init={self.init!r}"
+        text += f", min_std={self.min_std}, init={self.init!r}"
+        return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
 
     @property
     def _drops(self) -> bool:

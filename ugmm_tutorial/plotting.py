@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 __all__ = [
     "COLORS",
     "broadcast_schematic",
+    "fused_schematic",
     "heat_map",
     "image_grid",
     "learning_curves",
@@ -102,6 +103,28 @@ def broadcast_schematic(ax: Axes | None = None) -> Axes:
     _arrow(ax, (6.25, 1.2), (7.6, 1.2), _INK)
     ax.text(6.9, 1.35, "logsumexp over K", ha="center", color=_INK, fontsize=9)
     ax.set(xlim=(-0.1, 8.7), ylim=(-0.35, 2.3), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def fused_schematic(ax: Axes | None = None) -> Axes:
+    """Where the terms live: a block in memory when broadcast, a handful in registers when fused."""
+    ax = _axes(ax, figsize=(7.4, 4.2))
+    for height, title in ((2.6, "broadcast"), (0.0, "fused")):
+        _box(ax, (0.0, height), (1.1, 1.2), 0.0, "inputs and\nparameters", COLORS[0])
+        _box(ax, (7.2, height), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
+        ax.text(-0.5, height + 0.6, title, ha="center", va="center", rotation=90, color=_INK)
+    _box(ax, (3.3, 2.45), (1.1, 0.8), 0.6, "terms (B, J, K)\nin memory", COLORS[1])
+    _box(ax, (4.0, 0.45), (0.35, 0.3), 0.0, "a few terms\nin registers", COLORS[2])
+    for height, end in ((3.2, 3.15), (0.6, 3.85)):
+        _arrow(ax, (1.3, height), (end, height), _INK)
+    for height, start in ((3.2, 5.2), (0.6, 4.5)):
+        _arrow(ax, (start, height), (7.05, height), _INK)
+    ax.text(2.2, 3.35, "write, pass by pass", ha="center", color=_INK, fontsize=9)
+    ax.text(6.1, 3.35, "read, pass by pass", ha="center", color=_INK, fontsize=9)
+    ax.text(2.5, 0.75, "read once", ha="center", color=_INK, fontsize=9)
+    ax.text(5.8, 0.75, "add to the sum", ha="center", color=_INK, fontsize=9)
+    ax.set(xlim=(-0.7, 8.4), ylim=(-0.7, 4.3), aspect="equal")
     ax.axis("off")
     return ax
 

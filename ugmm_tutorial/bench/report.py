@@ -35,7 +35,7 @@ def targets(report: Report) -> list[Target]:
         return report.value(section="operator", implementation=name, measure=measure, **_shape(shape))
 
     def bare(name: str) -> float | None:
-        return report.value(section="limit", implementation=name)
+        return report.value(section="limit", implementation=name)  # seconds for the paper's first layer
 
     def part(name: str) -> float | None:
         on_cpu = report.environment.get("device_type", "cpu") == "cpu"
@@ -90,11 +90,17 @@ def text(report: Report) -> str:
 
 def _limits(report: Report) -> list[str]:
     lines = []
-    for row in report.select(section="limit"):
-        lines.append(
-            f"  bare {row.implementation:14} {row.exponentials / row.value / 1e9:8.2f} billion a second"
-        )
-    return ["", "Limit: nothing but arithmetic on numbers in the cache", *lines] if lines else []
+    for row in report.select(section="limit", measure="forward"):
+        speed = row.exponentials / row.value / 1e9
+        lines.append(f"  bare {row.implementation:14} {speed:8.2f} billion a second")
+    for row in report.select(section="limit", measure="copy"):
+        # Each number is read and written.
+        lines.append(f"  copying memory      {8 * row.batch / row.value / 1e9:8.2f} GB a second")
+    return (
+        ["", "Limits: nothing but arithmetic on numbers in the cache, nothing but memory", *lines]
+        if lines
+        else []
+    )
 
 
 def _operators(report: Report) -> list[str]:

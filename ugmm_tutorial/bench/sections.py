@@ -27,7 +27,19 @@ _BROADCAST_COPIES = 8
 
 
 def limit(device: str, quick: bool) -> list[Row]:
-    """Seconds for the exponentials of the paper's first layer and nothing else."""
+    """Seconds for the exponentials of the paper's first layer and nothing else, and for copying memory."""
+    return [*_arithmetic_limit(device, quick), _copy(device, quick)]
+
+
+def _copy(device: str, quick: bool) -> Row:
+    """Seconds to read and write a block far larger than any cache."""
+    source = torch.zeros(1 << 26, device=device)
+    target = torch.zeros_like(source)
+    timed = in_turns({"copy": lambda: target.copy_(source)}, seconds=_patience(quick) / 4, device=device)
+    return Row("limit", "copy", source.numel(), 1, 1, 1, "copy", *timed["copy"], unit="s")
+
+
+def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
     count = math.prod(PAPER)
     if device != "cpu":
         # Special-function units: 16 results per clock cycle and multiprocessor since Volta.

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 __all__ = ["in_turns", "peak_memory"]
 
-_SMALLEST_SAMPLE = 2e-3  # seconds: far above the clock's resolution and a call's own cost
+_SMALLEST_SAMPLE = 1e-2  # seconds: far above the clock's resolution and a thread's time to wake up
 # After a parallel loop, OpenMP's threads spin for milliseconds: nobody should pay for his predecessor's.
 _PAUSE = 0.02
 
@@ -43,6 +44,8 @@ def _calls_per_sample(function: Callable[[], object], device: str) -> int:
 def _sample(function: Callable[[], object], calls: int, device: str) -> float:
     _wait(device)
     time.sleep(_PAUSE)
+    function()  # wakes threads and fills caches
+    _wait(device)
     start = time.perf_counter()
     for _ in range(calls):
         function()
@@ -80,7 +83,7 @@ def _silent() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

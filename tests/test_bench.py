@@ -1,0 +1,194 @@
+"""The benchmark: that it measures what it says, prints it and keeps it; not how fast anything is."""
+
+import math
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from ugmm_tutorial import bench, kernels
+from ugmm_tutorial.__main__ import main
+from ugmm_tutorial.bench import report as reports
+from ugmm_tutorial.bench import sections, timing
+from ugmm_tutorial.bench.rows import Report, Row
+
+NEEDS_KERNEL = pytest.mark.skipif(kernels.unavailable("cpu") is not None, reason="no fused CPU kernel here")
+ENVIRONMENT = {"device": "a machine", "threads": 2, "versions": {"torch": "2.6"}, "commit": "abc"}
+
+
+def row(section, name, measure, value, shape=sections.PAPER, depth=1, unit="s"):
+    return Row(section, name, *shape, depth, measure, value, 2 * value, unit)
+
+
+# --- timing and memory
+
+
+def test_functions_are_timed_in_turns_and_the_slower_one_takes_longer(monkeypatch):
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    order = []
+
+    def wait(name, seconds):
+        order.append(name)
+        time.sleep(seconds)
+
+    functions = {"short": lambda: wait("short", 0.011), "long": lambda: wait("long", 0.03)}
+    timed = timing.in_turns(functions, seconds=0.0)
+    assert 0.011 <= timed["short"][0] <= timed["short"][1]
+    assert 0.03 <= timed["long"][0] <= timed["long"][1]
+    changes = sum(a != b for a, b in pairwise(order))
+    assert changes >= 9  # five samples each, one after the other
+
+
+def test_a_sample_of_a_short_function_is_many_calls(monkeypatch):
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    calls = [0]
+
+    def count():
+        calls[0] += 1
+
+    timing.in_turns({"count": count}, seconds=0.0)
+    assert calls[0] > 1000
+
+
+def test_peak_memory_counts_what_is_alive_at_the_same_time():
+    x = torch.zeros(250_000)  # a megabyte
+
+    def one_after_the_other():
+        for _ in range(5):
+            x + 1
+
+    def together():
+        return [x + 1 for _ in range(5)]
+
+    assert timing.peak_memory(one_after_the_other) == pytest.approx(1e6, rel=0.1)
+    assert timing.peak_memory(together) == pytest.approx(5e6, rel=0.1)
+
+
+# --- rows and files
+
+
+def test_a_report_comes_back_from_its_file(tmp_path):
+    made = Report(
+        ENVIRONMENT, (row("operator", "cpu", "both", 0.25), row("memory", "cpu", "extra", 3e7, unit="B"))
+    )
+    made.save(tmp_path / "new" / "report.csv")
+    assert bench.load(tmp_path / "new" / "report.csv") == made
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", '# {"device": "x"}\nsection,value\na,b\n'])
+def test_another_file_is_refused_as_a_report(tmp_path, content):
+    path = tmp_path / "other.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"other\.csv is no report of `python -m ugmm_tutorial bench`"):
+        bench.load(path)
+
+
+def test_values_are_found_by_what_they_are_and_never_guessed():
+    made = Report(ENVIRONMENT, (row("a", "cpu", "both", 1.0), row("a", "cpu", "forward", 2.0)))
+    assert made.value(implementation="cpu", measure="forward") == 2.0
+    assert made.value(implementation="gpu") is None
+    with pytest.raises(LookupError, match="2 rows have"):
+        made.value(implementation="cpu")
+    assert made.rows[0].exponentials == math.prod(sections.PAPER)
+
+
+# --- targets
+
+
+def target(made, words):
+    (found,) = [t for t in reports.targets(made) if words in t.what]
+    return found
+
+
+def test_targets_without_measurements_are_not_measured():
+    assert {t.reached for t in reports.targets(Report(ENVIRONMENT, ()))} == {None}
+
+
+@pytest.mark.parametrize(("eager", "reached", "shown"), [(0.44, False, "44x"), (0.46, True, "46x")])
+def test_a_ratio_is_held_against_its_target(eager, reached, shown):
+    rows = (row("operator", "eager", "both", eager), row("operator", "cpu", "both", 0.01))
+    found = target(Report(ENVIRONMENT, rows), "backward against the broadcast")
+    assert (found.reached, found.measured) == (reached, shown)
+
+
+def test_the_share_outside_the_operator_and_the_hundred_epochs_come_from_the_step():
+    rows = (row("step", "step", "step", 0.01), row("step", "operator", "step", 0.006))
+    made = Report(ENVIRONMENT, rows)
+    share = target(made, "share outside")
+    assert (share.reached, share.measured) == (False, "40 %")
+    epochs = target(made, "100 epochs")
+    assert (epochs.reached, epochs.measured) == (True, "7.0 min")  # 422 steps x 100 x 10 ms
+
+
+def test_the_error_target_looks_at_the_worst_of_all_beyond_the_broadcast():
+    rows = [row("accuracy", name, "output", 1e-7, unit="relative") for name in ("eager", "cpu")]
+    rows += [row("accuracy", "eager", "grad x", 1e-7), row("accuracy", "cpu", "grad x", 8e-7)]
+    found = target(Report(ENVIRONMENT, tuple(rows)), "error")
+    assert (found.reached, found.measured) == (False, "7e-07")
+
+
+# --- the whole
+
+
+@NEEDS_KERNEL
+def test_the_sections_measure_what_the_report_needs(monkeypatch):
+    small = (8, 64, 16)
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    monkeypatch.setattr(sections, "PAPER", small)
+    monkeypatch.setattr(sections, "_CASES", {"cpu": (small,)})
+    monkeypatch.setattr(sections, "_patience", lambda quick: 0.0)
+    made = bench.run(only=("operator", "accuracy"), quick=True)
+    found = {(r.implementation, r.measure) for r in made.select(section="operator")}
+    assert found == {(n, m) for n in ("eager", "cpu", "linear") for m in ("forward", "both", "extra")}
+    assert all(r.value > 0 for r in made.select(section="operator", unit="s"))
+    errors = made.select(section="accuracy")
+    assert len(errors) == 20
+    assert all(0 < r.value < 2e-6 for r in errors)
+    eager, fused = (
+        made.value(section="operator", implementation=name, measure="extra") for name in ("eager", "cpu")
+    )
+    assert eager > 4 * math.prod(small) > fused
+    text = bench.text(made)
+    assert "8 x 64 -> 16" in text
+    assert "not measured" in text
+
+
+def test_an_unknown_section_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown section 'speed': expected limit, operator"):
+        bench.run(only=("speed",))
+
+
+@NEEDS_KERNEL
+def test_the_command_prints_the_report_and_writes_the_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    monkeypatch.setattr(sections, "_patience", lambda quick: 0.0)
+    path = tmp_path / "cpu.csv"
+    assert main(["bench", "--quick", "--only", "accuracy", "--output", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert "Targets" in printed.out
+    assert str(path) in printed.out
+    assert "measuring: accuracy" in printed.err
+    assert len(bench.load(path).rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--device", "tpu"], "unknown device 'tpu'"), (["--only", "speed"], "unknown section 'speed'")],
+)
+def test_the_command_refuses_what_it_does_not_know(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_stored_reports_are_of_this_format_and_clean():
+    """What chapter 3 shows was made by a committed state of the project."""
+    paths = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.csv"))
+    assert paths
+    for path in paths:
+        made = bench.load(path)
+        assert {r.section for r in made.rows} == set(bench.SECTIONS)
+        assert not made.environment["commit"].endswith("-dirty")
