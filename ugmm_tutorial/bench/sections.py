@@ -143,8 +143,9 @@ def scaling(device: str, quick: bool) -> list[Row]:
     if quick or kernels.unavailable(fused):
         return []
     b, k, j = PAPER
-    shapes = {(b * 2**i, k, j) for i in range(-2, 4)}
-    shapes |= {(b, k * 2**i, j) for i in range(-2, 4)} | {(b, k, j * 2**i) for i in range(-2, 4)}
+    factors = [2.0**i for i in range(-2, 4)]
+    shapes = {(int(b * f), k, j) for f in factors} | {(b, int(k * f), j) for f in factors}
+    shapes |= {(b, k, int(j * f)) for f in factors}
     functions: dict[tuple, Callable] = {}
     for shape in sorted(shapes):
         arguments = [t.requires_grad_() for t in _arguments(shape, device)]

@@ -1,0 +1,296 @@
+"""The Triton kernels compiled for three GPUs on a machine without any, and their machine code held to a plan.
+
+That they compute the right thing is tested elsewhere, by Triton's interpreter; here it is what they cost.
+"""
+
+import os
+import re
+import subprocess
+from collections import Counter
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("Triton interprets its kernels instead of compiling them", allow_module_level=True)
+triton = pytest.importorskip("triton", reason="Triton is not installed: it exists on Linux only")
+gpu = pytest.importorskip("ugmm_tutorial.kernels.gpu")
+gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.gpu_elements")
+gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.gpu_tiles")
+
+pytestmark = pytest.mark.slow
+
+
+class Plan(NamedTuple):
+    """What one element (b, j, k) may cost in the main loop, and how many warps must fit a multiprocessor.
+
+    Attributes:
+        fp32: float32 operations.
+        fma: multiply-adds among them: exactly those that the source writes, or y would round differently
+            in another kernel.
+        background: further float32 operations if there is a background.
+        redone: further float32 operations in the second loop, taken if a row was redone; None: no such loop.
+        loads: numbers read per step for each row and each column of the tile, and with a background
+            and in the second loop: further ones.
+        warps: resident warps per multiprocessor, without and with a background.
+    """
+
+    fp32: int
+    fma: int
+    background: int
+    redone: int | None
+    loads: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    warps: tuple[int, int]
+
+
+PLAN = {
+    "sum_kernel": Plan(4, 1, 1, None, ((3, 1), (0, 1), (0, 0)), (20, 20)),
+    "parameter_kernel": Plan(8, 2, 1, 1, ((1, 1), (0, 1), (1, 0)), (20, 20)),
+    "input_kernel": Plan(6, 2, 2, 1, ((1, 3), (0, 0), (1, 0)), (20, 12)),
+}
+FINISH_WARPS = (16, 12)
+# Addresses, counters and moves, per element: what is neither arithmetic, exponential nor load.
+OVERHEAD = 0.75
+UNROLL = 4
+REGISTERS_PER_MULTIPROCESSOR = 65536
+
+ARCHITECTURES = (75, 80, 90)  # Tesla T4, A100, H100
+CONFIGURATIONS = list(gpu_tiles.configurations())
+
+
+def name_of(configuration) -> str:
+    constants = [str(int(value)) for value in configuration.constants.values() if value is not None]
+    background = "background" if configuration.background else "plain"
+    return "-".join([configuration.kernel.__name__, *constants, background])
+
+
+class Machine(NamedTuple):
+    """Compiled code: resources, and all instructions as (address, text without predicate)."""
+
+    registers: int
+    stack: int
+    instructions: list[tuple[int, str]]
+
+    def inner_loops(self) -> list[Counter]:
+        """How often each instruction stands in each loop that contains no other."""
+        loops = []
+        for address, text in self.instructions:
+            jump = re.match(r"BRA\b.*?0x([0-9a-f]+)", text)
+            if jump and int(jump[1], 16) <= address:
+                loops.append((int(jump[1], 16), address))
+        inner = [a for a in loops if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+        return [
+            Counter(text.split()[0] for address, text in self.instructions if first <= address <= last)
+            for first, last in inner
+        ]
+
+
+@cache
+def machine_code(index: int, architecture: int) -> Machine:
+    configuration = CONFIGURATIONS[index]
+    signature = configuration.signature()
+    # As a launch has it: PyTorch's memory is aligned, and integers are not specialised.
+    aligned = {
+        (i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind == "*fp32"
+    }
+    source = triton.compiler.ASTSource(
+        fn=configuration.kernel, signature=signature, constexprs=configuration.constants, attrs=aligned
+    )
+    target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
+    compiled = triton.compile(source, target=target, options=configuration.options)
+    return disassembled(compiled.asm["cubin"])
+
+
+def disassembled(cubin: bytes) -> Machine:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    # The tool reads no pipe; Linux lends the memory of a process a name.
+    descriptor = os.memfd_create("cubin")
+    try:
+        os.write(descriptor, cubin)
+        text = subprocess.run(
+            [tool, "-sass", "-res-usage", f"/proc/self/fd/{descriptor}"],
+            pass_fds=[descriptor],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    finally:
+        os.close(descriptor)
+    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", text).groups()
+    lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?(.*?)\s*;", text)
+    return Machine(int(registers), int(stack), [(int(address, 16), line) for address, line in lines])
+
+
+def count(loop: Counter, *names: str) -> int:
+    return sum(n for name, n in loop.items() if name.split(".")[0] in names)
+
+
+def compiled(*kernels: str):
+    """Every configuration of these kernels, on every architecture."""
+    cases = [
+        (i, architecture)
+        for i, architecture in product(range(len(CONFIGURATIONS)), ARCHITECTURES)
+        if CONFIGURATIONS[i].kernel.__name__ in kernels
+    ]
+    names = [f"{name_of(CONFIGURATIONS[i])}-sm_{architecture}" for i, architecture in cases]
+    return pytest.mark.parametrize(("index", "architecture"), cases, ids=names)
+
+
+def register_tile(configuration) -> tuple[int, int]:
+    return configuration.constants["R"], configuration.constants["C"]
+
+
+@compiled(*PLAN, "finish_kernel")
+def test_no_register_is_spilled_and_enough_warps_fit(index, architecture):
+    configuration, machine = CONFIGURATIONS[index], machine_code(index, architecture)
+    assert machine.stack == 0
+    spills = [text for _, text in machine.instructions if text.startswith(("LDL", "STL"))]
+    assert not spills
+    plan = PLAN.get(configuration.kernel.__name__)
+    warps = configuration.options["num_warps"]
+    # The hardware hands out registers by eights to each thread.
+    per_block = -(-machine.registers // 8) * 8 * 32 * warps
+    resident = REGISTERS_PER_MULTIPROCESSOR // per_block * warps
+    assert resident >= (plan.warps if plan else FINISH_WARPS)[configuration.background]
+
+
+@compiled(*PLAN)
+def test_main_loops_do_the_planned_arithmetic(index, architecture):
+    configuration = CONFIGURATIONS[index]
+    plan, (rows, columns) = PLAN[configuration.kernel.__name__], register_tile(configuration)
+    loops = [c for c in machine_code(index, architecture).inner_loops() if count(c, "MUFU")]
+    seen = set()
+    for loop in loops:
+        exponentials = loop["MUFU.EX2"]
+        # Exactly one per element: no other call of the unit, in whole steps of the tile.
+        assert exponentials == count(loop, "MUFU")
+        assert exponentials in (rows * columns, UNROLL * rows * columns)
+        fp32 = count(loop, "FADD", "FMUL", "FFMA") / exponentials
+        redone = fp32 - plan.fp32 - plan.background * configuration.background
+        assert redone in ({0} if plan.redone is None else {0, plan.redone})
+        assert count(loop, "FFMA") == plan.fma * exponentials
+        seen.add((exponentials, redone))
+    # Both loops, each unrolled and for the steps that are left.
+    assert len(seen) == (2 if plan.redone is None else 4)
+
+
+@compiled(*PLAN)
+def test_main_loops_read_panels_and_little_else(index, architecture):
+    configuration = CONFIGURATIONS[index]
+    plan, (rows, columns) = PLAN[configuration.kernel.__name__], register_tile(configuration)
+    unrolled = [
+        c for c in machine_code(index, architecture).inner_loops() if c["MUFU.EX2"] == UNROLL * rows * columns
+    ]
+    assert unrolled
+    for loop in unrolled:
+        fp32 = count(loop, "FADD", "FMUL", "FFMA")
+        redone = fp32 / loop["MUFU.EX2"] > plan.fp32 + plan.background * configuration.background
+        holding = zip(plan.loads, (True, configuration.background, redone), strict=True)
+        per_row, per_column = (sum(n) for n in zip(*(n for n, holds in holding if holds), strict=True))
+        assert count(loop, "LDG") == UNROLL * (per_row * rows + per_column * columns)
+        # A tile in another layout would exchange numbers between threads.
+        assert not count(loop, "LDS", "LDSM", "STS", "STSM", "BAR", "SHFL", "LDL", "STL")
+        rest = loop.total() - fp32 - loop["MUFU.EX2"] - count(loop, "LDG")
+        assert rest <= OVERHEAD * loop["MUFU.EX2"]
+
+
+@compiled("finish_kernel")
+def test_redone_rows_compute_the_same_exponent(index, architecture):
+    """Both passes, for the maximum and for the sum, form the one multiply-add of the main loops."""
+    background = CONFIGURATIONS[index].background
+    loops = machine_code(index, architecture).inner_loops()
+    maxima = [c for c in loops if count(c, "FMNMX") and count(c, "FFMA") and not count(c, "MUFU", "SHFL")]
+    sums = [c for c in loops if c["MUFU.EX2"] and not count(c, "SHFL")]
+    assert len(maxima) == len(sums) == 1
+    elements = sums[0]["MUFU.EX2"]
+    for loop, further in ((maxima[0], 0), (sums[0], 2)):
+        assert count(loop, "FFMA") == elements
+        assert count(loop, "FADD", "FMUL", "FFMA") == (3 + background + further) * elements
+
+
+SIZES = [(1, 1, 1), (33, 17, 61), (128, 128, 784), (128, 10, 128), (5, 700, 3), (3000, 3, 50), (700, 800, 9)]
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_launch_is_one_of_the_configurations(size, background, monkeypatch):
+    launches = []
+    monkeypatch.setattr(
+        gpu,
+        "launch",
+        lambda configuration, grid, **arguments: launches.append((configuration, grid, arguments)),
+    )
+    b, j, k = size
+    x, parameters = torch.zeros(b, k), [torch.zeros(j, k) for _ in range(3)]
+    log_background = torch.zeros(b, k) if background else None
+    out, state = gpu.forward(x, *parameters, log_background)
+    state.zero_()
+    gpu.backward(out, x, *parameters, log_background, state, needs_x=True, needs_parameters=True)
+    assert [c.kernel.__name__ for c, _, _ in launches] == [
+        "sum_kernel",
+        "finish_kernel",
+        "input_kernel",
+        "parameter_kernel",
+    ]
+    for configuration, grid, arguments in launches:
+        assert configuration in CONFIGURATIONS
+        assert all(0 < n < 2**31 for n in grid)
+        assert len(grid) == 1 or grid[1] < 2**16
+        given = {name for name, value in arguments.items() if value is not None}
+        assert given | set(configuration.constants) == set(configuration.kernel.arg_names)
+        assert not given & set(configuration.constants)
+        for name in given:
+            is_tensor = isinstance(arguments[name], torch.Tensor)
+            assert is_tensor == (configuration.signature()[name] == "*fp32")
+
+
+def test_options_are_known_to_the_compiler():
+    # An unknown option would be ignored here but raise in a launch.
+    known = triton.backends.nvidia.compiler.CUDAOptions.__dataclass_fields__
+    for configuration in CONFIGURATIONS:
+        assert set(configuration.options) <= set(known)
+
+
+def test_every_tile_is_chosen_for_some_size():
+    assert gpu_tiles.sum_tile(4096, 1024) == gpu_tiles.SUM_TILES[0]
+    assert gpu_tiles.sum_tile(4096, 10) == gpu_tiles.SUM_TILES[1]
+    assert gpu_tiles.sum_tile(8, 4096) == gpu_tiles.SUM_TILES[2]
+    assert gpu_tiles.finish_columns(128, 128) == gpu_tiles.FINISH_COLUMNS[0]
+    assert gpu_tiles.finish_columns(4096, 1024) == gpu_tiles.FINISH_COLUMNS[1]
+
+
+@pytest.mark.parametrize(
+    "tile", [*gpu_tiles.SUM_TILES, gpu_tiles.PARAMETER_TILE, gpu_tiles.INPUT_TILE], ids=str
+)
+def test_tiles_occupy_a_block_and_their_sides_fit_it(tile):
+    assert tile.RT * tile.CT == 4 * 32
+    assert max(tile.rows, tile.columns) < 4 * 32
+
+
+def test_chunks_are_whole_unrolled_steps():
+    chunk = gpu_elements.CHUNK.value
+    assert chunk % UNROLL == 0
+    assert chunk >= 8 * UNROLL
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 7, 100, 511, 512, 513, 10**6])
+@pytest.mark.parametrize("steps", [1, 31, 32, 64, 100, 784, 4096, 60_000])
+@pytest.mark.parametrize("kernel", sorted(PLAN))
+def test_splits_take_every_step_once(kernel, steps, tiles):
+    kernel = next(c.kernel for c in CONFIGURATIONS if c.kernel.__name__ == kernel)
+    split, span = gpu_tiles.splits(kernel, tiles, steps)
+    assert (split - 1) * span < steps <= split * span
+    assert split == 1 or (split * tiles <= 512 and span >= 32)
+
+
+def test_panels_hold_what_each_step_reads():
+    first, second = torch.randn(2, 5, 10)
+    packed = gpu_tiles.panels(4, first, second)
+    assert packed.shape == (3, 5, 2, 4)
+    for tile, step, column in product(range(3), range(5), range(4)):
+        k = min(4 * tile + column, 9)  # beyond the end the last column stands again
+        assert packed[tile, step, :, column].tolist() == [first[step, k].item(), second[step, k].item()]
