@@ -1,0 +1,431 @@
+"""The CPU kernel among threads and processes: many callers, forks, DataLoader workers, one cache for all."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import ugmm_tutorial
+from ugmm_tutorial import kernels, ugmm_log_density
+
+if kernels.unavailable("cpu"):
+    pytest.skip("the CPU kernel does not run here", allow_module_level=True)
+
+from ugmm_tutorial.kernels import compiled, cpu, cpu_loops, pool
+
+# Long enough for the slowest machine; only what hangs ever takes as long.
+PATIENCE = 120
+START_METHODS = multiprocessing.get_all_start_methods()
+needs_fork = pytest.mark.skipif(
+    "fork" not in START_METHODS or sys.platform == "darwin", reason="no safe fork on this system"
+)
+# Python 3.12 and later warn of every fork beside running threads. What is tested is that it does no harm.
+may_fork = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def numbers(seed=0, b=6, j=10, k=61):
+    """Outputs and gradients, in one tensor.
+
+    So few outputs that PyTorch takes their logarithms without its threads, which do not survive a fork.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(b, k), *((j, k),) * 3]
+    leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    out = ugmm_log_density(*leaves, backend="cpu")
+    gradients = torch.autograd.grad(out.square().sum(), leaves)
+    return torch.cat([t.detach().flatten() for t in (out, *gradients)])
+
+
+@pytest.fixture
+def set_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cut_small(monkeypatch):
+    """Work as small as that of these tests is cut up too."""
+    monkeypatch.setattr(cpu, "_ELEMENTS_PER_TASK", 1)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """What each call of ``pool.run`` was given: the number of tasks, and of threads."""
+    given, run = [], pool.run
+
+    def recording(tasks, threads):
+        tasks = list(tasks)
+        given.append((len(tasks), threads))
+        run(tasks, threads)
+
+    monkeypatch.setattr(pool, "run", recording)
+    return given
+
+
+# --- The pool
+
+
+def test_every_task_is_run_once_whatever_the_number_of_threads():
+    for threads in (1, 2, 3, 50):
+        done = []
+        pool.run([partial(done.append, i) for i in range(20)], threads)
+        assert sorted(done) == list(range(20))
+    pool.run([], 3)
+
+
+def test_tasks_may_come_from_a_generator():
+    done = []
+    pool.run((partial(done.append, i) for i in range(5)), 2)
+    assert sorted(done) == list(range(5))
+
+
+def test_one_thread_is_the_callers_and_its_tasks_run_in_order():
+    ran_in = []
+    pool.run([lambda i=i: ran_in.append((i, threading.get_ident())) for i in range(5)], 1)
+    assert ran_in == [(i, threading.get_ident()) for i in range(5)]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_two_threads_run_two_tasks_at_once():
+    both = threading.Barrier(2)
+    pool.run([lambda: both.wait(PATIENCE)] * 2, 2)
+
+
+class Failure(Exception):
+    pass
+
+
+def fail():
+    raise Failure
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+@pytest.mark.parametrize("fails_first", ["caller", "helper"])
+def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_first):
+    """Tasks write into the caller's memory: none may outlive the call."""
+    caller, both, ended = threading.get_ident(), threading.Barrier(2), []
+
+    def task():
+        both.wait(PATIENCE)
+        if (threading.get_ident() == caller) == (fails_first == "caller"):
+            raise Failure
+        time.sleep(0.2)
+        ended.append(True)
+
+    with pytest.raises(Failure):
+        pool.run([task, task], 2)
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads):
+    begun = []
+    with pytest.raises(Failure):
+        pool.run([fail, *[lambda: begun.append(time.sleep(0.01))] * 1000], threads)
+    assert len(begun) < 500
+    count = len(begun)
+    done = []
+    pool.run([partial(done.append, i) for i in range(10)], threads)
+    assert sorted(done) == list(range(10))
+    assert len(begun) == count
+
+
+# --- Threads
+
+
+def test_the_number_of_threads_is_pytorchs(runs, cut_small, set_threads):
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        runs.clear()
+        numbers()
+        assert {asked for _, asked in runs} == {threads}
+        assert all((tasks >= threads) if threads > 1 else (tasks == 1) for tasks, _ in runs)
+
+
+def test_small_work_is_not_cut_up(runs, set_threads):
+    set_threads(4)
+    numbers()
+    assert {tasks for tasks, _ in runs} == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_many_callers_at_once_get_the_bits_of_one_alone(threads, cut_small, set_threads):
+    set_threads(threads)
+    alone = [numbers(seed) for seed in range(8)]
+    start = threading.Barrier(8)
+
+    def call(seed):
+        torch.set_num_threads(threads)  # PyTorch keeps it by thread
+        start.wait(PATIENCE)
+        return [numbers(seed) for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as callers:
+        results = list(callers.map(call, range(8)))
+    for seed, repeated in enumerate(results):
+        assert all(torch.equal(result, alone[seed]) for result in repeated)
+
+
+# --- Processes
+
+
+def forked(function, *args):
+    """What a function returns in a forked child; a child that hangs is killed, and fails."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child():
+        sender.send(function(*args))
+        sender.close()
+
+    process = context.Process(target=child)
+    process.start()
+    sender.close()
+    try:
+        assert receiver.poll(PATIENCE / 4), "the child process hangs"
+        result = receiver.recv()
+        process.join(PATIENCE / 4)
+        assert process.exitcode == 0
+        return result
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def plain_numbers(seed=0):
+    return numbers(seed).tolist()
+
+
+@needs_fork
+@may_fork
+def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads):
+    set_threads(2)
+    expected = plain_numbers()
+    assert pool._pool is not None
+    assert forked(plain_numbers) == expected
+    assert plain_numbers() == expected
+
+
+def grandchild():
+    numbers()
+    return forked(plain_numbers)
+
+
+@needs_fork
+@may_fork
+def test_a_grandchild_computes_the_same(cut_small, set_threads):
+    set_threads(2)
+    assert forked(grandchild) == plain_numbers()
+
+
+@needs_fork
+@may_fork
+def test_a_fork_while_other_threads_are_in_the_pool_does_no_harm(cut_small, set_threads):
+    set_threads(2)
+    expected, stop = plain_numbers(), threading.Event()
+
+    def keep_busy():
+        torch.set_num_threads(2)
+        while not stop.is_set():
+            numbers(1)
+
+    with ThreadPoolExecutor(2) as others:
+        busy = [others.submit(keep_busy) for _ in range(2)]
+        try:
+            for _ in range(5):
+                assert forked(plain_numbers) == expected
+        finally:
+            stop.set()
+        for other in busy:
+            other.result()
+    assert plain_numbers() == expected
+
+
+@needs_fork
+@may_fork
+def test_a_child_forked_while_the_pools_lock_is_held_has_a_lock_of_its_own(cut_small, set_threads):
+    set_threads(2)
+    expected = plain_numbers()
+    with pool._lock:
+        assert forked(plain_numbers) == expected
+
+
+class Outputs(Dataset):
+    """Each sample is computed by the operator, where it is loaded."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        torch.set_num_threads(2)  # a worker has one, and would not need the pool
+        cpu._ELEMENTS_PER_TASK = 1
+        return numbers(index)
+
+
+@may_fork
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
+def test_workers_of_a_data_loader_compute_the_same(method, cut_small, set_threads):
+    set_threads(2)
+    expected = torch.stack([numbers(index) for index in range(6)])
+    loader = DataLoader(
+        Outputs(), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=PATIENCE / 2
+    )
+    assert torch.equal(torch.cat(list(loader)), expected)
+
+
+# --- The cache of compiled kernels
+
+
+@pytest.fixture
+def numba_cache(monkeypatch):
+    """Point Numba's own setting elsewhere, and forget what was decided before and in the test."""
+    import numba
+
+    def set_folder(folder):
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
+        compiled.cache_folder.cache_clear()
+        return numba.config
+
+    yield set_folder
+    compiled.cache_folder.cache_clear()
+
+
+def double(x):
+    return 2 * x
+
+
+def test_numbas_own_setting_names_the_folder_and_is_left_as_it_was(numba_cache, tmp_path):
+    config = numba_cache(tmp_path / "elsewhere")
+    assert compiled.cache_folder() == tmp_path / "elsewhere"
+    function = compiled.compiled(set())(double)
+    assert Path(config.CACHE_DIR) == tmp_path / "elsewhere"
+    assert function(3) == 6
+    assert list(function.stats.cache_misses.values()) == [1]
+    assert [path for path in (tmp_path / "elsewhere").rglob("*.nbi") if "double" in path.name]
+    again = compiled.compiled(set())(double)
+    assert again(3) == 6
+    assert list(again.stats.cache_hits.values()) == [1]
+
+
+def test_without_that_setting_the_folder_is_the_users_and_the_setting_stays_empty(
+    numba_cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compiled.platformdirs, "user_cache_dir", lambda name: str(tmp_path / name))
+    config = numba_cache("")
+    assert compiled.cache_folder() == tmp_path / "ugmm_tutorial" / "numba"
+    function = compiled.compiled(set())(double)
+    assert config.CACHE_DIR == ""
+    assert function(3) == 6
+    assert list((tmp_path / "ugmm_tutorial" / "numba").rglob("*.nbi"))
+
+
+def test_where_nothing_can_be_written_kernels_are_compiled_without_a_cache(numba_cache, tmp_path):
+    (tmp_path / "file").touch()
+    config = numba_cache(tmp_path / "file" / "below")
+    assert compiled.cache_folder() is None
+    function = compiled.compiled(set())(double)
+    assert function(3) == 6
+    assert not function.stats.cache_path
+    assert Path(config.CACHE_DIR) == tmp_path / "file" / "below"
+
+
+def test_kernels_hold_no_lock_while_they_run():
+    for kernel in (cpu_loops.forward, cpu_loops.backward):
+        assert kernel.targetoptions["nogil"]
+
+
+# In a process of its own: where the kernels are kept is decided when they are imported.
+SCRIPT = """
+import json, threading, torch
+from ugmm_tutorial import ugmm_log_density
+
+x, mean = torch.linspace(-3, 3, 8).view(2, 4), torch.zeros(3, 4)
+outputs = []
+call = lambda: outputs.append(ugmm_log_density(x, mean, mean, mean, backend="cpu").tolist())
+callers = [threading.Thread(target=call) for _ in range(4)]
+[caller.start() for caller in callers]
+[caller.join() for caller in callers]
+
+import ugmm_tutorial
+from ugmm_tutorial.kernels import compiled, cpu_loops
+stats = cpu_loops.forward.stats
+print(json.dumps({
+    "package": ugmm_tutorial.__file__, "folder": str(compiled.cache_folder()), "outputs": outputs,
+    "hits": sum(stats.cache_hits.values()), "misses": sum(stats.cache_misses.values()),
+}))
+"""
+
+
+def in_a_fresh_process(installed, cache_home):
+    """Run the script with the package from ``installed`` and the user's caches in ``cache_home``."""
+    environment = {n: v for n, v in os.environ.items() if n != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(cache_home)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-B", "-c", SCRIPT],
+        env=environment,
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert Path(report["package"]).is_relative_to(installed)
+    x, mean = torch.linspace(-3, 3, 8).view(2, 4), torch.zeros(3, 4)
+    expected = ugmm_log_density(x, mean, mean, mean, backend="reference")
+    for output in report["outputs"]:
+        torch.testing.assert_close(torch.tensor(output), expected)
+    assert len(report["outputs"]) == 4
+    return report
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A copy of the package as an installation for reading only has it: nothing beside the sources."""
+    folder = tmp_path / "installed"
+    source = Path(ugmm_tutorial.__file__).parent
+    shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(folder.rglob("*"))
+    for path in [folder, *before]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield folder
+    for path in [folder, *before]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    # Whoever may write everywhere is not stopped by that.
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG_CACHE_HOME is Linux's")
+def test_kernels_are_compiled_once_for_the_user_and_the_installation_stays_as_it_is(installed, tmp_path):
+    home = tmp_path / "home"
+    first = in_a_fresh_process(installed, home)
+    assert first["folder"] == str(home / "ugmm_tutorial" / "numba")
+    assert (first["hits"], first["misses"]) == (0, 1)
+    assert list((home / "ugmm_tutorial" / "numba").rglob("*forward*.nbc"))
+    second = in_a_fresh_process(installed, home)
+    assert (second["hits"], second["misses"]) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG_CACHE_HOME is Linux's")
+def test_kernels_run_where_the_user_cannot_write_either(installed, tmp_path):
+    (tmp_path / "file").touch()
+    report = in_a_fresh_process(installed, tmp_path / "file" / "below")
+    assert report["folder"] == "None"
+    assert report["hits"] == 0
