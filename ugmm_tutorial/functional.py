@@ -74,8 +74,9 @@ def ugmm_log_density(
     """
     x, mean, log_std, log_weight, log_background = _checked(x, mean, log_std, log_weight, log_background)
     chosen = _choose_backend(backend, x, mean)
-    if chosen == "reference" or x.dtype == torch.float64 or _has_tangents(x, mean, log_std, log_weight):
-        return reference_log_density(x, mean, log_std, log_weight, log_background)
+    arguments = (x, mean, log_std, log_weight, log_background)
+    if chosen == "reference" or x.dtype == torch.float64 or _transformed(*arguments):
+        return reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
     background = None if log_background is None else log_background.reshape(rows.shape)
     out, _ = fused.log_density(rows, mean, log_std, log_weight, background, chosen)
@@ -101,7 +102,8 @@ def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
         return backend
     fitting = {"cpu": "cpu", "cuda": "gpu"}.get(x.device.type)
     if backend == "auto":
-        small = x.numel() * len(mean) < _SMALL
+        # Compiled code serves batches of all sizes: none may decide.
+        small = not torch.compiler.is_compiling() and x.numel() * len(mean) < _SMALL
         return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
     reason = kernels.unavailable(backend)
     if reason is None and backend != fitting and not (backend == "gpu" and kernels.interpreted()):
@@ -113,11 +115,15 @@ def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
     return backend
 
 
-def _has_tangents(*tensors: Tensor) -> bool:
-    """Whether forward-mode differentiation is under way, for which the fused kernels have no rule."""
+def _transformed(*tensors: Tensor | None) -> bool:
+    """Whether vmap, torch.func or forward-mode derivatives are under way: the kernels know neither."""
     if torch.compiler.is_compiling():
         return False
-    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    return any(
+        torch._C._functorch.is_functorch_wrapped_tensor(t) or forward_ad.unpack_dual(t).tangent is not None
+        for t in tensors
+        if t is not None
+    )
 
 
 def _checked(

@@ -1,7 +1,7 @@
 """The fused kernels as PyTorch operators: autograd, autocast, vmap, torch.compile and torch.export.
 
 ``torch.ops.ugmm.log_density`` and its backward know shapes and derivatives; ``cpu`` and ``gpu``, imported
-when they are first called, do the work in float32. Second derivatives, and vmap, go to the reference.
+when they are first called, do the work in float32. Second derivatives go to the reference.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def log_density(
         backend: ``"cpu"`` or ``"gpu"``.
     """
     if len(x) == 0 or len(mean) == 0:
-        return x.new_empty(len(x), len(mean)), x.new_empty(2, len(x), len(mean))
+        return _outputs(x, mean)
     return _kernel(backend).forward(*_contiguous(x, mean, log_std, log_weight, log_background))
 
 
@@ -61,6 +61,13 @@ def _log_density_backward(
         return tuple(t.zero_() for t in _like(*arguments[1:6], needs_x, needs_parameters))
     kernel = _kernel(backend)
     return kernel.backward(*_contiguous(*arguments), needs_x=needs_x, needs_parameters=needs_parameters)
+
+
+def _outputs(x: Tensor, mean: Tensor) -> _Tensors:
+    """Tensors of the shapes and devices of the outputs and the state."""
+    # Not len(x), which would fix a size that compiled code leaves open.
+    sizes = x.shape[0], mean.shape[0]
+    return x.new_empty(sizes), x.new_empty((2, *sizes))
 
 
 def _kernel(backend: str) -> ModuleType:
@@ -95,7 +102,7 @@ def _like(
 
 @log_density.register_fake
 def _(x, mean, log_std, log_weight, log_background, backend):
-    return x.new_empty(len(x), len(mean)), x.new_empty(2, len(x), len(mean))
+    return _outputs(x, mean)
 
 
 @_log_density_backward.register_fake
@@ -130,24 +137,23 @@ log_density.register_autograd(_differentiate, setup_context=_setup_context)
 
 
 @log_density.register_vmap
-def _(info, in_dims, x, mean, log_std, log_weight, log_background, backend):
-    out = torch.vmap(reference_log_density, in_dims[:5])(x, mean, log_std, log_weight, log_background)
-    # Its gradients are the reference's: nobody reads the state.
-    return (out, x.new_empty(0)), (0, None)
+def _(info, in_dims, *arguments):
+    return _one_after_the_other(log_density, info, in_dims, arguments)
 
 
 @_log_density_backward.register_vmap
-def _(info, in_dims, grad, x, mean, log_std, log_weight, log_background, state, needs_x, needs_parameters, _):
-    def gradients(grad, *arguments):
-        return torch.func.vjp(reference_log_density, *arguments)[1](grad)
+def _(info, in_dims, *arguments):
+    return _one_after_the_other(_log_density_backward, info, in_dims, arguments)
 
-    arguments = (grad, x, mean, log_std, log_weight, log_background)
-    given = 6 if log_background is not None else 5
-    found = torch.vmap(gradients, in_dims[:given])(*arguments[:given])
-    needed = (needs_x, *(needs_parameters,) * 3, needs_x and log_background is not None)
-    found = (*found, None)
-    outputs = [g if need else x.new_empty(0) for g, need in zip(found, needed, strict=False)]
-    return tuple(outputs), tuple(0 if need else None for need in needed)
+
+def _one_after_the_other(function, info, in_dims: tuple, arguments: tuple) -> tuple[_Tensors, tuple]:
+    """The rule for vmap where it reaches the operators: batched gradients, mainly."""
+    results = []
+    for i in range(info.batch_size):
+        pairs = zip(arguments, in_dims, strict=True)
+        results.append(function(*(a if dim is None else a.select(dim, i) for a, dim in pairs)))
+    stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+    return stacked, (0,) * len(stacked)
 
 
 for _device in ("cpu", "cuda"):
