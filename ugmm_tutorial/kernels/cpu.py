@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import cpu_loops, pool
+from ugmm_tutorial.kernels.background import below_its_maximum
 
 __all__ = ["backward", "forward"]
 
@@ -38,7 +39,7 @@ def forward(
         x: (B, K), B >= 1, and log_background (B, K) or None.
         mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on the CPU.
     """
-    n, top = _below_its_maximum(log_background)
+    n, top = below_its_maximum(log_background)
     out = x.new_empty(len(x), len(mean))
     state = x.new_empty(2, *out.shape)
     arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
@@ -72,7 +73,7 @@ def backward(
         needs_x: whether those of x and log_background are needed.
         needs_parameters: whether those of mean, log_std and log_weight are needed.
     """
-    n, _ = _below_its_maximum(log_background)
+    n, _ = below_its_maximum(log_background)
     parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD)
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
@@ -121,15 +122,6 @@ def _add_up(
                 pair = _numpy(g[start:stop], copied)
                 rows = _cut(stop - start, len(parts))
                 _run([partial(cpu_loops.input_gradients, *pair, factor, *bounds) for bounds in rows])
-
-
-def _below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Minus the background in base 2, at most 0, (B, K), and in nats what was taken off, (B, 1)."""
-    if log_background is None:
-        return None, None
-    top = -log_background.amin(dim=1, keepdim=True)
-    top = top.masked_fill(top == -math.inf, 0.0)
-    return (log_background + top).mul_(-math.log2(math.e)), top
 
 
 def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import gpu_tiles as tiles
+from ugmm_tutorial.kernels.background import below_its_maximum, finite_maximum
 from ugmm_tutorial.kernels.gpu_tiles import INPUT_TILE, PARAMETER_TILE, launch, panels
 
 __all__ = ["backward", "forward"]
@@ -51,7 +52,7 @@ def forward(
     """
     (b, k), j = x.shape, len(mean)
     scale, c, shift = _prepared(log_std, log_weight)
-    n, background_shift = _below_its_maximum(log_background)
+    n, background_shift = below_its_maximum(log_background)
     sizes = {"B": b, "J": j, "K": k}
     tile = tiles.sum_tile(b, j)
     configuration = tiles.sum_configuration(tile, n is not None)
@@ -79,7 +80,7 @@ def forward(
         c=c,
         n=n,
         shift=shift,
-        background_shift=background_shift,
+        background_shift=None if background_shift is None else background_shift.squeeze(1),
         out=out,
         state=state,
         splits=split,
@@ -109,7 +110,7 @@ def backward(
         needs_parameters: whether those of mean, log_std and log_weight are needed.
     """
     scale, c, _ = _prepared(log_std, log_weight)
-    n, _ = _below_its_maximum(log_background)
+    n, _ = below_its_maximum(log_background)
     delta, reciprocal = state
     g = grad * reciprocal
     arguments = {"x": x, "n": n, "mean": mean, "scale": scale, "c": c, "g": g, "delta": delta}
@@ -188,22 +189,8 @@ def _prepared(log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor, Tens
     """s and c, (J, K), and the shift of every neuron in nats, (J,)."""
     scale = torch.exp(-log_std).mul_(math.sqrt(0.5 * _LOG2_E))
     c = log_weight - log_std
-    top = _finite_maximum(c)
+    top = finite_maximum(c)
     return scale, c.sub_(top).mul_(_LOG2_E), top.squeeze(1).sub_(_HALF_LOG_2PI)
-
-
-def _below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """n, (B, K), and the shift of every example in nats, (B,)."""
-    if log_background is None:
-        return None, None
-    n = -log_background
-    top = _finite_maximum(n)
-    return n.sub_(top).mul_(_LOG2_E), top.squeeze(1)
-
-
-def _finite_maximum(values: Tensor) -> Tensor:
-    """The maximum of every row, (rows, 1), or 0 where nothing is left but -inf; NaN stays."""
-    return values.amax(dim=1, keepdim=True).nan_to_num_(nan=math.nan, posinf=math.inf, neginf=0.0)
 
 
 def _add_splits(partial: Tensor) -> Tensor:
