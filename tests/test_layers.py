@@ -633,7 +633,8 @@ def test_torch_compile_traces_the_layer_without_a_graph_break(training):
     torch.manual_seed(3)
     expected = with_gradients(model, x)
     torch.manual_seed(3)
-    torch.testing.assert_close(with_gradients(compiled, x), expected)
+    # So small a layer runs the reference when it is not compiled, and the fused kernel when it is.
+    torch.testing.assert_close(with_gradients(compiled, x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

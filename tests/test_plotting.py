@@ -27,6 +27,7 @@ def drawings():
     return {
         "neuron_schematic": lambda ax: plotting.neuron_schematic(2, ax),
         "broadcast_schematic": plotting.broadcast_schematic,
+        "fused_schematic": plotting.fused_schematic,
         "mixture_density": lambda ax: plotting.mixture_density([0, 1], [1, 2], [0.5, 0.5], ax),
         "response_surface": lambda ax: plotting.response_surface(grid, grid, np.outer(grid, grid), ax),
         "heat_map": lambda ax: plotting.heat_map(np.eye(2), ax, label="l", xlabel="x", ylabel="y"),
