@@ -37,17 +37,28 @@ needs_fork = pytest.mark.skipif(
 may_fork = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-def numbers(seed=0, b=6, j=10, k=61):
-    """Outputs and gradients, in one tensor.
-
-    So few outputs that PyTorch takes their logarithms without its threads, which do not survive a fork.
-    """
+def arguments(seed):
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(b, k), *((j, k),) * 3]
-    leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    return [torch.randn(shape, generator=generator) for shape in [(6, 61), *((10, 61),) * 3]]
+
+
+def numbers(seed=0):
+    """Outputs and gradients, in one tensor."""
+    leaves = [t.requires_grad_() for t in arguments(seed)]
     out = ugmm_log_density(*leaves, backend="cpu")
     gradients = torch.autograd.grad(out.square().sum(), leaves)
     return torch.cat([t.detach().flatten() for t in (out, *gradients)])
+
+
+def numbers_after_a_fork(seed=0):
+    """The same without autograd: once it has threads of its own, a fork may not use it.
+
+    The outputs are so few that PyTorch takes their logarithms without its threads, which a fork ends too.
+    """
+    args = (*arguments(seed), None)
+    out, state = torch.ops.ugmm.log_density(*args, "cpu")
+    gradients = torch.ops.ugmm.log_density_backward(2.0 * out, *args, state, True, True, "cpu")
+    return torch.cat([t.flatten() for t in (out, *gradients)]).tolist()
 
 
 @pytest.fixture
@@ -139,14 +150,19 @@ def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_fir
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads):
-    all_begun, begun, done = threading.Barrier(threads), [], []
+    both_begun, begun, done = threading.Barrier(threads), [], []
 
     def fail():
-        all_begun.wait(PATIENCE)
+        both_begun.wait(PATIENCE)
         raise Failure
 
+    def end_after_it():
+        both_begun.wait(PATIENCE)
+        time.sleep(0.5)
+
+    further = [partial(begun.append, i) for i in range(50)]
     with pytest.raises(Failure):
-        pool.run([*[fail] * threads, *[partial(begun.append, i) for i in range(50)]], threads)
+        pool.run([fail, *([end_after_it] if threads > 1 else []), *further], threads)
     pool.run([partial(done.append, i) for i in range(10)], threads)
     assert sorted(done) == list(range(10))
     assert begun == []
@@ -187,6 +203,10 @@ def test_many_callers_at_once_get_the_bits_of_one_alone(threads, cut_small, set_
         assert all(torch.equal(result, alone[seed]) for result in repeated)
 
 
+def test_the_numbers_of_these_tests_are_the_same_with_and_without_autograd():
+    torch.testing.assert_close(torch.tensor(numbers_after_a_fork()), numbers())
+
+
 # --- Processes
 
 
@@ -214,62 +234,58 @@ def forked(function, *args):
             process.join()
 
 
-def plain_numbers(seed=0):
-    return numbers(seed).tolist()
-
-
 @needs_fork
 @may_fork
 def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads):
     set_threads(2)
-    expected = plain_numbers()
+    expected = numbers_after_a_fork()
     assert pool._pool is not None
-    assert forked(plain_numbers) == expected
-    assert plain_numbers() == expected
+    assert forked(numbers_after_a_fork) == expected
+    assert numbers_after_a_fork() == expected
 
 
 def grandchild():
-    numbers()
-    return forked(plain_numbers)
+    numbers_after_a_fork()
+    return forked(numbers_after_a_fork)
 
 
 @needs_fork
 @may_fork
 def test_a_grandchild_computes_the_same(cut_small, set_threads):
     set_threads(2)
-    assert forked(grandchild) == plain_numbers()
+    assert forked(grandchild) == numbers_after_a_fork()
 
 
 @needs_fork
 @may_fork
 def test_a_fork_while_other_threads_are_in_the_pool_does_no_harm(cut_small, set_threads):
     set_threads(2)
-    expected, stop = plain_numbers(), threading.Event()
+    expected, stop = numbers_after_a_fork(), threading.Event()
 
     def keep_busy():
         torch.set_num_threads(2)
         while not stop.is_set():
-            numbers(1)
+            numbers_after_a_fork(1)
 
     with ThreadPoolExecutor(2) as others:
         busy = [others.submit(keep_busy) for _ in range(2)]
         try:
             for _ in range(5):
-                assert forked(plain_numbers) == expected
+                assert forked(numbers_after_a_fork) == expected
         finally:
             stop.set()
         for other in busy:
             other.result()
-    assert plain_numbers() == expected
+    assert numbers_after_a_fork() == expected
 
 
 @needs_fork
 @may_fork
 def test_a_child_forked_while_the_pools_lock_is_held_has_a_lock_of_its_own(cut_small, set_threads):
     set_threads(2)
-    expected = plain_numbers()
+    expected = numbers_after_a_fork()
     with pool._lock:
-        assert forked(plain_numbers) == expected
+        assert forked(numbers_after_a_fork) == expected
 
 
 class Outputs(Dataset):
@@ -281,7 +297,7 @@ class Outputs(Dataset):
     def __getitem__(self, index):
         torch.set_num_threads(2)  # a worker has one, and would not need the pool
         cpu._ELEMENTS_PER_TASK = 1
-        return numbers(index)
+        return torch.tensor(numbers_after_a_fork(index))
 
 
 @may_fork
@@ -289,7 +305,7 @@ class Outputs(Dataset):
 @pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
 def test_workers_of_a_data_loader_compute_the_same(method, cut_small, set_threads):
     set_threads(2)
-    expected = torch.stack([numbers(index) for index in range(6)])
+    expected = torch.tensor([numbers_after_a_fork(index) for index in range(6)])
     loader = DataLoader(
         Outputs(), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=PATIENCE / 2
     )
