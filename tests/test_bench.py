@@ -122,6 +122,19 @@ def test_the_share_outside_the_operator_and_the_hundred_epochs_come_from_the_ste
     assert (epochs.reached, epochs.measured) == (True, "7.0 min")  # 422 steps x 100 x 10 ms
 
 
+def test_a_step_on_a_gpu_is_not_held_against_the_target_of_two_cpu_cores():
+    rows = (
+        row("step", "step", "step", 0.001),
+        row("step", "operator", "step", 0.0009),
+        row("operator", "gpu", "forward", 1e-3, (4096, 1024, 1024)),
+        row("operator", "eager", "forward", 0.03, (4096, 1024, 1024)),
+    )
+    made = Report(ENVIRONMENT, rows)
+    assert target(made, "share outside").reached is None
+    assert target(made, "GPU forward against").measured == "30x"
+    assert target(made, "H200").reached  # 4.3e9 exponentials in a millisecond
+
+
 def test_the_error_target_looks_at_the_worst_of_all_beyond_the_broadcast():
     rows = [row("accuracy", name, "output", 1e-7, unit="relative") for name in ("eager", "cpu")]
     rows += [row("accuracy", "eager", "grad x", 1e-7), row("accuracy", "cpu", "grad x", 8e-7)]
@@ -153,6 +166,21 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     text = bench.text(made)
     assert "8 x 64 -> 16" in text
     assert "not measured" in text
+
+
+@NEEDS_KERNEL
+def test_the_three_bare_loops_compute_what_they_are_named_for():
+    import numpy as np
+
+    from ugmm_tutorial.bench import limits
+
+    y = np.float32([-3.5, -0.25, -20.0, -150.0])
+    total = np.exp2(y[:3].astype(np.float64)).sum()
+    for loop in (limits._powers, limits._powers_by_integers):
+        assert loop(y, 1) == pytest.approx(total, rel=1e-6)
+        assert loop(y, 2) == pytest.approx(total * (1 + 2**-0.001), rel=1e-6)
+    x, mean, s, c = np.float32([[1.0, 2.0], [0.5, 3.0], [2.0, 1.0], [-1.0, -2.0]])
+    assert limits._terms(x, mean, s, c, 1) == pytest.approx(2.0**-2 + 2.0**-3, rel=1e-6)
 
 
 def test_an_unknown_section_is_refused_with_the_known_ones():

@@ -39,7 +39,7 @@ may_fork = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:
 
 def arguments(seed):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator) for shape in [(6, 61), *((10, 61),) * 3]]
+    return [torch.randn(shape, generator=generator) for shape in [(20, 61), *((30, 61),) * 3]]
 
 
 def numbers(seed=0):
@@ -51,21 +51,11 @@ def numbers(seed=0):
 
 
 def numbers_after_a_fork(seed=0):
-    """The same without autograd: once it has threads of its own, a fork may not use it.
-
-    The outputs are so few that PyTorch takes their logarithms without its threads, which a fork ends too.
-    """
+    """The same without autograd: once it has threads of its own, a fork may not use it."""
     args = (*arguments(seed), None)
     out, state = torch.ops.ugmm.log_density(*args, "cpu")
     gradients = torch.ops.ugmm.log_density_backward(2.0 * out, *args, state, True, True, "cpu")
     return torch.cat([t.flatten() for t in (out, *gradients)]).tolist()
-
-
-@pytest.fixture
-def set_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -240,6 +230,8 @@ def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_sma
     set_threads(2)
     expected = numbers_after_a_fork()
     assert pool._pool is not None
+    # Now PyTorch has threads too, which the child has not: its own logarithm would wait for them for ever.
+    torch.log_softmax(torch.ones(24_000, 19), -1)
     assert forked(numbers_after_a_fork) == expected
     assert numbers_after_a_fork() == expected
 
@@ -453,3 +445,27 @@ def test_kernels_run_where_the_user_cannot_write_either(installed, tmp_path):
     report = in_a_fresh_process(installed, tmp_path / "file" / "below")
     assert report["folder"] == "None"
     assert report["hits"] == 0
+
+
+AT_SHUTDOWN = """
+import atexit
+import torch
+from ugmm_tutorial import ugmm_log_density
+
+torch.set_num_threads(2)
+arguments = [torch.randn(64, 300) for _ in range(4)]
+before = ugmm_log_density(*arguments, backend="cpu")
+
+def again():
+    print(torch.equal(ugmm_log_density(*arguments, backend="cpu"), before))
+
+atexit.register(again)
+"""
+
+
+def test_the_kernel_still_works_while_the_interpreter_shuts_down():
+    done = subprocess.run(
+        [sys.executable, "-c", AT_SHUTDOWN], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "True\n"
+    assert done.stderr == ""

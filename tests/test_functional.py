@@ -298,6 +298,14 @@ def test_a_neuron_without_components_is_minus_infinity_and_leaves_the_others_alo
     out = ugmm_log_density(x, mean, log_std, log_weight)
     assert (out[:, 1] == -math.inf).all()
     torch.testing.assert_close(out[:, [0, 2]], loop(x, mean[[0, 2]], log_std[[0, 2]], log_weight[[0, 2]]))
+    got, rest = (
+        gradients(args)
+        for args in ((x, mean, log_std, log_weight), (x, *(t[[0, 2]] for t in (mean, log_std, log_weight))))
+    )
+    torch.testing.assert_close(got[0], rest[0])
+    for whole, others in zip(got[1:], rest[1:], strict=True):
+        assert not whole[1].any()
+        torch.testing.assert_close(whole[[0, 2]], others)
 
 
 def test_a_nan_input_makes_its_own_row_nan_and_no_other():

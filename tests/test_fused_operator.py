@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 
+import operands
 import pytest
 import torch
 from torch import nn
@@ -34,13 +35,7 @@ FORWARD, BACKWARD = "ugmm.log_density.default", "ugmm.log_density_backward.defau
 
 
 def arguments(b=B, j=J, k=K, *, background=False, dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(b, k, generator=generator)
-    mean = torch.randn(j, k, generator=generator)
-    log_std = 0.5 * torch.randn(j, k, generator=generator)
-    log_weight = torch.log_softmax(torch.randn(j, k, generator=generator), dim=-1)
-    given = (torch.randn(b, k, generator=generator),) if background else ()
-    return [t.to(dtype) for t in (x, mean, log_std, log_weight, *given)]
+    return [t.to(dtype) for t in operands.arguments(b, j, k, background=background, seed=seed)]
 
 
 def doubles(tensors):
@@ -145,6 +140,27 @@ def test_float64_is_left_to_the_reference_bit_for_bit(calls):
     got = gradients(args, lambda *a: operator(*a, backend="cpu"))
     assert all(torch.equal(g, w) for g, w in zip(got, gradients(args, reference_log_density), strict=True))
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("position", "needs_x", "needs_parameters"),
+    [(0, True, False), (1, False, True), (2, False, True), (3, False, True), (4, True, False)],
+    ids=["x", "mean", "log_std", "log_weight", "log_background"],
+)
+def test_the_kernel_is_asked_for_no_more_than_is_needed(position, needs_x, needs_parameters, monkeypatch):
+    from ugmm_tutorial.kernels import cpu
+
+    asked, backward = [], cpu.backward
+
+    def recording(*args, **options):
+        asked.append(options)
+        return backward(*args, **options)
+
+    monkeypatch.setattr(cpu, "backward", recording)
+    args = arguments(background=True)
+    args[position].requires_grad_()
+    operator(*args).sum().backward()
+    assert asked == [{"needs_x": needs_x, "needs_parameters": needs_parameters}]
 
 
 def test_without_gradients_nothing_is_kept(calls):
@@ -372,6 +388,25 @@ def test_vmap_takes_any_dimension_and_nests():
     assert_near([got], [want])
     nested = torch.func.vmap(torch.func.vmap(lambda x: operator(x, *parameters, backend="cpu")))(x)
     assert_near([nested], [want])
+
+
+def test_the_operators_themselves_are_mapped_over_any_dimension():
+    """Reached by batched gradients; arguments that are vmap's own go to the reference before."""
+    args = (*arguments(), None)
+    several = torch.randn(B, 3, K)
+    mapped = torch.func.vmap(lambda x: torch.ops.ugmm.log_density(x, *args[1:], "cpu"), in_dims=1)(several)
+    for i in range(3):
+        one = torch.ops.ugmm.log_density(several[:, i], *args[1:], "cpu")
+        assert all(torch.equal(m[i], o) for m, o in zip(mapped, one, strict=True))
+    _, state = torch.ops.ugmm.log_density(*args, "cpu")
+    upstream = torch.randn(B, J, 3)
+
+    def backward(grad):
+        return torch.ops.ugmm.log_density_backward(grad, *args, state, True, True, "cpu")
+
+    mapped = torch.func.vmap(backward, in_dims=2)(upstream)
+    for i in range(3):
+        assert all(torch.equal(m[i], o) for m, o in zip(mapped, backward(upstream[..., i]), strict=True))
 
 
 def test_vmap_maps_the_background_along_with_the_inputs():

@@ -20,6 +20,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from operands import arguments
 
 from ugmm_tutorial import kernels, ugmm_log_density
 from ugmm_tutorial.kernels.reference import reference_log_density
@@ -38,29 +39,11 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture
-def set_threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 # --- Arguments, calls, oracles
 
 
 def device(backend):
     return "cuda" if backend == "gpu" and not INTERPRETED else "cpu"
-
-
-def arguments(b, j, k, *, background=False, seed=0):
-    """x (B, K), three parameters (J, K) and, if wanted, a background (B, K): float32, on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(b, k, generator=generator)
-    mean = torch.randn(j, k, generator=generator)
-    log_std = 0.5 * torch.randn(j, k, generator=generator)
-    log_weight = torch.log_softmax(torch.randn(j, k, generator=generator), dim=-1)
-    given = (torch.randn(b, k, generator=generator),) if background else ()
-    return [x, mean, log_std, log_weight, *given]
 
 
 def upstream_for(args, seed=1):

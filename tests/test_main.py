@@ -62,9 +62,10 @@ def test_train_uses_what_it_is_told(tmp_path, monkeypatch):
         raise TrainingError("seen enough")
 
     monkeypatch.setattr(experiments, "run", run)
-    assert _train(tmp_path, "--data-dir", "d", "--device", "cpu", name="mnist-cnn-mlp") == 1
+    told = ("--data-dir", "d", "--device", "cpu", "--cuda-graph")
+    assert _train(tmp_path, *told, name="mnist-cnn-mlp") == 1
     expected = {"seed": 0, "epochs": None, "device": "cpu", "data_dir": "d", "results": str(tmp_path)}
-    assert seen == expected | {"name": "mnist-cnn-mlp"}
+    assert seen == expected | {"name": "mnist-cnn-mlp", "cuda_graph": True}
 
 
 def test_table_prints_the_papers_rows(tmp_path, capsys):
@@ -93,6 +94,7 @@ WRONG_ARGUMENTS = [
     (["train", "digits-mlp", "--device", "cuda:-1"], "unknown device 'cuda:-1'"),
     (["train", "digits-mlp", "--device", "cuda:999"], "device 'cuda:999' is not here"),
     (["train", "digits-mlp", "--device", "cuda:256"], "device 'cuda:256' is not here"),
+    (["train", "digits-mlp", "--seed", "99", "--cuda-graph"], "expected a CUDA device for cuda_graph=True"),
     (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
     (["table"], "required: N"),
     (["table", "two"], "invalid int value: 'two'"),

@@ -31,6 +31,7 @@ FLOORS = {
     "functional": 1,
     "layers": 2,
     "networks": 3,
+    "evaluation": 1,
     "training": 4,
     "inference": 4,
     "density": 4,

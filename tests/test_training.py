@@ -1,4 +1,4 @@
-"""train() and evaluate(): exact, repeatable, and able to go on after being killed at any moment."""
+"""train(): exact, repeatable, and able to go on after being killed at any moment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from torch.nn.functional import cross_entropy
 from ugmm_tutorial import checkpoints, data, records, training
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import Examples
+from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.networks import MLP, UGMMNet
-from ugmm_tutorial.training import TrainConfig, TrainingError, evaluate, train
+from ugmm_tutorial.training import TrainConfig, TrainingError, train
 
 IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
 CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, milestones=(2,), seed=5)
@@ -428,6 +429,13 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(uninterrupted, 
     assert _same(_weights(model), uninterrupted[0])
 
 
+def test_a_cuda_graph_is_refused_where_there_is_no_cuda_device_and_nothing_is_written(tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(ValueError, match="expected a CUDA device for cuda_graph=True, got cpu"):
+        _train(_network(), checkpoint=path, cuda_graph=True)
+    assert not path.exists()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_run_on_a_gpu_resumes_and_does_not_resume_on_the_cpu(tmp_path):
     whole, halves = _network(), _network()
@@ -666,62 +674,6 @@ def test_settings_out_of_their_range_are_refused(setting, value, message):
 def test_settings_at_the_ends_of_their_ranges_are_taken():
     config = TrainConfig(epochs=1, batch_size=1, seed=2**64 - 1, gamma=1.0, milestones=(1,), measure=())
     _train(_network(), config, IRIS.take(train=3))
-
-
-# --- evaluate ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
-def test_evaluate_equals_a_direct_computation(batch_size):
-    model = _network().eval()
-    with torch.no_grad():
-        scores = model(IRIS.test.x).double()
-    chosen = torch.tensor([row.argmax() for row in scores])
-    picked = scores.softmax(dim=1)[torch.arange(30), IRIS.test.y]
-    result = evaluate(model, IRIS.test, batch_size=batch_size)
-    assert result["loss"] == pytest.approx(-picked.log().mean().item(), rel=1e-5)
-    assert result["accuracy"] == (chosen == IRIS.test.y).sum().item() / 30
-    assert all(type(value) is float for value in result.values())
-
-
-def test_evaluate_turns_dropout_off_and_makes_no_graph():
-    model, seen = _network().train(), []
-    model.register_forward_hook(lambda module, _, out: seen.append((module.training, out.requires_grad)))
-    evaluate(model, IRIS.test)
-    assert seen == [(False, False)]
-
-
-@pytest.mark.parametrize("training_mode", [True, False])
-def test_evaluate_leaves_every_part_in_its_own_mode(training_mode):
-    model = _network().train(training_mode)
-    model[-1].train(not training_mode)  # a part that its user has frozen, or not
-    modes = [module.training for module in model.modules()]
-    assert len(set(modes)) == 2
-    evaluate(model, IRIS.test)
-    assert [module.training for module in model.modules()] == modes
-
-
-def test_evaluate_restores_the_mode_after_an_error():
-    model = _network().train()
-    with pytest.raises(ValueError, match="got"):
-        evaluate(model, Examples(torch.zeros(2, 99), torch.zeros(2).long()))
-    assert all(module.training for module in model.modules())
-
-
-def test_evaluate_takes_a_model_without_parameters():
-    scores = torch.tensor([[5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
-    assert evaluate(nn.Identity(), Examples(scores, torch.tensor([0, 1, 1])))["accuracy"] == 2 / 3
-
-
-def test_evaluate_refuses_no_examples():
-    with pytest.raises(ValueError, match="expected examples to evaluate on, got none"):
-        evaluate(_network(), data.iris(test=0).test)
-
-
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_evaluate_refuses_an_empty_batch(batch_size):
-    with pytest.raises(ValueError, match=f"expected batch_size >= 1, got {batch_size}"):
-        evaluate(_network(), IRIS.test, batch_size=batch_size)
 
 
 def test_schedulers_are_those_that_a_config_takes():

@@ -4,7 +4,7 @@ from ugmm_tutorial.functional import responsibilities, ugmm_log_density
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import MLP, ConvNet, UGMMNet, preset
 from ugmm_tutorial.records import Record
-from ugmm_tutorial.training import TrainConfig, evaluate, train
+from ugmm_tutorial.training import TrainConfig, train
 
 __version__ = "0.1.0"
 

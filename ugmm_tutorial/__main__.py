@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     command.add_argument("--epochs", type=int, help="instead of the experiment's own number")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    command.add_argument(
+        "--cuda-graph", action="store_true", help="replay each step as one CUDA graph: for small networks"
+    )
     command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
     _add_results(command)
     command.set_defaults(command=_train)
@@ -85,7 +88,9 @@ def _train(options: argparse.Namespace) -> int:
         made = f"{record.environment['finished']} on {record.environment['device']}"
         print(f"trained already, {made}; --results FOLDER trains it anew elsewhere")
     else:
-        record = experiments.run(experiment, device=device, data_dir=options.data_dir, **run)
+        record = experiments.run(
+            experiment, device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph, **run
+        )
     final = record.final
     print(
         f"{experiment.name}, seed {options.seed}, epoch {final['epoch']}: "

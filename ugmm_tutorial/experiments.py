@@ -118,6 +118,7 @@ def run(
     data_dir: str | Path | None = None,
     results: str | Path = "results",
     progress: bool = True,
+    cuda_graph: bool = False,
 ) -> records.Record:
     """Train an experiment and write ``results/<experiment>/seed<N>.json``; go on if it was cut off.
 
@@ -132,6 +133,7 @@ def run(
         data_dir: where MNIST lies (see :func:`~ugmm_tutorial.data.mnist`).
         results: folder of the records.
         progress: show a bar.
+        cuda_graph: see :func:`~ugmm_tutorial.training.train`.
 
     Raises:
         ValueError: a setting is out of its range, or a stored record does not fit (see :func:`stored`).
@@ -156,6 +158,7 @@ def run(
         checkpoint=_checkpoint(path),
         resume=True,
         progress=progress,
+        cuda_graph=cuda_graph,
     )
     model = record.model | _description(experiment, config)["model"]
     record = replace(record, experiment=experiment.name, model=model)

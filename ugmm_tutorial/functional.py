@@ -54,9 +54,13 @@ def ugmm_log_density(
         log_std: logarithm of the component standard deviations, (J, K), finite.
         log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The
             weights of a row need not sum to one; if all are zero, the output is ``-inf`` and its
-            gradients are zero.
+            gradients are zero. Where nothing is left for another reason (inputs some 1e19 standard
+            deviations away, backgrounds of ``inf``) the output is ``-inf`` too; its gradients are zero
+            in the fused kernels and NaN in the reference.
         log_background: logarithm of a background density at each input, of the shape of ``x``, subtracted
-            from every component that reads this input (chapter 3). None subtracts nothing.
+            from every component that reads this input (chapter 3). ``inf`` removes these components for
+            this input; ``-inf``, a density of zero to divide by, makes the outputs of its row ``inf`` or
+            NaN. None subtracts nothing.
         backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
             fastest that can run these tensors here. The fused ones, ``"cpu"`` and ``"gpu"``, compute in
             float32; float64, second and forward-mode derivatives and vmap they leave to the reference.

@@ -1,4 +1,4 @@
-"""train() and evaluate(): a readable loop that can be killed at any moment and goes on where it was.
+"""train(): a readable loop that can be killed at any moment and goes on where it was.
 
 Taught in chapter 6. A checkpoint is written after every epoch; *resumed equals uninterrupted*, bit for
 bit on the CPU, is a test.
@@ -17,14 +17,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from ugmm_tutorial import checkpoints, records
-from ugmm_tutorial.data import Examples, Splits
+from ugmm_tutorial.data import Splits
+from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.steps import CapturedStep, Step
 
-__all__ = ["SCHEDULERS", "TrainConfig", "TrainingError", "evaluate", "train"]
+__all__ = ["SCHEDULERS", "TrainConfig", "TrainingError", "train"]
 
 SCHEDULERS = ("multistep", "constant")
 _READ_EVERY = 50
@@ -143,29 +143,6 @@ def train(
     return run.record()
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> dict[str, float]:
-    """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), dropout off.
-
-    The model and its parts are left in the modes they were in.
-
-    Raises:
-        ValueError: there are no examples, or ``batch_size`` is below one.
-    """
-    if len(examples.y) == 0:
-        raise ValueError("expected examples to evaluate on, got none")
-    if batch_size < 1:
-        raise ValueError(f"expected batch_size >= 1, got {batch_size}")
-    device = next(model.parameters(), examples.x).device
-    loss = correct = 0.0
-    with _evaluating(model):
-        for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
-            scores, y = model(x.to(device)), y.to(device)
-            loss += cross_entropy(scores, y, reduction="sum").item()
-            correct += (scores.argmax(dim=1) == y).sum().item()
-    return {"loss": loss / len(examples.y), "accuracy": correct / len(examples.y)}
-
-
 class _Run:
     """The state of one training run: all that a checkpoint holds, and nothing else that changes."""
 
@@ -180,6 +157,7 @@ class _Run:
     ) -> None:
         self.model = model.to(device)
         self.data, self.config, self.device, self.checkpoint = data, config, device, checkpoint
+        self.cuda_graph = cuda_graph
         # A graph reads the learning rate from memory, or it would keep the one it was recorded with.
         rate = torch.tensor(config.learning_rate, device=device) if cuda_graph else config.learning_rate
         # Fused: one pass over each parameter instead of nine.
@@ -273,6 +251,7 @@ class _Run:
             "model": repr(self.model),
             "shapes": {name: tuple(tensor.shape) for name, tensor in self.model.named_parameters()},
             "device": self.device.type,
+            "cuda_graph": self.cuda_graph,
         }
 
     def save(self) -> None:
@@ -331,18 +310,6 @@ class _Run:
     @property
     def _on_cuda(self) -> bool:
         return self.device.type == "cuda"
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode, and afterwards in its own again."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

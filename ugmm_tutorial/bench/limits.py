@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from numba import njit
 
 from ugmm_tutorial.kernels import pool
-from ugmm_tutorial.kernels.cpu_loops import _FAST, _exp2
+from ugmm_tutorial.kernels.cpu_loops import _FAST, _LOWEST, _exp2, _power_of_fraction, _power_of_two
 
-__all__ = ["exponentials", "terms"]
+__all__ = ["exponentials", "exponentials_by_integers", "terms"]
 
 _TASKS = 4  # per thread, as the kernel has them
 _ELEMENTS = 1024  # 4 KiB: stays in the first-level cache, four such arrays too
@@ -29,6 +30,18 @@ def _powers(y, repeats):
 
 
 @njit(nogil=True, fastmath=_FAST)
+def _powers_by_integers(y, repeats):
+    total = np.float32(0.0)
+    for i in range(repeats):
+        step = np.float32(i) * np.float32(1e-3)
+        for k in range(y.shape[0]):
+            e = max(y[k] - step, _LOWEST)
+            n = np.float32(math.floor(e))
+            total += _power_of_fraction(e - n) * _power_of_two(n)
+    return total
+
+
+@njit(nogil=True, fastmath=_FAST)
 def _terms(x, mean, s, c, repeats):
     total = np.float32(0.0)
     for i in range(repeats):
@@ -41,8 +54,12 @@ def _terms(x, mean, s, c, repeats):
 
 def exponentials(count: int) -> None:
     """Compute at least ``count`` powers of two on all threads, of numbers in the first-level cache."""
-    y = -20.0 * np.random.default_rng(0).random(_ELEMENTS, dtype=np.float32)
-    _on_all_threads(partial(_powers, y), count)
+    _on_all_threads(partial(_powers, _exponents()), count)
+
+
+def exponentials_by_integers(count: int) -> None:
+    """The same as one would write it first, with ``math.floor``, which is an int64 in Numba."""
+    _on_all_threads(partial(_powers_by_integers, _exponents()), count)
 
 
 def terms(count: int) -> None:
@@ -50,6 +67,10 @@ def terms(count: int) -> None:
     generator = np.random.default_rng(0)
     x, mean, s, c = (generator.random(_ELEMENTS, dtype=np.float32) for _ in range(4))
     _on_all_threads(partial(_terms, x, mean, s, -c), count)
+
+
+def _exponents() -> np.ndarray:
+    return -20.0 * np.random.default_rng(0).random(_ELEMENTS, dtype=np.float32)
 
 
 def _on_all_threads(loop, count: int) -> None:

@@ -38,8 +38,8 @@ def targets(report: Report) -> list[Target]:
         return report.value(section="limit", implementation=name)  # seconds for the paper's first layer
 
     def part(name: str) -> float | None:
-        on_cpu = report.environment.get("device_type", "cpu") == "cpu"
-        return report.value(section="step", implementation=name) if on_cpu else None
+        on_gpu = report.select(implementation="gpu") != []
+        return None if on_gpu else report.value(section="step", implementation=name)
 
     h200 = (4096, 1024, 1024)
     needed = 4 * (LARGE[0] * (LARGE[1] + LARGE[2]) + 3 * LARGE[1] * LARGE[2])
@@ -74,6 +74,7 @@ def text(report: Report) -> str:
     lines = [
         f"{environment['device']}, {environment['threads']} threads, "
         f"PyTorch {environment['versions']['torch']}",
+        "Each time is the smallest of several, which noise can only make longer; a file has the medians too.",
         *_limits(report),
         *_operators(report),
         *_step(report),
@@ -92,10 +93,10 @@ def _limits(report: Report) -> list[str]:
     lines = []
     for row in report.select(section="limit", measure="forward"):
         speed = row.exponentials / row.value / 1e9
-        lines.append(f"  bare {row.implementation:14} {speed:8.2f} billion a second")
+        lines.append(f"  bare {row.implementation:24} {speed:8.2f} billion a second")
     for row in report.select(section="limit", measure="copy"):
         # Each number is read and written.
-        lines.append(f"  copying memory      {8 * row.batch / row.value / 1e9:8.2f} GB a second")
+        lines.append(f"  copying memory                {8 * row.batch / row.value / 1e9:8.2f} GB a second")
     return (
         ["", "Limits: nothing but arithmetic on numbers in the cache, nothing but memory", *lines]
         if lines

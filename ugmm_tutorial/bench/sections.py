@@ -53,7 +53,11 @@ def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
         return []
     from ugmm_tutorial.bench import limits
 
-    functions = {"exponentials": lambda: limits.exponentials(count), "terms": lambda: limits.terms(count)}
+    functions = {
+        "exponentials": lambda: limits.exponentials(count),
+        "exponentials by integers": lambda: limits.exponentials_by_integers(count),
+        "terms": lambda: limits.terms(count),
+    }
     timed = in_turns(functions, seconds=_patience(quick))
     return [_row("limit", name, PAPER, "forward", times) for name, times in timed.items()]
 

@@ -47,23 +47,26 @@ def _power_of_two(n):
 
 
 @njit(inline="always")
-def _exp2(y):
-    """2 ** y for y <= 0, to 2e-7 of its value; 2**-100 for y <= -100; NaN for NaN.
+def _power_of_fraction(f):
+    """2 ** f for 0 <= f < 1 by a polynomial of degree 5.
 
-    A polynomial of degree 5 for the fraction, the exponent's bits for the integer. Its coefficients have
-    the smallest largest relative error with p(0) = 1, fitted by linear programming.
+    It has the smallest largest relative error with p(0) = 1, fitted by linear programming.
     """
-    y = _LOWEST if y < _LOWEST else y
-    # Not math.floor, which is an int64 in Numba: the detour through it takes half the time.
-    n = np.floor(y)
-    f = y - n
     p = _f32(0.0018671557772904634)
     p = p * f + _f32(0.009016967378556728)
     p = p * f + _f32(0.05579996854066849)
     p = p * f + _f32(0.24016442894935608)
     p = p * f + _f32(0.6931512951850891)
-    p = p * f + _f32(1.0)
-    return p * _power_of_two(n)
+    return p * f + _f32(1.0)
+
+
+@njit(inline="always")
+def _exp2(y):
+    """2 ** y for y <= 0, to 2e-7 of its value; 2**-100 for y <= -100; NaN for NaN."""
+    y = _LOWEST if y < _LOWEST else y
+    # Not math.floor, which is an int64 in Numba: the detour through it takes longer than all the rest.
+    n = np.floor(y)
+    return _power_of_fraction(y - n) * _power_of_two(n)
 
 
 @njit(inline="always")

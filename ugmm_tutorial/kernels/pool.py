@@ -10,7 +10,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 __all__ = ["run"]
 
@@ -39,8 +40,7 @@ def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
                 waiting.clear()
                 raise
 
-    others = min(threads, len(waiting)) - 1
-    helpers = [_threads().submit(work) for _ in range(others)] if others > 0 else []
+    helpers = _submit(work, min(threads, len(waiting)) - 1)
     errors = []
     try:
         work()
@@ -51,6 +51,15 @@ def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+def _submit(work: Callable[[], None], times: int) -> list[Future]:
+    """Ask the pool to help; nobody comes while the interpreter shuts down, and the caller works alone."""
+    helpers: list[Future] = []
+    with suppress(RuntimeError):
+        for _ in range(times):
+            helpers.append(_threads().submit(work))
+    return helpers
 
 
 def _threads() -> ThreadPoolExecutor:
