@@ -1,5 +1,6 @@
 """The companion package of the uGMM-NN book: networks of univariate Gaussian mixture neurons."""
 
+from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.functional import responsibilities, ugmm_log_density
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import MLP, ConvNet, UGMMNet, preset
