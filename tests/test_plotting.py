@@ -3,8 +3,10 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 
 from ugmm_tutorial import plotting, records
+from ugmm_tutorial.functional import component_log_densities, responsibilities, ugmm_log_density
 
 mpl.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -29,6 +31,7 @@ def drawings():
         "broadcast_schematic": plotting.broadcast_schematic,
         "fused_schematic": plotting.fused_schematic,
         "mixture_density": lambda ax: plotting.mixture_density([0, 1], [1, 2], [0.5, 0.5], ax),
+        "neuron_explorer": lambda ax: plotting.neuron_explorer([0, 3], [0, 1], [1, 2], [0.5, 0.5], ax),
         "response_surface": lambda ax: plotting.response_surface(grid, grid, np.outer(grid, grid), ax),
         "heat_map": lambda ax: plotting.heat_map(np.eye(2), ax, label="l", xlabel="x", ylabel="y"),
         "learning_curves": lambda ax: plotting.learning_curves({"a": [record([2.0, 1.0])]}, ax=ax),
@@ -115,3 +118,40 @@ def test_colors_differ_in_lightness_or_hue_for_every_pair():
     rgb = np.array([mpl.colors.to_rgb(color) for color in plotting.COLORS])
     gaps = np.linalg.norm(rgb[:, None] - rgb, axis=-1)[np.triu_indices(len(rgb), k=1)]
     assert gaps.min() > 0.25
+
+
+def test_neuron_explorer_marks_each_component_at_its_own_input():
+    x, mean, std, weight = [-1.5, 1.0, 2.0], [-2, 0.5, 3], [0.6, 1, 0.8], [0.3, 0.45, 0.25]
+    parameters = (torch.tensor([mean]), torch.tensor([std]).log(), torch.tensor([weight]).log())
+    ax = plotting.neuron_explorer(x, mean, std, weight)
+    markers = ax.lines[4:]  # after three components and the mixture
+    assert [line.get_xdata()[0] for line in markers] == x
+    heights = component_log_densities(torch.tensor([x]), *parameters).exp().flatten()
+    np.testing.assert_allclose([line.get_ydata()[0] for line in markers], heights, rtol=1e-5)
+    shares = responsibilities(torch.tensor([x]), *parameters).flatten().tolist()
+    expected = [f"component {k}: $r_{{{k}}}$={share:.3f}" for k, share in enumerate(shares, start=1)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*expected, "mixture"]
+    out = ugmm_log_density(torch.tensor([x]), *parameters).item()
+    assert ax.get_title() == f"output {out:.3f} nats"
+
+
+def test_neuron_explorer_adds_to_what_its_axes_already_hold_and_takes_a_weight_of_zero():
+    ax = plt.subplots()[1]
+    ax.plot([0, 1], [0, 1], label="mine")
+    plotting.neuron_explorer([0, 9e3], [0, 0], [1, 1], [0, 1], ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["mine", "component 1: $r_{1}$=0.000", "component 2: $r_{2}$=1.000", "mixture"]
+
+
+@pytest.mark.parametrize(
+    ("x", "std", "weight", "match"),
+    [
+        ([0.0], [1.0, 1.0], [0.5, 0.5], "got 1 for 2"),
+        ([0.0, 0.0], [1.0, 0.0], [0.5, 0.5], "std > 0"),
+        ([0.0, 0.0], [1.0, 1.0], [0.0, 0.0], "not all zero"),
+        ([0.0, 0.0], [1.0, 1.0], [1.5, -0.5], "weights >= 0"),
+    ],
+)
+def test_neuron_explorer_refuses_what_is_no_neuron(x, std, weight, match):
+    with pytest.raises(ValueError, match=match):
+        plotting.neuron_explorer(x, [0.0, 1.0], std, weight)

@@ -1,11 +1,12 @@
 """Figures of the book: every function draws into ``ax`` (or a new one) and returns it.
 
 Colours are Okabe and Ito's, safe for colour blindness; backgrounds stay opaque, so that every figure reads
-in light and dark pages alike. Imports nothing else of the package.
+in light and dark pages alike. What they keep to is written down in ``figure_contract``.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from numpy.typing import ArrayLike
 
+from ugmm_tutorial import figure_contract
+
 __all__ = [
     "COLORS",
     "broadcast_schematic",
@@ -24,6 +27,7 @@ __all__ = [
     "image_grid",
     "learning_curves",
     "mixture_density",
+    "neuron_explorer",
     "neuron_schematic",
     "response_surface",
     "use_style",
@@ -32,6 +36,8 @@ __all__ = [
 #: Okabe and Ito (2002), darkest of the light ones left out: told apart under all common colour blindnesses.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#222222"
+# Beside their colours, curves of one picture differ in these; the mixture's own dashes are not among them.
+_DASHES = ("-", (0, (8, 2)), (0, (8, 2, 1, 2)), (0, (1, 1)))
 
 
 def use_style() -> None:
@@ -54,6 +60,7 @@ def use_style() -> None:
             "lines.linewidth": 2.0,
         }
     )
+    figure_contract.watch(COLORS)
 
 
 def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
@@ -155,6 +162,49 @@ def mixture_density(
         ax.fill_between(y, part, color=color, alpha=0.15)
     ax.plot(y, parts.sum(axis=1), color=_INK, linestyle="--", label="mixture")
     ax.set(xlabel="value $y$", ylabel="density", ylim=(0, 1.35 * parts.sum(axis=1).max()))
+    ax.legend(ncols=2, loc="upper left")
+    return ax
+
+
+def neuron_explorer(
+    x: ArrayLike, mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None
+) -> Axes:
+    """One neuron at one input: its mixture, and on each component a marker where it is read.
+
+    The marker of component k stands at input x_k; the legend gives its responsibility r_k, the title the
+    neuron's output.
+
+    Args:
+        x: the inputs, (K,).
+        mean: component means, (K,).
+        std: component standard deviations, (K,), > 0.
+        weight: mixing weights, (K,), >= 0 and not all zero.
+        ax: where to draw.
+
+    Raises:
+        ValueError: lengths differ, a deviation is not positive, a weight is negative or all are zero.
+    """
+    x, mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (x, mean, std, weight))
+    if not (weight >= 0).all() or not (weight > 0).any():
+        raise ValueError("expected weights >= 0, not all zero")
+    if len(x) != len(mean):
+        raise ValueError(f"expected one input for each component, got {len(x)} for {len(mean)}")
+    drawn_before = 0 if ax is None else len(ax.lines)
+    ax = mixture_density(mean, std, weight, ax)
+    curves = ax.lines[drawn_before : drawn_before + len(mean)]
+    with np.errstate(divide="ignore"):  # the logarithm of a weight of zero is as it should be
+        terms = np.log(weight) - np.log(std) - 0.5 * np.log(2 * np.pi) - 0.5 * ((x - mean) / std) ** 2
+    out = np.logaddexp.reduce(terms)
+    for k, (curve, marker) in enumerate(zip(curves, itertools.cycle("osD^vP"), strict=False)):
+        height, color = np.exp(terms[k]), curve.get_color()
+        curve.set(
+            linestyle=_DASHES[k % len(_DASHES)],
+            label=rf"component {k + 1}: $r_{{{k + 1}}}$={np.exp(terms[k] - out):.3f}",
+        )
+        ax.vlines(x[k], 0, height, color=color, linewidth=1)
+        ax.plot(x[k], height, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
+        ax.annotate(f"$x_{{{k + 1}}}$", (x[k], 0), (4, 4), textcoords="offset points", color=_INK)
+    ax.set_title(f"output {out:.3f} nats")
     ax.legend(ncols=2, loc="upper left")
     return ax
 

@@ -1,0 +1,106 @@
+"""Words with numbers against values: what agrees, what does not, what is no claim."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ugmm_tutorial.claims import ClaimError, claim, plain_text, stated_numbers
+
+AGREEING = [
+    ("59 times", 58.6),
+    ("59 times", 59.49),
+    ("about 94 %", 0.942),
+    ("0.14 points", 0.0014),
+    ("4.5 ms", 0.00455),
+    ("5 minutes", 318.0),
+    ("2 hours", 7300.0),
+    ("$12.8$ million", 128 * 128 * 784),
+    ("0.4 billion exponentials a second", 4.2e8),
+    ("69 GB", 4 * 1024 * 4096 * 4096),
+    ("1.4 MiB", 1.4 * 2**20),
+    ("78,400 images", 78_400),
+    (r"$4.2 \cdot 10^{12}$", 4.24e12),
+    (r"less than $4 \cdot 10^{-7}$ nats", 3e-7),
+    ("three times the parameters", 2.99),
+    ("Four blocks", 4.02),
+    ("less than 100 MiB", 90 * 2**20),
+    ("more than 80 bytes", 84.5),
+    ("at most ten images", 10),
+    ("31 to 59 times", [58.7, 30.9]),
+    ("6 to 10 times", [6.5, 8.0, 10.4]),
+    ("4.5 to 7.3 ms", np.array([0.00455, 0.00728])),
+    ("Four blocks of 51 MB", [4.0, 51.4e6]),
+]
+DISAGREEING = [
+    ("59 times", 59.51),
+    ("about 94 %", 94.2),
+    ("0.14 points", 0.14),
+    ("4.5 ms", 4.5),
+    ("less than 100 MiB", 101 * 2**20),
+    ("more than 80 bytes", 79.9),
+    ("31 to 59 times", [31.0, 60.0]),
+    ("31 to 59 times", [29.0, 59.0]),
+    ("Four blocks of 51 MB", [51.4e6, 4.0]),
+    ("59 times", math.nan),
+    ("less than one byte", math.nan),
+    ("more than one byte", math.inf),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), AGREEING)
+def test_value_that_rounds_to_the_words_passes(text, value):
+    claim(text, value)
+
+
+@pytest.mark.parametrize(("text", "value"), DISAGREEING)
+def test_value_that_does_not_fails_and_names_both(text, value):
+    with pytest.raises(ClaimError, match=re.escape(repr(text))):
+        claim(text, value)
+
+
+def test_error_is_an_assertion_and_gives_the_value_in_the_unit_of_the_text():
+    with pytest.raises(AssertionError, match=r"'94 %', the code finds 81.2"):
+        claim("94 %", 0.812)
+
+
+def test_tolerance_is_in_the_unit_of_the_text():
+    claim("about 58 %", 0.601, within=2.5)
+    with pytest.raises(ClaimError):
+        claim("about 58 %", 0.61, within=2.5)
+
+
+@pytest.mark.parametrize("value", [58.9, np.float32(58.9), np.array(58.9), torch.tensor(58.9)])
+def test_values_may_be_of_any_library(value):
+    claim("59 times", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "message"),
+    [
+        ("many times", 3.0, "expected words with a number"),
+        ("59 times", [1.0, 59.0], "states 1 numbers, expected 2"),
+        ("31 to 59 times", 59.0, "states 2 numbers, expected 1"),
+    ],
+)
+def test_what_is_no_claim_is_refused(text, value, message):
+    with pytest.raises(ValueError, match=message):
+        claim(text, value)
+
+
+def test_verdict_on_the_paper_is_one_of_three():
+    claim("59 times", 59, paper="beyond")
+    with pytest.raises(ValueError, match="reproduces, differs, beyond"):
+        claim("59 times", 59, paper="better")
+
+
+def test_stated_numbers_give_number_unit_and_half_of_the_last_digit():
+    assert stated_numbers("4.50 ms") == [(4.5, 1e-3, pytest.approx(0.005))]
+    assert stated_numbers("31 to 59 ms")[0][:2] == (31, 1e-3)
+    assert stated_numbers("a 3 and b 4 %") == [(3, 1.0, 0.5), (4, 0.01, 0.5)]
+
+
+def test_plain_text_drops_tex_and_line_breaks():
+    assert plain_text("$98\\,\\%$ of\n  $10{,}000$") == "98 % of 10,000"

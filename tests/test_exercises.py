@@ -1,0 +1,888 @@
+"""The checks of the book's exercises: right answers pass, stubs are told apart, wrong ones get their hint."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ugmm_tutorial import UGMMLayer, exercises, ugmm_log_density
+from ugmm_tutorial.exercises import Feedback, check
+
+FOLDER = Path(exercises.__file__).parent
+NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 6) for place in (1, 2, 3)]
+LOG2E, HALF_LOG_2PI = math.log2(math.e), 0.5 * math.log(2 * math.pi)
+
+
+# --- right answers ----------------------------------------------------------------------------------
+
+
+def terms(x, mean, std, weight):
+    z = (x - mean) / std
+    return weight.log() - std.log() - HALF_LOG_2PI - 0.5 * z * z
+
+
+def hard_neuron(x, mean, std, weight):
+    return terms(x, mean, std, weight).max(dim=-1).values
+
+
+def features(x):
+    return x.square().sum(dim=-1, keepdim=True)
+
+
+class TiedStd(nn.Module):
+    """Right; the methods are what wrong ones replace."""
+
+    log_std_shape = staticmethod(lambda k, j: (j, 1))
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.mean = nn.Parameter(torch.randn(out_features, in_features))
+        self.log_std = nn.Parameter(torch.zeros(self.log_std_shape(in_features, out_features)))
+        self.mix_logits = nn.Parameter(torch.zeros(out_features, in_features))
+
+    def log_weight(self):
+        return self.mix_logits.log_softmax(dim=-1)
+
+    def wide(self):
+        return self.log_std.expand_as(self.mean)
+
+    def forward(self, x):
+        return ugmm_log_density(x, self.mean, self.wide(), self.log_weight())
+
+
+@torch.no_grad()
+def rescue(layer, x):
+    forgotten = layer.responsibilities(x).mean(dim=0) < 1e-6
+    for j, k in forgotten.nonzero().tolist():
+        layer.mean[j, k] = x[:, k].median()
+
+
+def with_background(x, mean, log_std, log_weight, log_background):
+    z = (x.unsqueeze(1) - mean) * torch.exp(-log_std)
+    bracket = log_weight - log_std - HALF_LOG_2PI - 0.5 * z * z
+    return torch.logsumexp(bracket - log_background.unsqueeze(1), dim=-1)
+
+
+def multiplied_out(x, mean, std):
+    alpha = -0.5 / std**2
+    x = x.unsqueeze(1)
+    return alpha * x**2 - 2 * alpha * mean * x + alpha * mean**2
+
+
+def by_matrix_product(x, mean, std):
+    powers = torch.stack((x**2, x, torch.ones_like(x)), dim=-1)  # (B, K, 3)
+    alpha = -0.5 / std**2
+    factors = torch.stack((alpha, -2 * alpha * mean, alpha * mean**2), dim=-1)  # (J, K, 3)
+    return (powers.transpose(0, 1) @ factors.permute(1, 2, 0)).permute(1, 2, 0)
+
+
+def confidence(outputs, labels):
+    sure, said = outputs.softmax(dim=1).max(dim=1)
+    right = said == labels
+    tenth = sure.topk(len(labels) // 10).indices
+    return sure[right].mean(), sure[~right].mean(), right[tenth].float().mean()
+
+
+def judge(right_a, right_b, z=1.96):
+    only_a, only_b = (right_a & ~right_b).sum().item(), (right_b & ~right_a).sum().item()
+    if abs(only_a - only_b) <= z * math.sqrt(only_a + only_b):
+        return "undecided"
+    return "A" if only_a > only_b else "B"
+
+
+def sign_test(right_a, right_b):
+    only_a, only_b = (right_a & ~right_b).sum().item(), (right_b & ~right_a).sum().item()
+    n, few = only_a + only_b, min(only_a, only_b)
+    chance = 2 * sum(
+        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2))
+        for i in range(few + 1)
+    )
+    return "undecided" if chance > 0.05 else "A" if only_a > only_b else "B"
+
+
+def bootstrap(right_a, right_b):
+    """Draws from the global generator, as a reader's may."""
+    differing = right_a.float()[right_a != right_b]
+    if len(differing) == 0:
+        return "undecided"
+    means = differing[torch.randint(len(differing), (300, len(differing)))].mean(dim=1) - 0.5
+    low, high = means.quantile(0.025), means.quantile(0.975)
+    return "A" if low > 0 else "B" if high < 0 else "undecided"
+
+
+RIGHT = [
+    ("1.1", 1.3836),
+    ("1.1", np.float64(1.38)),
+    ("1.1", np.array([1.3836])),
+    ("1.1", torch.tensor(1.3836)),
+    ("1.1", torch.tensor([[1.3836]], requires_grad=True)),
+    ("1.1", [1.3836]),
+    ("1.2", hard_neuron),
+    ("1.3", features),
+    ("1.3", lambda x: x.norm(dim=-1, keepdim=True)),
+    ("1.3", lambda x: x.abs().sum(dim=-1, keepdim=True)),
+    ("2.1", (1, -1)),
+    ("2.1", {-1.0, 1.0}),
+    ("2.1", torch.tensor([1, -1])),
+    ("2.1", np.array([-1.0, 1.0])),
+    ("2.2", TiedStd),
+    ("2.3", rescue),
+    ("3.1", 0.4),
+    ("3.1", 2 / 5),
+    ("3.2", with_background),
+    ("3.3", multiplied_out),
+    ("3.3", by_matrix_product),
+    ("6.1", 78_400),
+    ("6.1", torch.tensor(78_400)),
+    ("6.2", confidence),
+    ("6.2", lambda outputs, labels: torch.stack(confidence(outputs, labels))),
+    ("6.3", judge),
+    ("6.3", lambda a, b: judge(a, b, z=2.58)),
+    ("6.3", sign_test),
+    ("6.3", bootstrap),
+]
+
+
+@pytest.mark.parametrize(("number", "answer"), RIGHT)
+def test_right_answers_pass_with_something_worth_knowing(number, answer):
+    feedback = check(number, answer)
+    assert feedback, feedback
+    assert str(feedback).startswith(f"Exercise {number}: right. ")
+    assert len(feedback.hint) > 40
+
+
+def test_every_exercise_has_a_right_answer_here():
+    assert sorted({number for number, _ in RIGHT}) == NUMBERS == list(exercises._EXERCISES)
+
+
+# --- not answered yet -------------------------------------------------------------------------------
+
+
+class StubLayer(nn.Module):
+    """As the notebook has it."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+
+    def forward(self, x): ...
+
+
+class HalfALayer(TiedStd):
+    def forward(self, x): ...
+
+
+def raises_not_implemented(*arguments):
+    raise NotImplementedError
+
+
+FUNCTIONS = ["1.2", "1.3", "2.3", "3.2", "3.3", "6.2", "6.3"]
+STUBS = [
+    *((number, stub) for number in NUMBERS for stub in (..., None)),
+    *((number, lambda *arguments: None) for number in FUNCTIONS),
+    *((number, lambda *arguments: ...) for number in FUNCTIONS if number != "2.3"),
+    *((number, raises_not_implemented) for number in FUNCTIONS),
+    ("2.1", (..., ...)),
+    ("2.1", ()),
+    ("2.2", StubLayer),
+    ("2.2", HalfALayer),
+    ("2.3", lambda layer, x: ...),
+    ("6.2", lambda outputs, labels: (None, None, None)),
+]
+
+
+@pytest.mark.parametrize(("number", "stub"), STUBS)
+def test_stubs_are_not_answered_yet_and_get_the_first_hint(number, stub):
+    feedback = check(number, stub)
+    assert not feedback
+    assert str(feedback).startswith(f"Exercise {number}: not answered yet. ")
+    assert feedback.hint == check(number, ...).hint
+    assert len(feedback.hint) > 60
+
+
+def test_first_hints_differ():
+    assert len({check(number, ...).hint for number in NUMBERS}) == len(NUMBERS)
+
+
+# --- wrong answers ----------------------------------------------------------------------------------
+
+
+def layer_with(**replaced):
+    """The right layer with some of its methods replaced."""
+    return type("Wrong", (TiedStd,), replaced)
+
+
+def log_std_of(shape):
+    return layer_with(log_std_shape=staticmethod(shape), wide=lambda self: 0 * self.mean)
+
+
+class NoParameter(TiedStd):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        del self.log_std
+        self.log_std = torch.zeros(out_features, 1)
+
+
+class OtherName(TiedStd):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        self.logits = self.mix_logits
+        del self.mix_logits
+
+
+class OneMore(TiedStd):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+
+class Transposed(TiedStd):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        self.mean = nn.Parameter(torch.zeros(in_features, out_features))
+
+
+class DoubledGradient(TiedStd):
+    def wide(self):
+        twice = 2 * self.log_std - self.log_std.detach()
+        return twice.expand_as(self.mean)
+
+
+def forgotten_by(layer, x):
+    return layer.responsibilities(x).mean(dim=0) < 1e-6
+
+
+def rescue_to(place, mask=forgotten_by):
+    """A rescue that puts the forgotten means at ``place(x, k)``."""
+
+    @torch.no_grad()
+    def wrong(layer, x):
+        for j, k in mask(layer, x).nonzero().tolist():
+            layer.mean[j, k] = place(x, k)
+
+    return wrong
+
+
+def rescue_then(change):
+    @torch.no_grad()
+    def wrong(layer, x):
+        rescue(layer, x)
+        change(layer)
+
+    return wrong
+
+
+def rescue_without_no_grad(layer, x):
+    layer.mean[forgotten_by(layer, x)] = 3.0
+
+
+@torch.no_grad()
+def rescue_a_copy(layer, x):
+    layer.mean[forgotten_by(layer, x)].fill_(3.0)
+
+
+@torch.no_grad()
+def rescue_by_returning(layer, x):
+    return torch.where(forgotten_by(layer, x), x.mean(dim=0), layer.mean)
+
+
+def rescue_with_a_new_parameter(layer, x):
+    layer.mean = nn.Parameter(rescue_by_returning(layer, x))
+
+
+def median_of(x, k):
+    return x[:, k].median()
+
+
+def directions(count):
+    angles = torch.arange(count, dtype=torch.float64) * math.pi / count
+    return lambda x: x @ torch.stack((angles.cos(), angles.sin()))
+
+
+def rotated(x):
+    return torch.stack((x[..., 0] + x[..., 1], x[..., 0] - x[..., 1]), dim=-1) / math.sqrt(2)
+
+
+def background_with(after=lambda out, background: out, **changed):
+    """The operator on a changed background, and its output changed."""
+    subtracted = changed.get("background", lambda b: b)
+
+    def wrong(x, mean, log_std, log_weight, log_background):
+        out = with_background(x, mean, log_std, log_weight, subtracted(log_background))
+        return after(out, log_background)
+
+    return wrong
+
+
+def naive_background(x, mean, log_std, log_weight, log_background):
+    z = (x.unsqueeze(1) - mean) * torch.exp(-log_std)
+    bracket = log_weight - log_std - HALF_LOG_2PI - 0.5 * z * z - log_background.unsqueeze(1)
+    return (bracket.exp().sum(dim=-1) + 1e-30).log()
+
+
+def naive_background_of_zero(*arguments):
+    return with_background(*arguments).exp().log()
+
+
+def subtract_first(x, mean, std):
+    return -((x.unsqueeze(1) - mean) ** 2) / (2 * std**2)
+
+
+def squared_later(x, mean, std):
+    s = 1 / std
+    return -0.5 * (x.unsqueeze(1) * s - mean * s) ** 2
+
+
+def exponents_with(squared=(1.0, 1.0, 1.0), over=lambda std: 2 * std**2):
+    """Multiplied out, with the three products scaled by ``squared``."""
+
+    def wrong(x, mean, std):
+        x = x.unsqueeze(1)
+        a, b, c = squared
+        return -(a * x**2 - 2 * b * x * mean + c * mean**2) / over(std)
+
+    return wrong
+
+
+def confidence_with(order=(0, 1, 2), scale=1, sure=None, said_sure=None, tenth=None, third=None):
+    """The right three numbers with one thing changed."""
+
+    def wrong(outputs, labels):
+        belief, right = outputs.softmax(dim=1), outputs.argmax(dim=1) == labels
+        used = belief.amax(dim=1) if sure is None else sure(outputs)
+        on_wrong = used if said_sure is None else said_sure(belief, labels)
+        chosen = belief.amax(dim=1).argsort(descending=True)
+        chosen = chosen[: len(labels) // 10] if tenth is None else chosen[tenth(len(labels) // 10)]
+        share = right[chosen].double().mean() if third is None else third(right[chosen].double(), right)
+        values = used[right].mean(), on_wrong[~right].mean(), share
+        return tuple(scale * values[place] for place in order)
+
+    return wrong
+
+
+def averaged(which):
+    def wrong(outputs, labels):
+        values = list(confidence(outputs, labels))
+        values[which] = outputs.softmax(dim=1).amax(dim=1).mean()
+        return values
+
+    return wrong
+
+
+def larger_mean(a, b):
+    difference = (a.sum() - b.sum()).item()
+    return "A" if difference > 0 else "B" if difference < 0 else "undecided"
+
+
+def unpaired(a, b):
+    p, q, n = a.double().mean().item(), b.double().mean().item(), len(a)
+    if abs(p - q) <= 1.96 * math.sqrt((p * (1 - p) + q * (1 - q)) / n):
+        return "undecided"
+    return "A" if p > q else "B"
+
+
+def by_margin(margin):
+    """Decides from a margin on, in images or as a fraction."""
+
+    def wrong(a, b):
+        size = 1 if margin >= 1 else len(a)
+        difference = (a.sum() - b.sum()).item() / size
+        return "A" if difference >= margin else "B" if difference <= -margin else "undecided"
+
+    return wrong
+
+
+def only_ever_a(a, b):
+    return "A" if judge(a, b) == "A" else "undecided"
+
+
+def swapped_names(a, b):
+    return {"A": "B", "B": "A"}.get(judge(a, b), "undecided")
+
+
+def first_when_nearly_equal(a, b):
+    """Not symmetric, but only where the difference is small."""
+    return "A" if judge(a, b) == "undecided" and 0 < (a ^ b).sum() < 70 and a.sum() > b.sum() else judge(a, b)
+
+
+def zero_division(a, b):
+    only_a, only_b = (a & ~b).sum().item(), (b & ~a).sum().item()
+    return judge(a, b) if abs(only_a - only_b) / math.sqrt(only_a + only_b) > 0 else "undecided"
+
+
+def changed_terms(change):
+    def wrong(x, mean, std, weight):
+        return change(terms(x, mean, std, weight), x, mean, std, weight)
+
+    return wrong
+
+
+WRONG = [
+    # 1.1
+    ("1.1", 3.989, "This is the density"),
+    ("1.1", -0.919, "where has the deviation gone"),
+    ("1.1", 0.6009, "base 10"),
+    ("1.1", 1.996, "base 2"),
+    ("1.1", 2.303, "the constant of the normal distribution is not"),
+    ("1.1", 0.4647, "The constant is there twice"),
+    ("1.1", 3.686, "The variance has taken"),
+    ("1.1", 0.2324, "outside the square root"),
+    ("1.1", -3.2215, "should a narrower Gaussian be lower"),
+    ("1.1", -1.3836, "The sign is turned around"),
+    ("1.1", 1, "One is the area"),
+    ("1.1", 0, "A density is no probability"),
+    ("1.1", -7.5, "A density is no probability"),
+    ("1.1", 1.4, "two decimals"),
+    ("1.1", 17, "At the right input the exponent vanishes"),
+    ("1.1", 1.3, "At the right input the exponent vanishes"),
+    ("1.1", math.inf, "not finite"),
+    ("1.1", math.nan, "not finite"),
+    ("1.1", "1.38", "Expected one number, got str '1.38'"),
+    ("1.1", True, "got bool True"),
+    ("1.1", 1j, "a value of type complex"),
+    ("1.1", torch.tensor(True), "Expected one number"),
+    ("1.1", (1.38, 0), "with 2 numbers"),
+    ("1.1", torch.zeros(2, 2), "a tensor of shape (2, 2)"),
+    ("1.1", hard_neuron, "a value of type function"),
+    ("1.1", ["a"], "a value of type list"),
+    # 1.2
+    ("1.2", changed_terms(lambda t, *_: t.logsumexp(-1)), "the neuron itself"),
+    ("1.2", changed_terms(lambda t, x, m, s, w: (t - w.log()).amax(-1)), "The weights are missing"),
+    ("1.2", changed_terms(lambda t, *_: t.sum(-1)), "a product of Gaussians"),
+    ("1.2", changed_terms(lambda t, *_: t.amin(-1)), "the smallest term"),
+    ("1.2", lambda x, m, s, w: hard_neuron(x, m, s.sqrt(), w), "as if it were a variance"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(-1).exp()), "These are densities"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(-1) + HALF_LOG_2PI), "The constant with 2 pi"),
+    ("1.2", changed_terms(lambda t, x, m, s, w: (t + s.log()).amax(-1)), "The logarithm of `std`"),
+    ("1.2", changed_terms(lambda t, x, m, s, w: (t - w.log() + w).amax(-1)), "enters by its logarithm"),
+    ("1.2", changed_terms(lambda t, x, m, s, w: ((t - w.log()) * w).amax(-1)), "multiplies the density"),
+    ("1.2", changed_terms(lambda t, x, m, s, w: (t - 0.5 * ((x - m) / s) ** 2).amax(-1)), "one half"),
+    ("1.2", changed_terms(lambda t, *_: t.mean(-1)), "The outputs are others"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(0)), "the maximum runs over another"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(1)), "the maximum runs over another"),
+    ("1.2", changed_terms(lambda t, *_: t.max()), "the maximum runs over another"),
+    ("1.2", changed_terms(lambda t, *_: t), "still is one value for each component"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(-1, keepdim=True)), "not of length one"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(-1).flatten()), "Print the shape"),
+    ("1.2", changed_terms(lambda t, *_: t.max(dim=-1)), "values and indices"),
+    ("1.2", changed_terms(lambda t, *_: t.amax(-1).log()), "NaN or infinite"),
+    ("1.2", changed_terms(lambda t, *_: 3.0), "got float 3.0"),
+    ("1.2", torch.zeros(4, 5), "Expected the function hard_neuron(x, mean, std, weight) itself"),
+    ("1.2", lambda x: x, "The exercise's text says with which arguments"),
+    # 1.3
+    ("1.3", lambda x: x, "The cross is still there, along the axes"),
+    ("1.3", lambda x: x**2, "The cross is still there, along the axes"),
+    ("1.3", rotated, "only turned"),
+    ("1.3", lambda x: x[..., 0:1] * x[..., 1:2], "as a product's would be"),
+    ("1.3", lambda x: x.sum(dim=-1, keepdim=True), "One weighted sum"),
+    ("1.3", directions(8), "Many directions make a soft hill"),
+    ("1.3", directions(64), "Many directions make a soft hill"),
+    ("1.3", lambda x: 0 * x, "the same everywhere"),
+    ("1.3", lambda x: x / x.norm(dim=-1, keepdim=True), "NaN or infinite"),
+    ("1.3", lambda x: torch.exp(-x.square().sum(-1, keepdim=True)), "higher away from the origin"),
+    ("1.3", lambda x: 0.5 * x.norm(dim=-1, keepdim=True), "It is still high elsewhere"),
+    ("1.3", lambda x: 4 * x.norm(dim=-1, keepdim=True), "too steep"),
+    ("1.3", lambda x: features(x) / x.norm(dim=-1).max(), "depend on the others in the batch"),
+    ("1.3", lambda x: x.norm(dim=-1), "Even a single feature needs a last axis"),
+    ("1.3", lambda x: x.norm(), "Expected features (..., F)"),
+    ("1.3", lambda x: x[..., :0], "Expected features (..., F)"),
+    ("1.3", lambda x: [x], "a value of type list"),
+    ("1.3", 7, "Expected the function features(x)"),
+    # 2.1
+    ("2.1", 1, "There is a second"),
+    ("2.1", [-1], "There is a second"),
+    ("2.1", 0, "it is the mean that rests"),
+    ("2.1", (1, -1, 0), "it is the mean that rests"),
+    ("2.1", math.sqrt(2), "The square root of 2"),
+    ("2.1", (1, -1, 3), "At z = 3 the gradient is not zero"),
+    ("2.1", "one", "Expected one number or several"),
+    # 2.2
+    ("2.2", log_std_of(lambda k, j: (j, k)), "one for each component"),
+    ("2.2", log_std_of(lambda k, j: (1, k)), "shared by the neurons"),
+    ("2.2", log_std_of(lambda k, j: (k,)), "shared by the neurons"),
+    ("2.2", log_std_of(lambda k, j: (j,)), "needs a second axis"),
+    ("2.2", log_std_of(lambda k, j: ()), "a single one for the whole layer"),
+    ("2.2", log_std_of(lambda k, j: (1,)), "a single one for the whole layer"),
+    ("2.2", log_std_of(lambda k, j: (1, 1)), "a single one for the whole layer"),
+    ("2.2", log_std_of(lambda k, j: (k, 1)), "the first axis is the neurons'"),
+    ("2.2", NoParameter, "`log_std` is a plain tensor"),
+    ("2.2", OtherName, "There is no parameter `mix_logits`"),
+    ("2.2", OneMore, "there also is bias"),
+    ("2.2", Transposed, "The neurons come first"),
+    ("2.2", UGMMLayer, "one for each component"),
+    ("2.2", layer_with(log_weight=lambda self: self.mix_logits), "do not sum to one"),
+    ("2.2", layer_with(log_weight=lambda self: self.mix_logits.log_softmax(0)), "runs over the neurons"),
+    ("2.2", layer_with(log_weight=lambda self: self.mix_logits.softmax(-1)), "not the weights"),
+    ("2.2", layer_with(wide=lambda self: self.log_std.exp().expand_as(self.mean)), "got the deviation"),
+    ("2.2", layer_with(wide=lambda self: 0 * self.mean), "has no effect"),
+    ("2.2", layer_with(wide=lambda self: -self.log_std.expand_as(self.mean)), "are not those of"),
+    ("2.2", layer_with(wide=lambda self: self.log_std.log().expand_as(self.mean)), "NaN or infinite"),
+    ("2.2", layer_with(wide=lambda self: self.log_std), "expected log_std of the shape of mean"),
+    (
+        "2.2",
+        layer_with(wide=lambda self: self.log_std.data.expand_as(self.mean)),
+        "No gradient reaches `log_std`",
+    ),
+    (
+        "2.2",
+        layer_with(forward=lambda self, x: TiedStd.forward(self, x).detach()),
+        "No gradient reaches `mean`",
+    ),
+    ("2.2", DoubledGradient, "the gradient of `log_std` is not"),
+    ("2.2", layer_with(forward=lambda self, x: x.unsqueeze(-2) - self.mean), "one value for each component"),
+    ("2.2", layer_with(forward=lambda self, x: TiedStd.forward(self, x.flatten(0, -2))), "Print the shape"),
+    (
+        "2.2",
+        layer_with(forward=lambda self, x: TiedStd.forward(self, x).view(x.shape[0], -1, 4)),
+        "Your code raised RuntimeError",
+    ),
+    ("2.2", TiedStd(3, 2), "Pass the class, not a layer made from it"),
+    ("2.2", dict, "Expected a subclass of nn.Module"),
+    ("2.2", 5, "Expected a subclass of nn.Module, got int 5"),
+    # 2.3
+    ("2.3", rescue_a_copy, "Indexing with a mask makes a copy"),
+    ("2.3", rescue_by_returning, "should work in place"),
+    ("2.3", rescue_with_a_new_parameter, "an optimiser still holds the old one"),
+    ("2.3", rescue_without_no_grad, "only under torch.no_grad()"),
+    ("2.3", rescue_to(lambda x, k: 0.0), "nowhere near its data"),
+    ("2.3", rescue_to(lambda x, k: torch.randn(())), "nowhere near its data"),
+    ("2.3", rescue_to(lambda x, k: x.mean()), "nowhere near its data"),
+    ("2.3", rescue_to(lambda x, k: math.nan), "nowhere near its data"),
+    ("2.3", rescue_to(median_of, lambda layer, x: torch.ones_like(layer.mean)), "All means have moved"),
+    (
+        "2.3",
+        rescue_to(median_of, lambda la, x: (la.responsibilities(x) < 1e-6).any(dim=0)),
+        "has moved, although",
+    ),
+    ("2.3", rescue_to(median_of, lambda la, x: la.responsibilities(x).mean(0) < 0.25), "has moved, although"),
+    ("2.3", rescue_to(lambda x, k: 15.0 if k == 0 else median_of(x, k)), "is still forgotten"),
+    ("2.3", rescue_then(lambda layer: layer.log_std.zero_()), "`log_std` has changed"),
+    ("2.3", rescue_then(lambda layer: layer.mix_logits.zero_()), "`mix_logits` has changed"),
+    ("2.3", rescue_then(lambda layer: layer.reset_parameters()), "has changed"),
+    ("2.3", torch.zeros(3), "Expected the function rescue(layer, x)"),
+    # 3.1
+    ("3.1", 2.5, "upside down"),
+    ("3.1", 1.2e10, "the height of the roof"),
+    ("3.1", 3e10, "the steepness of the slope"),
+    ("3.1", 3.6e20, "This is a product"),
+    ("3.1", 1.8e10, "This is a difference"),
+    ("3.1", 1.6, "not in float32 numbers"),
+    ("3.1", 0.1, "divided by four"),
+    ("3.1", 40, "the power of ten is not"),
+    ("3.1", 4e-9, "the power of ten is not"),
+    ("3.1", -3, "where are they equal"),
+    ("3.1", "0.4", "Expected one number"),
+    # 3.2
+    ("3.2", background_with(background=lambda b: -b), "The background is added"),
+    ("3.2", background_with(background=lambda b: 0 * b), "no effect"),
+    ("3.2", background_with(background=lambda b: b / LOG2E), "too small by a factor"),
+    ("3.2", background_with(background=lambda b: b * LOG2E), "too large by a factor"),
+    ("3.2", background_with(background=torch.exp), "a logarithm already"),
+    (
+        "3.2",
+        background_with(lambda out, b: out - b.sum(1, keepdim=True), background=torch.zeros_like),
+        "its sum is taken off",
+    ),
+    (
+        "3.2",
+        background_with(lambda out, b: out - b.mean(1, keepdim=True), background=torch.zeros_like),
+        "its mean is taken off",
+    ),
+    (
+        "3.2",
+        background_with(lambda out, b: out - b.logsumexp(1, keepdim=True), background=torch.zeros_like),
+        "it has one of its own",
+    ),
+    ("3.2", background_with(lambda out, b: out * LOG2E), "in base 2"),
+    ("3.2", background_with(lambda out, b: out + 1), "is l - log(background) what is summed"),
+    ("3.2", background_with(lambda out, b: out.T), "stack along the other axis"),
+    ("3.2", background_with(lambda out, b: b), "These are inputs, not neurons"),
+    (
+        "3.2",
+        background_with(lambda out, b: out.unsqueeze(-1).expand(5, 4, 3)),
+        "one value for each component",
+    ),
+    ("3.2", naive_background, "wrong where all terms are tiny"),
+    ("3.2", naive_background_of_zero, "NaN or infinite"),
+    ("3.2", lambda x, mean, *_: x - mean, "Is an unsqueeze missing"),
+    ("3.2", lambda x, mean, *_: x @ mean, "Is a transpose missing"),
+    ("3.2", 0.0, "Expected the function with_background"),
+    # 3.3
+    ("3.3", subtract_first, "this subtracts first"),
+    ("3.3", lambda x, m, s: multiplied_out(x.double(), m.double(), s.double()), "or computes in float64"),
+    ("3.3", squared_later, "squares it after that"),
+    ("3.3", exponents_with((1, -1, 1)), "wrong sign"),
+    ("3.3", exponents_with((1, 1, 0)), "The term without x is missing"),
+    ("3.3", exponents_with((1, 0, 1)), "The term with x is missing"),
+    ("3.3", exponents_with((1, 0.5, 1)), "The factor two"),
+    ("3.3", exponents_with((2, 2, 2)), "The factor one half"),
+    ("3.3", exponents_with((-1, -1, -1)), "turn the sign"),
+    ("3.3", exponents_with(over=lambda std: 2 * std), "where its square belongs"),
+    ("3.3", exponents_with((0, 1, 1)), "multiply the square out once more"),
+    ("3.3", lambda *a: multiplied_out(*a).exp(), "the exponential already"),
+    ("3.3", lambda *a: multiplied_out(*a).transpose(1, 2), "move the last axis"),
+    ("3.3", lambda *a: multiplied_out(*a).transpose(0, 1), "The examples come first"),
+    ("3.3", lambda *a: multiplied_out(*a).permute(2, 0, 1), "move the first axis"),
+    ("3.3", lambda *a: multiplied_out(*a).sum(-1), "Nothing is summed over the inputs"),
+    ("3.3", lambda x, m, s: x @ m.T.float(), "with dtype=x.dtype"),
+    ("3.3", "alpha", "Expected the function exponents"),
+    # 6.1
+    ("6.1", 7.84, "what is 0.05 points as a fraction"),
+    ("6.1", 39.2, "the error must be squared"),
+    ("6.1", 280, "its square root"),
+    ("6.1", 313_600, "for half of the standard error"),
+    ("6.1", 19_600, "for twice the standard error"),
+    ("6.1", 4e6, "a (1 - a) is missing"),
+    ("6.1", 3.92e6, "The factor 1 - a is missing"),
+    ("6.1", 80_000, "The factor a is missing"),
+    ("6.1", 10_000, "MNIST's 10,000 images"),
+    ("6.1", 784, "how many points are one"),
+    ("6.1", 7840, "how many points are one"),
+    ("6.1", 123, "solve it for n"),
+    ("6.1", "many", "Expected one number"),
+    # 6.2
+    ("6.2", confidence_with(order=(1, 0, 2)), "the wrong way round"),
+    ("6.2", confidence_with(scale=100), "per cent"),
+    ("6.2", confidence_with(sure=lambda o: o.amax(1)), "a softmax is missing"),
+    ("6.2", confidence_with(sure=lambda o: o.softmax(0).amax(1)), "runs over the images"),
+    ("6.2", confidence_with(sure=lambda o: o.exp().amax(1)), "division by their sum"),
+    ("6.2", confidence_with(sure=lambda o: o.log_softmax(1).amax(1)), "logarithms of probabilities"),
+    ("6.2", averaged(0), "The first number averages"),
+    ("6.2", averaged(1), "The second number averages"),
+    ("6.2", confidence_with(sure=lambda o: o.softmax(1).amin(1)), "The first number should be"),
+    (
+        "6.2",
+        confidence_with(said_sure=lambda p, labels: p.gather(1, labels[:, None])[:, 0]),
+        "took the probability of the label",
+    ),
+    ("6.2", confidence_with(said_sure=lambda p, labels: p.amin(1)), "The second number should be"),
+    ("6.2", confidence_with(third=lambda chosen, right: right.double().mean()), "accuracy on all images"),
+    ("6.2", confidence_with(tenth=lambda n: slice(-n, None)), "least sure of"),
+    ("6.2", confidence_with(tenth=lambda n: slice(0, -n)), "nine tenths"),
+    ("6.2", confidence_with(third=lambda chosen, right: 1 - chosen.mean()), "share of wrong answers"),
+    ("6.2", confidence_with(third=lambda chosen, right: chosen.sum()), "a number of images"),
+    ("6.2", confidence_with(tenth=lambda n: slice(0, n // 2)), "The third number should be"),
+    ("6.2", confidence_with(order=(0, 1)), "Expected three numbers: confidence when right"),
+    ("6.2", lambda o, y: dict(zip("abc", confidence(o, y), strict=True)), "a value of type dict"),
+    ("6.2", (0.9, 0.5, 1.0), "Expected the function confidence"),
+    # 6.3
+    ("6.3", larger_mean, "one of two equally good networks better"),
+    ("6.3", lambda a, b: judge(a, b, z=1.0), "one of two equally good networks better"),
+    ("6.3", by_margin(0.01), "one of two equally good networks better"),
+    ("6.3", unpaired, "that the images are the same"),
+    ("6.3", by_margin(0.0149), "a fixed margin does not fit"),
+    ("6.3", by_margin(15), "525 that only A got right"),
+    ("6.3", lambda a, b: "undecided", "never decides anything"),
+    ("6.3", lambda a, b: "A", "Swapping the networks"),
+    ("6.3", only_ever_a, "Swapping the networks"),
+    ("6.3", first_when_nearly_equal, "also where the difference is small"),
+    (
+        "6.3",
+        swapped_names,
+        "of 80 images that only A got right, and 10 that only B did, your rule makes a lead",
+    ),
+    ("6.3", lambda a, b: "B" if torch.equal(a, b) else judge(a, b), "but yours says B"),
+    ("6.3", zero_division, "ZeroDivisionError"),
+    ("6.3", lambda a, b: "a", "Expected one of 'A', 'B', 'undecided', got str 'a'"),
+    ("6.3", lambda a, b: True, "got bool True"),
+    ("6.3", "A", "Expected the function judge"),
+]
+
+
+@pytest.mark.parametrize(("number", "answer", "phrase"), WRONG)
+def test_wrong_answers_are_recognised(number, answer, phrase):
+    feedback = check(number, answer)
+    assert not feedback.passed
+    assert phrase in feedback.hint
+    assert str(feedback).startswith(f"Exercise {number}: not yet. ")
+    assert "\n" not in str(feedback)
+
+
+def test_hints_give_no_solution_away():
+    for number, solution in (("1.1", "1.38"), ("3.1", "0.4"), ("6.1", "78,4"), ("6.1", "784")):
+        hints = [
+            check(n, answer).hint for n, answer, _ in WRONG if n == number and not isinstance(answer, str)
+        ]
+        assert not [hint for hint in hints if solution in hint]
+
+
+# --- answers that misbehave -------------------------------------------------------------------------
+
+
+class Awkward:
+    """Raises at every turn."""
+
+    def __getattr__(self, name):
+        raise OSError("no such thing")
+
+    def __len__(self):
+        raise OSError("no length")
+
+    def __repr__(self):
+        raise OSError("no text")
+
+    def __call__(self, *arguments):
+        raise KeyError("no\nway")
+
+
+class BrokenText(Exception):
+    def __str__(self):
+        raise OSError
+
+
+def raises_an_error_without_text(*arguments):
+    raise BrokenText
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_answer_makes_check_raise(number):
+    for answer in (
+        "",
+        "abc",
+        b"1",
+        [],
+        {},
+        object(),
+        Awkward(),
+        nn.Linear,
+        torch.zeros(3, 0),
+        print,
+        math.sin,
+        raises_an_error_without_text,
+        10**400,
+        np.array(["a"]),
+        [[1], [2, "b"]],
+        type,
+        nn.Module,
+    ):
+        feedback = check(number, answer)
+        assert isinstance(feedback, Feedback)
+        assert not feedback
+
+
+@pytest.mark.parametrize("number", FUNCTIONS)
+def test_an_exception_in_a_function_is_named_on_one_line(number):
+    hint = check(number, Awkward()).hint
+    assert hint == "Your code raised KeyError: 'no\\nway'. Try it alone, on a few numbers."
+
+    def lines(*arguments):
+        raise ValueError("first\nsecond " + 1000 * "x")
+
+    hint = check(number, lines).hint
+    assert "ValueError: first second x" in hint
+    assert len(hint) < 300
+    assert "Has the cell that defines it been run?" in check(number, lambda *a: undefined).hint  # noqa: F821
+
+
+def test_what_no_checker_foresees_still_gets_the_first_hint():
+    hint = check("1.2", raises_an_error_without_text).hint
+    assert hint.startswith("Checking it raised OSError. ")
+    assert hint.endswith(check("1.2", ...).hint.removeprefix("not answered yet. "))
+
+
+def test_functions_may_change_their_arguments():
+    """They get copies, so what they do to one cannot turn up in the next comparison."""
+
+    def destructive(x, mean, log_std, log_weight, log_background):
+        out = with_background(x, mean, log_std, log_weight, log_background)
+        for argument in (x, mean, log_std, log_weight, log_background):
+            argument.fill_(math.nan)
+        return out
+
+    assert check("3.2", destructive)
+
+
+# --- the rest of the notebook -----------------------------------------------------------------------
+
+
+def test_check_leaves_answers_random_state_and_defaults_as_they_are():
+    answer = torch.tensor([1.0, -1.0], requires_grad=True)
+    before, torch_state = answer.detach().clone(), torch.random.get_rng_state()
+    for number, given in (*RIGHT, *((n, a) for n, a, _ in WRONG[::7]), ("2.1", answer)):
+        check(number, given)
+        assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert torch.equal(answer.detach(), before)
+    assert answer.grad is None
+    assert answer.requires_grad
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+
+
+def test_feedback_does_not_depend_on_the_random_state():
+    """Not even for an answer that draws numbers itself, which always get the same ones."""
+
+    def random_verdict(a, b):
+        return "A" if torch.rand(()) < 0.5 else "undecided"
+
+    def random_numbers(outputs, labels):
+        seen.append(torch.rand(3))
+        return seen[-1]
+
+    seen = []
+    for number, answer in (
+        ("6.3", random_verdict),
+        ("6.3", bootstrap),
+        ("6.2", random_numbers),
+        ("2.2", TiedStd),
+    ):
+        feedbacks = set()
+        for seed in range(4):
+            torch.manual_seed(seed)
+            feedbacks.add(check(number, answer))
+        assert len(feedbacks) == 1
+    assert all(torch.equal(numbers, seen[0]) for numbers in seen)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_answers_are_right_with_float64_as_the_default_and_without_gradients(number):
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.no_grad():
+            for n, answer in RIGHT:
+                assert n != number or check(n, answer), n
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# --- check and Feedback themselves ------------------------------------------------------------------
+
+
+def test_unknown_numbers_are_errors_that_list_what_there_is():
+    with pytest.raises(ValueError, match=r"unknown exercise '4\.1'.*1\.1, 1\.2.*6\.3"):
+        check("4.1", 1)
+    assert check(1.1, 1.3836)  # a number instead of a string is no harm
+
+
+def test_feedback_is_a_frozen_verdict_that_reads_as_a_line():
+    right, wrong = Feedback("1.1", True, "Well."), Feedback("1.1", False, "Look again.")
+    assert right
+    assert not wrong
+    assert str(right) == repr(right) == "Exercise 1.1: right. Well."
+    assert str(wrong) == repr(wrong) == "Exercise 1.1: not yet. Look again."
+    unanswered = Feedback("1.1", False, f"{exercises.UNANSWERED} Begin.")
+    assert repr(unanswered) == "Exercise 1.1: not answered yet. Begin."
+    with pytest.raises(AttributeError):
+        right.passed = False
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_every_public_definition_of_the_folder_is_exported_and_documented(name):
+    module = importlib.import_module(f"ugmm_tutorial.exercises.{name}".removesuffix(".__init__"))
+    tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    public = {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+    }
+    assert set(public) <= set(module.__all__)
+    assert [n for n, node in public.items() if not ast.get_docstring(node)] == []
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []

@@ -1,0 +1,137 @@
+"""Numbers in the text, tied to the code that computes them.
+
+``claim("59 times", ratio)`` in a chapter's cell fails unless ``ratio`` rounds to 59. The words are those of
+the prose: the book's lint finds measured numbers that no claim covers, and claims that no sentence makes.
+Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import SupportsFloat
+
+__all__ = ["ClaimError", "claim", "plain_text", "stated_numbers"]
+
+#: How a verdict on the paper may read; None for what the paper says nothing about.
+VERDICTS = ("reproduces", "differs", "beyond")
+
+_SMALL = "zero one two three four five six seven eight nine ten eleven twelve"
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "hundred": 100}
+_WORDS = {word: number for number, word in enumerate(_SMALL.split())} | _TENS
+
+#: What one of a unit is, in units of the value: fractions, seconds, bytes, plain numbers.
+_UNITS = {
+    "%": 0.01,
+    "points": 0.01,
+    "point": 0.01,
+    "ms": 1e-3,
+    "milliseconds": 1e-3,
+    "minutes": 60.0,
+    "hours": 3600.0,
+    "kB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+    "million": 1e6,
+    "billion": 1e9,
+}
+
+NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)?|\b(?:{'|'.join(_WORDS)})\b)"
+_POWER = r"(?:\s*(?:\\cdot|·)\s*10\^\{?(?P<power>-?\d+)\}?)?"
+_QUANTITY = re.compile(rf"(?P<number>{NUMBER}){_POWER}", re.IGNORECASE)
+_AT_MOST = re.compile(r"\b(?:less than|fewer than|below|under|at most|up to)\b")
+_AT_LEAST = re.compile(r"\b(?:more than|above|over|at least)\b")
+
+
+class ClaimError(AssertionError):
+    """A sentence and the code behind it disagree; the message gives both numbers."""
+
+
+def claim(
+    text: str,
+    value: SupportsFloat | Iterable[SupportsFloat],
+    *,
+    within: float | None = None,
+    paper: str | None = None,
+    record: str | None = None,
+) -> None:
+    """Assert that ``value`` is what the words of the text say.
+
+    A number with a unit ("4.5 ms", "94 %", "12.8 million", "59 times") must be the value rounded to the
+    digits given; percentages are of fractions, times of seconds, sizes of bytes. "Less than 100 MiB" and
+    "more than 80 bytes" are bounds. "31 to 59 times" takes several values, whose smallest and largest these
+    are; other words with several numbers take as many values, in the same order.
+
+    Args:
+        text: words of the chapter's prose, as they stand there.
+        value: what the code finds; several values for several numbers.
+        within: allowed distance instead of half of the last digit, in the unit of the text, for results that
+            differ from machine to machine.
+        paper: "reproduces", "differs" or "beyond": how it stands to the paper, for the book's claims page.
+        record: file or folder of the repository that the value comes from, if it is not computed on the spot.
+
+    Raises:
+        ClaimError: the value is another.
+        ValueError: the text states no number, or another count of numbers than there are values.
+    """
+    if paper is not None and paper not in VERDICTS:
+        raise ValueError(f"expected paper to be one of {', '.join(VERDICTS)} or None, got {paper!r}")
+    stated = stated_numbers(text)
+    several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+    found = [float(v) for v in value] if several else [float(value)]
+    if several and " to " in text:
+        found = [min(found), max(found)]
+    if len(stated) != len(found):
+        raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)}")
+    for (number, unit, half_digit), got in zip(stated, found, strict=True):
+        got /= unit
+        if not _agree(text, number, got, half_digit if within is None else within):
+            raise ClaimError(f"the text says {text!r}, the code finds {got:.6g}")
+
+
+def stated_numbers(text: str) -> list[tuple[float, float, float]]:
+    """The numbers in some words of the text: each with its unit's size and half of its last digit.
+
+    Raises:
+        ValueError: there is none.
+    """
+    plain = plain_text(text)
+    matches = list(_QUANTITY.finditer(plain))
+    if not matches:
+        raise ValueError(f"expected words with a number such as '59 times', got {text!r}")
+    numbers = []
+    ends = [match.start() for match in matches[1:]] + [len(plain)]
+    unit = 1.0
+    for match, end in reversed(list(zip(matches, ends, strict=True))):
+        following = plain[match.end() : end]
+        if following.strip() not in ("to", "and"):  # else "31 to 59 ms": both have the second's unit
+            unit = _unit(following)
+        digits, power = match["number"], 10.0 ** int(match["power"] or 0)
+        places = len(digits.partition(".")[2])
+        number = _WORDS[digits.lower()] if digits.lower() in _WORDS else float(digits.replace(",", ""))
+        numbers.append((number * power, unit, 0.5 * 10.0**-places * power))
+    return numbers[::-1]
+
+
+def plain_text(text: str) -> str:
+    """Prose without the TeX around its numbers and with single spaces: ``$98\\,\\%$`` reads ``98 %``."""
+    text = re.sub(r"\\[,;: ]", " ", text.replace("{,}", ",").replace("\\%", "%"))
+    return re.sub(r"\s+", " ", re.sub(r"[$*]", "", text)).strip()
+
+
+def _unit(following: str) -> float:
+    words = re.findall(r"%|[A-Za-z]+", following)
+    return math.prod(_UNITS.get(word, 1.0) for word in words)
+
+
+def _agree(text: str, number: float, got: float, tolerance: float) -> bool:
+    if not math.isfinite(got):
+        return False
+    if _AT_MOST.search(text.lower()):
+        return got <= number
+    if _AT_LEAST.search(text.lower()):
+        return got >= number
+    return abs(got - number) <= tolerance * (1 + 1e-9)

@@ -1,0 +1,155 @@
+"""What every figure of the book keeps to: labelled axes, colours safe for colour blindness, legible letters.
+
+``plotting.use_style()`` watches the figures of a notebook where ``UGMM_CHECK_FIGURES`` is set, as it is when
+the book is built; what breaks the contract is then warned of, and a warning fails the build. Imports nothing
+else of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+__all__ = ["FigureWarning", "broken_rules", "watch"]
+
+#: Colour maps of one steady lightness, readable in grey as well.
+COLOR_MAPS = ("cividis", "viridis", "gray", "gray_r")
+SMALLEST_LETTERS = 7.0  # points
+LEAST_CONTRAST = 4.5  # WCAG 2.1, AA, for text of normal size
+_LARGEST_GREY_SPREAD = 0.02
+
+
+class FigureWarning(UserWarning):
+    """A figure breaks the book's contract; the message says where."""
+
+
+def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
+    """What a figure lacks, one sentence each; nothing if it keeps the contract.
+
+    Checked are axes without labels (unless their ticks are gone or they are switched off), colours outside
+    ``palette`` and greys, colour maps without a steady lightness, several labelled series without a legend,
+    letters below 7 points or with a contrast below 4.5, and a background that lets the page shine through.
+    """
+    allowed = [to_rgb(color) for color in palette]
+    broken = [] if to_rgba(figure.get_facecolor())[3] == 1 else ["the background is not opaque"]
+    for number, ax in enumerate(figure.axes, start=1):
+        where = f"axes {number}"
+        broken += [f"{where}: {sentence}" for sentence in _labels(ax)]
+        broken += [f"{where}: {sentence}" for sentence in _colors(ax, allowed)]
+    ground = figure.get_facecolor()
+    for text in _letters(figure):
+        if text.get_fontsize() < SMALLEST_LETTERS:
+            broken.append(f"{text.get_text()!r} has letters of {text.get_fontsize():g} points")
+        if _contrast(text.get_color(), ground) < LEAST_CONTRAST:
+            broken.append(f"{text.get_text()!r} hardly stands out from the background")
+    return broken
+
+
+def watch(palette: Iterable[str]) -> None:
+    """Warn of every figure of this notebook that breaks the contract, if ``UGMM_CHECK_FIGURES`` is set."""
+    if not os.environ.get("UGMM_CHECK_FIGURES"):
+        return
+    notebook = sys.modules.get("IPython")  # loaded wherever there is a notebook, and needed nowhere else
+    shell = notebook.get_ipython() if notebook else None
+    if shell is None:
+        return
+    palette = tuple(palette)
+
+    def look(*_: object) -> None:
+        for number in plt.get_fignums():
+            for sentence in broken_rules(plt.figure(number), palette):
+                warnings.warn(sentence, FigureWarning, stacklevel=2)
+
+    # The notebook shows and closes its figures in callbacks of the same event, so this one has to be first.
+    plt.switch_backend(mpl.get_backend())
+    waiting = list(shell.events.callbacks["post_execute"])
+    for callback in waiting:
+        shell.events.unregister("post_execute", callback)
+    for callback in (look, *waiting):
+        shell.events.register("post_execute", callback)
+
+
+def _labels(ax: Axes) -> Iterator[str]:
+    if not ax.axison or not ax.get_visible():
+        return
+    is_color_bar = ax.get_label() == "<colorbar>"
+    labels = {"x": ax.get_xlabel(), "y": ax.get_ylabel()}
+    if is_color_bar:
+        if not any(labels.values()):
+            yield "the colour bar has no label"
+        return
+    ticks = {"x": ax.get_xticks(), "y": ax.get_yticks()}
+    figure = ax.figure
+    shared = {
+        "x": figure.get_supxlabel() or any(a.get_xlabel() for a in ax.get_shared_x_axes().get_siblings(ax)),
+        "y": figure.get_supylabel() or any(a.get_ylabel() for a in ax.get_shared_y_axes().get_siblings(ax)),
+    }
+    for name, label in labels.items():
+        if not label and not shared[name] and len(ticks[name]):
+            yield f"the {name} axis has no label"
+    _, series = ax.get_legend_handles_labels()
+    legends = [*figure.legends, *(a.get_legend() for a in figure.axes if a.get_legend())]
+    explained = {text.get_text() for legend in legends for text in legend.get_texts()}
+    if len(series) > 1 and not set(series) <= explained:
+        yield "several series are labelled, and no legend shows them"
+
+
+def _colors(ax: Axes, allowed: list[tuple[float, float, float]]) -> Iterator[str]:
+    used = [
+        line.get_color() for line in ax.lines if line.get_linestyle() != "None" or line.get_marker() != "None"
+    ]
+    used += [patch.get_facecolor() for patch in ax.patches if patch.get_fill() and patch.get_alpha() != 0]
+    for mappable in (*ax.images, *ax.collections):
+        if isinstance(mappable, ScalarMappable) and mappable.get_array() is not None:
+            colors = mappable.get_cmap()
+            if colors.name == "unnamed":  # contour lines in colours of their own
+                used += list(colors(range(colors.N)))
+            elif colors.name not in COLOR_MAPS and mappable.get_array().ndim < 3:
+                yield f"colour map {colors.name!r} is none of {', '.join(COLOR_MAPS)}"
+        elif isinstance(mappable, Collection):
+            used += list(mappable.get_facecolor())
+    for color in dict.fromkeys(to_rgb(c) for c in used if to_rgba(c)[3] > 0):
+        if max(color) - min(color) > _LARGEST_GREY_SPREAD and not any(_same(color, c) for c in allowed):
+            yield f"colour {mpl.colors.to_hex(color)} is not of the palette"
+
+
+def _same(one: Iterable[float], other: Iterable[float]) -> bool:
+    return all(abs(a - b) < 0.01 for a, b in zip(one, other, strict=True))
+
+
+def _letters(figure: Figure) -> Iterator[Text]:
+    """Every visible text that says something and stands on the figure's own background."""
+    figure.canvas.draw()
+    hidden = {
+        t for ax in figure.axes if not ax.axison for t in (*ax.get_xticklabels(), *ax.get_yticklabels())
+    }
+    for text in figure.findobj(Text):
+        if (
+            text.get_visible()
+            and text.get_text().strip()
+            and text not in hidden
+            and text.get_bbox_patch() is None
+        ):
+            yield text
+
+
+def _contrast(one: object, other: object) -> float:
+    """Contrast ratio of two colours after WCAG 2.1."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: object) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
