@@ -1,98 +1,56 @@
-"""How chapters are stored: without outputs, with stable ids, short cells, and figures that speak."""
+"""Every chapter keeps every rule of the book (book/_ext/lint.py), and the reference pages theirs."""
 
 import re
-from pathlib import Path
 
-import nbformat
 import pytest
+import yaml
+from chapters import BOOK, ROOT, Chapter, claims_of
+from lint import RULES
+from measured import uncovered, unsaid
 
-BOOK = Path(__file__).resolve().parents[1] / "book"
-CHAPTERS = sorted(BOOK.glob("*.ipynb"))
-ids = [path.stem for path in CHAPTERS]
-
-pytestmark = pytest.mark.parametrize("path", CHAPTERS, ids=ids)
-
-
-def read(path):
-    return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+CHAPTERS = Chapter.all()
+PAGES = sorted(BOOK.glob("*.md"))
 
 
-def code_cells(path):
-    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.path.stem)
+def test_chapter_keeps_the_rule(chapter, rule):
+    assert rule(chapter) == []
 
 
-def prose(path):
-    return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+def test_every_chapter_is_found():
+    assert [c.path.stem for c in CHAPTERS] == sorted(path.stem for path in BOOK.glob("*.ipynb"))
+    assert len(CHAPTERS) >= 4
 
 
-def test_chapter_is_stored_without_outputs_and_as_nbformat_writes_it(path):
-    notebook = read(path)
-    nbformat.validate(notebook)
-    assert notebook.metadata.kernelspec.name == "python3"
-    for cell in code_cells(path):
-        assert cell.execution_count is None, f"{cell.id}: run `make strip`"
-        assert not cell.outputs, f"{cell.id}: run `make strip`"
-    assert path.read_text(encoding="utf-8") == nbformat.writes(notebook) + "\n", "run `make strip`"
+def test_every_page_is_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    listed = {toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])}
+    assert listed == {f"book/{path.stem}" for path in (*PAGES, *BOOK.glob("*.ipynb"))}
 
 
-def test_cell_ids_are_words_that_stay(path):
-    names = [cell.id for cell in read(path).cells]
-    assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) for name in names), names
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_numbers_on_a_page_are_claimed_in_its_own_cells(page):
+    text = page.read_text(encoding="utf-8")
+    cells = re.findall(r"```\{code-cell\}[^\n]*\n(?:---\n.*?\n---\n)?(.*?)```", text, re.DOTALL)
+    claimed = [claim.text for cell in cells for claim in claims_of(cell, page.stem)]
+    assert uncovered(text.partition("\n# ")[2], claimed) == []
+    assert unsaid(text, claimed) == []
 
 
-def test_code_cells_are_short(path):
-    too_long = {c.id: n for c in code_cells(path) if (n := len(c.source.splitlines())) > 25}
-    assert not too_long
+def test_glossary_terms_are_used_in_the_chapter_they_name():
+    text = (BOOK / "glossary.md").read_text(encoding="utf-8")
+    body = re.search(r"```\{glossary\}\n(.*?)```", text, re.DOTALL)[1]
+    entries = re.findall(r"^(\S.*)\n((?:  .*\n)+)", body, re.MULTILINE)
+    assert [term for term, _ in entries] == sorted((term for term, _ in entries), key=str.casefold)
+    prose = {chapter.number: chapter.prose.casefold() for chapter in CHAPTERS}
+    for term, definition in entries:
+        number = int(re.search(r"\[(\d+)\]\s*$", definition)[1])
+        stem = re.sub(r"(y|ing)$", "", term.casefold())  # plurals and other forms
+        assert stem in prose[number], f"{term} is not in chapter {number}"
 
 
-def test_first_code_cell_installs_what_is_missing_and_is_the_same_everywhere(path):
-    first, reference = code_cells(path)[0], code_cells(CHAPTERS[0])[0]
-    assert first.source == reference.source
-    assert "find_spec" in first.source
-
-
-def test_chapter_asserts_and_has_the_parts_every_chapter_has(path):
-    assert sum("assert" in cell.source for cell in code_cells(path)) >= 6
-    text = prose(path)
-    for part in ("After this chapter you can", "Predict, then run", "deliberate failure"):
-        assert part in text, part
-    headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-    assert headings[0] == "A picture before any formula"
-    assert headings[-4:] == [
-        "Limits, and the paper against this chapter",
-        "Exercises",
-        "Quiz",
-        "Take-aways",
-    ]
-
-
-def test_every_figure_has_a_name_a_caption_and_alt_text_of_substance(path):
-    figures = [
-        cell for cell in code_cells(path) if re.search(r"plt\.|plotting\.(?!use_style|COLORS)", cell.source)
-    ]
-    assert len(figures) >= 5
-    for cell in figures:
-        settings = cell.metadata.get("mystnb", {})
-        assert settings.get("figure", {}).get("name", "").startswith("fig-"), cell.id
-        assert len(settings["figure"]["caption"]) > 40, cell.id
-        assert len(settings.get("image", {}).get("alt", "")) > 60, cell.id
-
-
-def test_every_exercise_and_quiz_question_has_an_answer(path):
-    text = prose(path)
-    solved = sum("hide-cell" in cell.metadata.get("tags", []) for cell in code_cells(path))
-    assert solved == 2
-    assert text.count("<summary>One way to think about it</summary>") == 1
-    assert text.count("<summary>Answer</summary>") == 4
-    assert text.count("<details>") == text.count("</details>") == 5
-
-
-def test_prose_uses_no_markup_that_shows_raw_in_jupyter_or_colab(path):
-    leaks = re.findall(r"^:::.*|^```\{.*|\{(?:ref|cite|doc|eq|numref|prf:\w+)\}`", prose(path), re.MULTILINE)
-    assert not leaks
-
-
-def test_links_between_pages_resolve(path):
-    for target in re.findall(r"\]\(([^)#:]+?)\)", prose(path)):
-        assert (BOOK / target).exists(), target
+def test_every_work_in_the_bibliography_can_be_found():
+    entries = (BOOK / "references.bib").read_text(encoding="utf-8").split("\n@")
+    lacking = [e.split(",")[0] for e in entries if not re.search(r"^  (doi|isbn|url) = ", e, re.MULTILINE)]
+    assert lacking == ["misc{discussion2025"], "only the discussion has no identifier"

@@ -1,8 +1,13 @@
-"""Sphinx glue of the book: notebook cache, local MathJax, links, accessible markup."""
+"""Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
+
+The page of claims is filled by ``claims_page``, the table of runs by ``runs_page``; ``chapters`` reads
+notebooks, and ``lint`` holds the rules that they keep.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -12,9 +17,15 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset
 
+import claims_page
+import runs_page
+
 ROOT = Path(__file__).resolve().parents[2]
 MATHJAX_BUNDLE = "tex-chtml.js"
 MATHJAX_FONTS = Path("output", "chtml", "fonts")
+
+#: Interactive parts, in _static, and what a page that has one contains.
+INTERACTIVE = {"explorer": 'id="fig-explorer', "quiz": '<section id="quiz">'}
 
 #: Markup of docutils and MyST-NB that screen readers stumble over, and its repair.
 REPAIRS = {
@@ -27,13 +38,19 @@ REPAIRS = {
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts below with Sphinx."""
     app.connect("config-inited", configure, priority=100)
+    app.connect("builder-inited", runs_page.note_environment)
+    app.connect("source-read", claims_page.fill)
     app.connect("html-page-context", tidy_page)
+    app.connect("html-page-context", add_scripts)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", drop_icon_script)
+    runs_page.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def configure(app: Sphinx, config: Config) -> None:
     """Set what `_config.yml` cannot know: paths and the repository's address."""
+    os.environ["UGMM_CHECK_FIGURES"] = "1"  # kernels inherit it: figures that break the contract warn
     # MyST-NB looks at the cells alone; a chapter must also run again when what it
     # imports or reads has changed.
     cache = Path(app.outdir).parent / ".jupyter_cache" / digest_of_inputs()
@@ -42,9 +59,7 @@ def configure(app: Sphinx, config: Config) -> None:
         config.mathjax_path = f"mathjax/{MATHJAX_BUNDLE}"
     options = config.html_theme_options
     options["navbar_persistent"] = []  # the theme would show a second search field
-    repository = (
-        os.environ.get("BOOK_REPOSITORY_URL", "").removesuffix(".git").rstrip("/")
-    )
+    repository = os.environ.get("BOOK_REPOSITORY_URL", "").removesuffix(".git").rstrip("/")
     if repository:
         options |= {
             "repository_url": repository,
@@ -57,15 +72,15 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def digest_of_inputs() -> str:
     """A short digest of all that chapters depend on beside their cells."""
-    digest = hashlib.sha256(os.environ.get("UGMM_DATA_DIR", "").encode())
+    settings = [os.environ.get("UGMM_DATA_DIR", ""), runs_page.versions()]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     files = [
         *(ROOT / "ugmm_tutorial").rglob("*.py"),
         *(ROOT / "results").rglob("*.json"),
+        *(ROOT / "benchmarks").rglob("*.csv"),
     ]
     for path in sorted(files):
-        digest.update(
-            path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes()
-        )
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -98,13 +113,31 @@ def tidy_page(
 ) -> None:
     """Leave out the scripts of Thebe, which the book does not use; repair markup."""
     scripts = context["script_files"]
-    scripts[:] = [
-        s
-        for s in scripts
-        if "thebe" not in f"{s} {getattr(s, 'attributes', '')}".lower()
-    ]
+    scripts[:] = [s for s in scripts if "thebe" not in f"{s} {getattr(s, 'attributes', '')}".lower()]
     body = context.get("body") or ""
     for found, replacement in REPAIRS.items():
         body = body.replace(found, replacement)
     if body:
         context["body"] = body
+
+
+def add_scripts(
+    app: Sphinx,
+    pagename: str,
+    templatename: str,
+    context: dict[str, Any],
+    doctree: object,
+) -> None:
+    """Load each interactive part only on the pages that have one."""
+    body = context.get("body") or ""
+    for name, sign in INTERACTIVE.items():
+        if sign in body:
+            app.add_js_file(f"{name}.js", loading_method="defer")
+            app.add_css_file(f"{name}.css")
+
+
+def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
+    """Empty the theme's script of icons, a third of every page's weight: its fonts draw the same icons."""
+    script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
+    if not exception and script.exists():
+        script.write_text("// The icons of this site are drawn by fonts.\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""A chapter as data: its cells, prose, claims, figures, exercises. Imports neither Sphinx nor the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+
+BOOK = Path(__file__).resolve().parents[1]
+ROOT = BOOK.parent
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One call of ``claim``: words of the prose, the expression behind them, and the cell it stands in."""
+
+    text: str
+    value: str
+    cell: str
+    paper: str | None = None
+    record: str | None = None
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook of the book; what it holds is read from its file once."""
+
+    path: Path
+
+    @classmethod
+    def all(cls) -> list[Chapter]:
+        """Every chapter of the book, in reading order."""
+        return [cls(path) for path in sorted(BOOK.glob("[0-9]*.ipynb"))]
+
+    @cached_property
+    def notebook(self) -> nbformat.NotebookNode:
+        """The file as it is stored."""
+        return nbformat.read(self.path, as_version=nbformat.NO_CONVERT)
+
+    @property
+    def number(self) -> int:
+        """Its place in the plan of the book, from the file's name."""
+        return int(self.path.stem.partition("_")[0])
+
+    @property
+    def title(self) -> str:
+        """The first heading."""
+        return re.search(r"^# (.+)$", self.prose, re.MULTILINE)[1]
+
+    @property
+    def code(self) -> list[nbformat.NotebookNode]:
+        """Its code cells."""
+        return [cell for cell in self.notebook.cells if cell.cell_type == "code"]
+
+    @property
+    def text(self) -> list[nbformat.NotebookNode]:
+        """Its Markdown cells."""
+        return [cell for cell in self.notebook.cells if cell.cell_type == "markdown"]
+
+    @cached_property
+    def prose(self) -> str:
+        """All Markdown, cells apart by an empty line."""
+        return "\n\n".join(cell.source for cell in self.text)
+
+    @cached_property
+    def captions(self) -> dict[str, str]:
+        """Captions of the figures by cell id."""
+        found = {cell.id: figure_of(cell).get("caption", "") for cell in self.code}
+        return {name: caption for name, caption in found.items() if caption}
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """Every claim that its code cells check."""
+        return [claim for cell in self.code for claim in claims_of(cell.source, cell.id)]
+
+    @cached_property
+    def given(self) -> dict[str, str]:
+        """Numbers that are quoted or assumed, not measured, with their source: metadata of Markdown cells."""
+        return {
+            words: source for cell in self.text for words, source in cell.metadata.get("given", {}).items()
+        }
+
+    def cell(self, name: str) -> nbformat.NotebookNode | None:
+        """The cell with this id, or None."""
+        return next((cell for cell in self.notebook.cells if cell.id == name), None)
+
+
+def figure_of(cell: nbformat.NotebookNode) -> dict:
+    """The figure's settings in a cell's metadata: name and caption."""
+    return cell.metadata.get("mystnb", {}).get("figure", {})
+
+
+def claims_of(source: str, where: str) -> list[Claim]:
+    """Calls of ``claim`` in Python source; lines of IPython's own are skipped."""
+    lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:  # an indented magic was all that stood in a block: no claim there
+        return []
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [
+        Claim(
+            text=ast.literal_eval(call.args[0]),
+            value=ast.unparse(call.args[1]),
+            cell=where,
+            **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in ("paper", "record")},
+        )
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "claim" and len(call.args) == 2
+    ]

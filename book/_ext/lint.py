@@ -1,0 +1,274 @@
+"""The rules for chapters: ``python book/_ext/lint.py`` prints what breaks them, one line each.
+
+Every rule takes a chapter and returns its findings. What needs the chapter to run (assertions, the axes of
+its figures) is checked where it runs, in the build and by nbval.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import nbformat
+
+from chapters import BOOK, ROOT, Chapter, figure_of
+from measured import uncovered, unsaid
+from symbols import formulas, undefined
+from ugmm_tutorial.claims import VERDICTS
+
+HEADINGS_LAST = ["Limits, and the paper against this chapter", "Exercises", "Quiz", "Take-aways"]
+LONGEST_CELL, MOST_CELLS, FEWEST_CELLS = 25, 22, 15
+FEWEST_WORDS, MOST_WORDS = 1700, 2800
+FEWEST_FIGURES, MOST_FIGURES, MOST_BYTES = 5, 8, 400_000
+
+
+def storage(chapter: Chapter) -> list[str]:
+    """Stored without outputs, as nbformat writes it, with ids that are words."""
+    found = []
+    for cell in chapter.code:
+        if cell.execution_count is not None or cell.outputs:
+            found.append(f"{cell.id}: has outputs, run `make strip`")
+    if chapter.path.read_text(encoding="utf-8") != nbformat.writes(chapter.notebook) + "\n":
+        found.append("is not stored as nbformat writes it, run `make strip`")
+    names = [cell.id for cell in chapter.notebook.cells]
+    words = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+    found += [f"{name}: an id is small words with hyphens" for name in names if not words.fullmatch(name)]
+    if chapter.path.stat().st_size > MOST_BYTES:
+        found.append(f"has more than {MOST_BYTES} bytes")
+    return found
+
+
+def anatomy(chapter: Chapter) -> list[str]:
+    """The parts that every chapter has, in their order, and its size."""
+    text, found = chapter.prose, []
+    for part in (
+        "**After this chapter you can**",
+        "**You need**",
+        "**Run time:**",
+        "**Predict, then run.**",
+        "eliberate failure",
+        "**References.**",
+    ):
+        if part not in text:
+            found.append(f"has no {part!r}")
+    headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    if headings[:1] != ["A picture before any formula"] or headings[-4:] != HEADINGS_LAST:
+        found.append(f"begins with a picture and ends with {', '.join(HEADINGS_LAST)}; it has {headings}")
+    goals = re.findall(r"^\d\. ", chapter.notebook.cells[0].source, flags=re.MULTILINE)
+    if not 3 <= len(goals) <= 5:
+        found.append(f"states three to five goals, not {len(goals)}")
+    words = len(re.sub(r"<details>.*?</details>|\$\$.*?\$\$|\$[^$\n]*\$", " ", text, flags=re.DOTALL).split())
+    if not FEWEST_WORDS <= words <= MOST_WORDS:
+        found.append(f"has {words} words, not {FEWEST_WORDS} to {MOST_WORDS}")
+    taught = [c for c in chapter.code if not re.match(r"setup-|exercise-|solution-", c.id)]
+    if not FEWEST_CELLS <= len(taught) <= MOST_CELLS:
+        found.append(f"has {len(taught)} code cells, not {FEWEST_CELLS} to {MOST_CELLS}")
+    for cell in chapter.code:
+        if (length := len(cell.source.splitlines())) > LONGEST_CELL:
+            found.append(f"{cell.id}: {length} lines of code, not more than {LONGEST_CELL}")
+    if sum("assert" in cell.source for cell in taught) < 6:
+        found.append("asserts in fewer than six cells")
+    return found
+
+
+def first_cell(chapter: Chapter) -> list[str]:
+    """The first code cell installs what is missing, and is the same in every chapter."""
+    first, model = chapter.code[0].source, Chapter.all()[0].code[0].source
+    if first != model:
+        return [f"{chapter.code[0].id}: differs from the first chapter's"]
+    return [] if "find_spec" in first else [f"{chapter.code[0].id}: does not look before it installs"]
+
+
+def figures(chapter: Chapter) -> list[str]:
+    """Every figure has a name of its own, a caption and an alternative text of substance."""
+    drawing = re.compile(r"\bplt\.|\bplotting\.(?!use_style|COLORS)")
+    cells = [cell for cell in chapter.code if drawing.search(cell.source)]
+    cells = [c for c in cells if not re.match(r"setup-|solution-", c.id)]
+    found = []
+    if not FEWEST_FIGURES <= len(cells) <= MOST_FIGURES:
+        found.append(f"has {len(cells)} figures, not {FEWEST_FIGURES} to {MOST_FIGURES}")
+    elsewhere = {
+        figure_of(cell).get("name") for other in Chapter.all() if other.path.stem != chapter.path.stem
+        for cell in other.code if figure_of(cell)
+    }  # fmt: skip
+    for cell in cells:
+        figure, alt = figure_of(cell), cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        name, caption = figure.get("name", ""), figure.get("caption", "")
+        if not name.startswith("fig-") or name in elsewhere:
+            found.append(f"{cell.id}: needs a name of its own that begins with fig-, has {name!r}")
+        if len(caption.split()) < 8:
+            found.append(f"{cell.id}: needs a caption of a sentence, has {caption!r}")
+        if len(alt.split()) < 12:
+            found.append(f"{cell.id}: needs an alternative text that says what is to be seen, has {alt!r}")
+        elif SequenceMatcher(None, alt, caption).ratio() > 0.8:
+            found.append(f"{cell.id}: its alternative text repeats the caption")
+    return found
+
+
+def markup(chapter: Chapter) -> list[str]:
+    """Nothing in the prose shows raw in Jupyter or Colab."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", " ", chapter.prose, flags=re.DOTALL)
+    fences = re.findall(r"^(?:```|~~~)\{.*", chapter.prose, flags=re.MULTILINE)
+    leaks = fences + re.findall(
+        r"^:::.*|\{[a-z:-]+\}(?=`)|^\([\w-]+\)=\s*$|^\{[#.][^}]*\}\s*$|\{%.*?%\}|\{\{.*?\}\}|\[\^\w+\]",
+        re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$", " ", chapter.prose, flags=re.DOTALL),
+        flags=re.MULTILINE,
+    )
+    leaks += [t for t in re.findall(r"</?([a-zA-Z]\w*)", text) if t not in ("details", "summary")]
+    macros = set(re.findall(r"^          (\w+):", (ROOT / "_config.yml").read_text("utf-8"), re.MULTILINE))
+    used = {name for formula in formulas(chapter.prose) for name in re.findall(r"\\([A-Za-z]+)", formula)}
+    return [f"markup that Jupyter or Colab shows raw: {leak!r}" for leak in leaks] + [
+        f"\\{macro} is known to the built book only" for macro in sorted(macros & used)
+    ]
+
+
+def links(chapter: Chapter) -> list[str]:
+    """Every link leads to a file of the book or to an address; pictures come from cells."""
+    found = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", chapter.prose):
+        if not re.match(r"https?://|#", target) and not (BOOK / target.partition("#")[0]).exists():
+            found.append(f"link to {target}, which is not there")
+    found += [
+        f"picture {target} from outside" for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", chapter.prose)
+    ]
+    return found
+
+
+def claims(chapter: Chapter) -> list[str]:
+    """Measured numbers in prose and captions are claimed in code or given with their source."""
+    found, texts = [], [claim.text for claim in chapter.claims]
+    everything = chapter.prose + "\n\n" + "\n\n".join(chapter.captions.values())
+    for cell in chapter.text:
+        given = cell.metadata.get("given", {})
+        for words in uncovered(cell.source, [*texts, *given]):
+            found.append(f"{cell.id}: no claim covers {words!r}")
+        found += [f"{cell.id}: given, but not there: {words!r}" for words in unsaid(cell.source, given)]
+        found += [
+            f"{cell.id}: {words!r} is given without a source" for words in given if not given[words].strip()
+        ]
+    for name, caption in chapter.captions.items():
+        found += [f"{name}: no claim covers {words!r} in its caption" for words in uncovered(caption, texts)]
+    found += [f"claimed, but the text does not say it: {words!r}" for words in unsaid(everything, texts)]
+    for claim in chapter.claims:
+        if claim.paper is not None and claim.paper not in VERDICTS:
+            found.append(f"{claim.cell}: unknown verdict {claim.paper!r}")
+        if claim.record is not None and not (ROOT / claim.record).exists():
+            found.append(f"{claim.cell}: record {claim.record} is not there")
+    return found
+
+
+def exercises(chapter: Chapter) -> list[str]:
+    """Three exercises with a checked answer, and a solution that is folded everywhere."""
+    found = []
+    for n in (1, 2, 3):
+        call = f'check("{chapter.number}.{n}"'
+        stub, solution = chapter.cell(f"exercise-{n}-check"), chapter.cell(f"solution-{n}")
+        if stub is None or call not in stub.source:
+            found.append(f"exercise {n} has no cell exercise-{n}-check with {call}, ...)")
+        if solution is None:
+            found.append(f"exercise {n} has no cell solution-{n}")
+            continue
+        if f"assert {call}" not in solution.source:
+            found.append(f"solution-{n}: does not assert {call}, ...)")
+        if not solution.source.startswith(f"# @title Solution {chapter.number}.{n}"):
+            found.append(f"solution-{n}: begins with '# @title Solution {chapter.number}.{n}' for Colab")
+        folded = (
+            "hide-cell" in solution.metadata.get("tags", []),
+            solution.metadata.get("jupyter", {}).get("source_hidden"),
+            solution.metadata.get("cellView") == "form",
+        )
+        if not all(folded):
+            found.append(f"solution-{n}: is not folded in the page, in Jupyter and in Colab")
+    return found
+
+
+def quiz(chapter: Chapter) -> list[str]:
+    """Four questions, each with lettered options and an answer that explains."""
+    source = chapter.prose.partition("\n## Quiz")[2].partition("\n## ")[0]
+    questions = re.split(r"^\*\*\d\.\*\* ", source, flags=re.MULTILINE)[1:]
+    found = [] if len(questions) == 4 else [f"the quiz has {len(questions)} questions, not 4"]
+    for number, question in enumerate(questions, start=1):
+        options = re.findall(r"^- \(([a-d])\) \S", question, flags=re.MULTILINE)
+        answer = re.search(
+            r"<details>\n<summary>Answer</summary>\n\n\*\*\(([a-d])\)\.?\*\*,?(.+?)\n\n</details>",
+            question,
+            re.DOTALL,
+        )
+        if options != ["a", "b", "c", "d"][: len(options)] or len(options) < 3:
+            found.append(f"question {number}: needs three or four options in a list, (a) to (d)")
+        if answer is None or answer[1] not in options or len(answer[2].split()) < 8:
+            found.append(f"question {number}: needs an answer that names an option and explains it")
+    return found
+
+
+def notation(chapter: Chapter) -> list[str]:
+    """Every symbol stands on the notation page."""
+    page = (BOOK / "notation.md").read_text(encoding="utf-8")
+    missing = undefined(chapter.prose, page, chapter.number)
+    return [f"{symbol} is used and not defined in notation.md" for symbol in missing]
+
+
+def verdicts(chapter: Chapter) -> list[str]:
+    """The table that compares with the paper says of each row how the two stand."""
+    rows = paper_rows(chapter)
+    allowed = {"reproduces", "differs", "goes beyond", "open"}
+    found = [] if rows else ["has no table of the paper against this chapter"]
+    return found + [
+        f"verdict {row[-1]!r} is none of {sorted(allowed)}" for row in rows if row[-1] not in allowed
+    ]
+
+
+def paper_rows(chapter: Chapter) -> list[list[str]]:
+    """Rows of the table under *Limits, and the paper against this chapter*: paper, ours, verdict."""
+    section = chapter.prose.partition(f"\n## {HEADINGS_LAST[0]}")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    # A bar between letters belongs to a formula; those of the table have spaces around them.
+    return [
+        [part.strip() for part in re.split(r"(?:^|\s)\|(?:\s|$)", line) if part.strip()] for line in lines[2:]
+    ]
+
+
+def references(chapter: Chapter) -> list[str]:
+    """Works named as Author (year) stand in the bibliography."""
+    entries = (BOOK / "references.bib").read_text(encoding="utf-8").split("\n@")
+    names = re.findall(r"([A-Z][\w'é]+)(?: et al\.)? \((\d{4})\)", chapter.prose)
+    return [
+        f"{name} ({year}) is not in references.bib"
+        for name, year in sorted(set(names))
+        if not any(name in entry and f"{{{year}}}" in entry for entry in entries)
+    ]
+
+
+RULES: tuple[Callable[[Chapter], list[str]], ...] = (
+    storage,
+    anatomy,
+    first_cell,
+    figures,
+    markup,
+    links,
+    claims,
+    exercises,
+    quiz,
+    notation,
+    verdicts,
+    references,
+)
+
+
+def main() -> int:
+    """Print every finding; 1 if there is one."""
+    findings = [
+        f"{chapter.path.name}: {rule.__name__}: {finding}"
+        for chapter in (map(Chapter, map(Path, sys.argv[1:])) if sys.argv[1:] else Chapter.all())
+        for rule in RULES
+        for finding in rule(chapter)
+    ]
+    print("\n".join(findings) or "every chapter keeps the rules")
+    return int(bool(findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

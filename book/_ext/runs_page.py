@@ -1,0 +1,142 @@
+"""The table of runs: when each chapter was last executed, how long it took, on what, with which versions."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from docutils import nodes
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+_VERSIONS = (
+    "ugmm_tutorial",
+    "torch",
+    "torchvision",
+    "numba",
+    "numpy",
+    "scikit-learn",
+    "matplotlib",
+    "ipykernel",
+)
+_PAGES = "pages_with_runs"
+
+
+class _Placeholder(nodes.General, nodes.Element):
+    """Where the table comes when every chapter has run."""
+
+
+class ChapterRuns(SphinxDirective):
+    """``{chapter-runs}``: one row for each executed page."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a placeholder: other pages may not have run yet."""
+        NbMetadataCollector.set_doc_data(self.env, self.env.docname, _PAGES, True)
+        return [_Placeholder()]
+
+
+class FillRuns(SphinxPostTransform):
+    """Replaces the placeholders by tables."""
+
+    default_priority = 8
+
+    def run(self, **kwargs: object) -> None:
+        """Called for each page once all have been read."""
+        for node in list(self.document.findall(_Placeholder)):
+            made_on = json.loads(_environment_file(self.app).read_text(encoding="utf-8"))
+            node.replace_self([_table(_rows(self.env)), *_paragraphs(made_on)])
+
+
+def connect(app: Sphinx) -> None:
+    """Register directive, transform and the renewal of the page when a chapter has run again."""
+    app.add_node(_Placeholder)
+    app.add_directive("chapter-runs", ChapterRuns)
+    app.add_post_transform(FillRuns)
+    app.connect("env-updated", lambda app, env: [d for d, kept in _data(env).items() if kept.get(_PAGES)])
+
+
+def note_environment(app: Sphinx) -> None:
+    """Write down beside the cache of executed chapters on what it was filled; called before they run."""
+    file = _environment_file(app)
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+
+
+def environment() -> dict:
+    """Machine and versions, as far as they can change what a chapter shows."""
+    from ugmm_tutorial.records import environment as made
+
+    here = made("cpu")
+    return {
+        "device": here["device"],
+        "system": f"{platform.system()}, Python {platform.python_version()}",
+        "commit": here["commit"],
+        "data": "MNIST from UGMM_DATA_DIR"
+        if os.environ.get("UGMM_DATA_DIR")
+        else "MNIST from the user's cache",
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what chapters use."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _environment_file(app: Sphinx) -> Path:
+    return Path(app.config.nb_execution_cache_path) / "environment.json"
+
+
+def _data(env: BuildEnvironment) -> dict[str, dict]:
+    return NbMetadataCollector.get_doc_data(env)
+
+
+def _rows(env: BuildEnvironment) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, kept in sorted(_data(env).items()):
+        run = kept.get("exec_data")
+        if not run or run["runtime"] is None:
+            continue
+        when = datetime.datetime.fromtimestamp(run["mtime"], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        title = env.titles[name].astext()
+        rows.append((title, when, f"{run['runtime']:.0f} s", "yes" if run["succeeded"] else "no"))
+    return rows
+
+
+def _paragraphs(made_on: dict) -> list[nodes.Node]:
+    listed = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
+    lines = (
+        f"Machine: {made_on['device']}; {made_on['system']}.",
+        f"Data: {made_on['data']}. Commit: {made_on['commit'] or 'not in a checkout'}.",
+        f"Versions: {listed}.",
+    )
+    return [nodes.paragraph(line, line) for line in lines]
+
+
+def _table(rows: list[tuple[str, ...]]) -> nodes.table:
+    header = ("Page", "Last run", "Seconds", "To the end")
+    table, group = nodes.table(classes=["colwidths-auto"]), nodes.tgroup(cols=len(header))
+    table += group
+    group += [nodes.colspec(colwidth=1) for _ in header]
+    head, body = nodes.thead(), nodes.tbody()
+    group += [head, body]
+    for part, cells in ((head, header), *((body, row) for row in rows)):
+        line = nodes.row()
+        line += [nodes.entry("", nodes.paragraph(text, text)) for text in cells]
+        part += line
+    return table
