@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from myst_parser.mdit_to_docutils.base import default_slugify
 from sphinx.application import Sphinx
 
 from chapters import Chapter
@@ -35,7 +36,7 @@ def tables(chapter: Chapter) -> str:
             (
                 _sentence(chapter, claim.text),
                 f"`{claim.value}`",
-                f"[{claim.cell}]({name}#{figure_or_chapter(chapter, claim.cell)})",
+                f"[{claim.cell}]({name}#{section_of(chapter, claim.cell)})",
                 f"`{claim.record}`" if claim.record else "computed there",
                 _VERDICTS[claim.paper],
             )
@@ -50,7 +51,7 @@ def tables(chapter: Chapter) -> str:
     return "\n\n".join(parts)
 
 
-def figure_or_chapter(chapter: Chapter, cell: str) -> str:
+def section_of(chapter: Chapter, cell: str) -> str:
     """The anchor on the page nearest before a cell: the last section heading above it."""
     heading = chapter.title
     for other in chapter.notebook.cells:
@@ -62,10 +63,8 @@ def figure_or_chapter(chapter: Chapter, cell: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """A heading's anchor, as docutils makes it."""
-    words = re.sub(r"\$[^$]*\$|[^a-z0-9 -]", lambda m: m[0][1:-1] if m[0][0] == "$" else " ", heading.lower())
-    words = re.sub(r"[^a-z0-9]+", "-", words).strip("-")
-    return re.sub(r"^[0-9-]+", "", words)
+    """A heading's anchor, as MyST makes it: formulas count for nothing."""
+    return default_slugify(re.sub(r"\$[^$]*\$", "", heading))
 
 
 def _sentence(chapter: Chapter, text: str) -> str:
