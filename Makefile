@@ -7,13 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book test lint strip clean
+.PHONY: book pdf test lint strip clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo
 	@echo "The book is in _build/html/index.html. To serve it:"
 	@echo "  $(BIN)/python -m http.server --directory _build/html 8000   # then open http://localhost:8000"
+
+# The same pages as one PDF; needs Chromium.
+pdf: book
+	$(BIN)/python book/_ext/pdf.py
 
 # The book first: some tests look at the pages.
 test: $(READY) lint book

@@ -33,6 +33,10 @@ AGREEING = [
     ("6 to 10 times", [6.5, 8.0, 10.4]),
     ("4.5 to 7.3 ms", np.array([0.00455, 0.00728])),
     ("Four blocks of 51 MB", [4.0, 51.4e6]),
+    ("$-1.53$ nats", -1.531),
+    ("−0.3 points", -0.003),
+    ("from 94 % to 81 %", [0.94, 0.81]),
+    ("784-128 weights", [784, 128]),
 ]
 DISAGREEING = [
     ("59 times", 59.51),
@@ -44,6 +48,9 @@ DISAGREEING = [
     ("31 to 59 times", [31.0, 60.0]),
     ("31 to 59 times", [29.0, 59.0]),
     ("Four blocks of 51 MB", [51.4e6, 4.0]),
+    ("-1.53 nats", 1.53),
+    ("1.53 nats", -1.53),
+    ("from 94 % to 81 %", [0.81, 0.94]),
     ("59 times", math.nan),
     ("less than one byte", math.nan),
     ("more than one byte", math.inf),

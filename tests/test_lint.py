@@ -117,6 +117,7 @@ BREAKING = {
         replace("solution-1", "assert check", "check"),
         "does not assert",
     ),
+    "fold without a name": ("exercises", metadata("solution-1", mystnb={}), "does not say 'Solution 1.1'"),
     "solution not folded": ("exercises", metadata("solution-1", cellView="code"), "not folded"),
     "quiz without explanation": (
         "quiz",
@@ -207,6 +208,8 @@ def test_a_claim_that_the_code_does_not_bear_out_stops_the_notebook(broken):
         "51 MB",
         "10-fold",
         "Two points",
+        "-1.53 nats",
+        "$-0.3$ points",
     ],
 )
 def test_measured_numbers_are_seen(text):

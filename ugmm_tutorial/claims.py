@@ -41,7 +41,8 @@ _UNITS = {
 
 NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)?|\b(?:{'|'.join(_WORDS)})\b)"
 _POWER = r"(?:\s*(?:\\cdot|·)\s*10\^\{?(?P<power>-?\d+)\}?)?"
-_QUANTITY = re.compile(rf"(?P<number>{NUMBER}){_POWER}", re.IGNORECASE)
+_SIGN = r"(?P<sign>(?<![\w)])[-−])?"
+_QUANTITY = re.compile(rf"{_SIGN}(?P<number>{NUMBER}){_POWER}", re.IGNORECASE)
 _AT_MOST = re.compile(r"\b(?:less than|fewer than|below|under|at most|up to)\b")
 _AT_LEAST = re.compile(r"\b(?:more than|above|over|at least)\b")
 
@@ -63,7 +64,7 @@ def claim(
     A number with a unit ("4.5 ms", "94 %", "12.8 million", "59 times") must be the value rounded to the
     digits given; percentages are of fractions, times of seconds, sizes of bytes. "Less than 100 MiB" and
     "more than 80 bytes" are bounds. "31 to 59 times" takes several values, whose smallest and largest these
-    are; other words with several numbers take as many values, in the same order.
+    are; other words with several numbers, and "from 94 % to 81 %", take as many values, in the same order.
 
     Args:
         text: words of the chapter's prose, as they stand there.
@@ -82,7 +83,7 @@ def claim(
     stated = stated_numbers(text)
     several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
     found = [float(v) for v in value] if several else [float(value)]
-    if several and " to " in text:
+    if several and " to " in text and not text.lower().startswith("from "):
         found = [min(found), max(found)]
     if len(stated) != len(found):
         raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)}")
@@ -112,7 +113,8 @@ def stated_numbers(text: str) -> list[tuple[float, float, float]]:
         digits, power = match["number"], 10.0 ** int(match["power"] or 0)
         places = len(digits.partition(".")[2])
         number = _WORDS[digits.lower()] if digits.lower() in _WORDS else float(digits.replace(",", ""))
-        numbers.append((number * power, unit, 0.5 * 10.0**-places * power))
+        sign = -1.0 if match["sign"] else 1.0
+        numbers.append((sign * number * power, unit, 0.5 * 10.0**-places * power))
     return numbers[::-1]
 
 

@@ -180,6 +180,8 @@ def exercises(chapter: Chapter) -> list[str]:
             solution.metadata.get("jupyter", {}).get("source_hidden"),
             solution.metadata.get("cellView") == "form",
         )
+        if solution.metadata.get("mystnb", {}).get("code_prompt_show") != f"Solution {chapter.number}.{n}":
+            found.append(f"solution-{n}: its fold in the page does not say 'Solution {chapter.number}.{n}'")
         if not all(folded):
             found.append(f"solution-{n}: is not folded in the page, in Jupyter and in Colab")
     return found

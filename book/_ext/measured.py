@@ -13,7 +13,7 @@ _UNIT = (
 )
 _POWER = r"(?:\s*(?:\\cdot|·)\s*10\^\{?-?\d+\}?)?"
 MEASURED = re.compile(
-    rf"(?<![\w.^_{{-]){NUMBER}{_POWER}(?:\s(?:to|and)\s{NUMBER}{_POWER})?"
+    rf"(?:(?<![\w)])[-−]|(?<![\w.^_{{-])){NUMBER}{_POWER}(?:\s(?:to|and)\s{NUMBER}{_POWER})?"
     rf"\s?(?:million |billion )?(?:{_UNIT})",
     re.IGNORECASE,
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,17 +73,18 @@ def note_environment(app: Sphinx) -> None:
 
 
 def environment() -> dict:
-    """Machine and versions, as far as they can change what a chapter shows."""
+    """Machine, data and versions, as far as they can change what a chapter shows."""
+    from ugmm_tutorial.data import images
     from ugmm_tutorial.records import environment as made
 
     here = made("cpu")
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces what it says below
+        provenance = images().provenance
     return {
         "device": here["device"],
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "commit": here["commit"],
-        "data": "MNIST from UGMM_DATA_DIR"
-        if os.environ.get("UGMM_DATA_DIR")
-        else "MNIST from the user's cache",
+        "data": provenance,
         "versions": versions(),
     }
 
@@ -96,6 +98,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _short(commit: str | None) -> str:
+    if commit is None:
+        return "not in a checkout"
+    name, changed, _ = commit.partition("-")
+    return name[:12] + (", with changes that are not in it" if changed else "")
 
 
 def _environment_file(app: Sphinx) -> Path:
@@ -122,7 +131,8 @@ def _paragraphs(made_on: dict) -> list[nodes.Node]:
     listed = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
     lines = (
         f"Machine: {made_on['device']}; {made_on['system']}.",
-        f"Data: {made_on['data']}. Commit: {made_on['commit'] or 'not in a checkout'}.",
+        f"Images: {made_on['data']}.",
+        f"Commit: {_short(made_on['commit'])}.",
         f"Versions: {listed}.",
     )
     return [nodes.paragraph(line, line) for line in lines]

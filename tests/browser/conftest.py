@@ -1,45 +1,11 @@
 """A browser for the built book. Its tests are skipped where Playwright, Chromium or the book is missing."""
 
-import functools
-import os
-import shutil
-import threading
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from chromium import BrowserMissingError, launch, served
 
 SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    # Nothing but the server below can be reached, so that no test depends on a network.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@contextmanager
-def served(folder):
-    """The address at which a thread serves this folder."""
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 # Package scope, not session: Playwright's event loop must have ended before other tests start theirs.
@@ -48,13 +14,11 @@ def browser():
     """One browser for all tests here."""
     reason = "playwright is missing: install the extra [test]"
     playwright = pytest.importorskip("playwright.sync_api", reason=reason)
-    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
     with playwright.sync_playwright() as driver:
-        path = found or driver.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip("Chromium is missing: install it, or name its program in CHROMIUM")
-        browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            browser = launch(driver)
+        except BrowserMissingError as error:
+            pytest.skip(str(error))
         yield browser
         browser.close()
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from chromium import SETTLED
+
 # The theme's own furniture, around our content and the same on every page: its search and theme buttons are
 # named by their icons only, and its sidebar is a scrolling region that cannot be focused.
 THEME_PARTS = (".search-button-field", ".theme-switch-button", ".sidebar-primary-item")
-_SETTLED = """async () => {
-    if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
-    const images = [...document.images];
-    images.forEach((image) => (image.loading = "eager"));
-    await Promise.all(images.map((image) => image.decode().catch(() => {})));
-}"""
 
 # Most of axe's time goes into the colours of code. A block tells nothing new
 # if all its kinds of tokens have been in earlier ones.
@@ -59,7 +55,7 @@ def open_page(page, url: str, site: str) -> Log:
     page.on("console", said)
     page.on("pageerror", lambda error: log.complaints.append(f"script error: {error}"))
     page.goto(url, wait_until="load")
-    page.evaluate(_SETTLED)
+    page.evaluate(SETTLED)
     return log
 
 

@@ -1,8 +1,8 @@
 """The inspections themselves: each finds what is wrong with a page on which all of it is wrong."""
 
 import pytest
+from chromium import served
 
-from .conftest import served
 from .inspect_page import barriers, broken_images, broken_mathematics, open_page, sideways_scroll
 
 BROKEN = """<!DOCTYPE html>

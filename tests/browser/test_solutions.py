@@ -14,11 +14,11 @@ pytestmark = pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `ma
 def test_solutions_open_on_a_click_and_show_code(chapter, scripts, site, new_page):
     page = new_page(scripts=scripts)
     page.goto(f"{site}/book/{chapter}.html")
-    solutions = page.locator("details.hide", has_text="# Solution")
-    assert solutions.count() >= 2
+    solutions = page.locator("details.hide", has_text="# @title Solution")
+    assert solutions.count() == 3
     for solution in solutions.all():
         code = solution.locator("pre").first
         assert not code.is_visible()
         solution.locator("summary").click()
         assert code.is_visible()
-        assert "# Solution" in code.inner_text()
+        assert "# @title Solution" in code.inner_text()

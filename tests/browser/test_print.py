@@ -1,0 +1,79 @@
+"""On paper: all of a chapter's text, nothing cut off, black on white; and the whole book as one PDF."""
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from chapters import ROOT, Chapter
+from chromium import SETTLED
+from pdf import pages, printed
+
+from .conftest import SITE
+
+pypdf = pytest.importorskip("pypdf")
+pytestmark = pytest.mark.skipif(not (SITE / "book").exists(), reason="the book is not built: `make book`")
+
+
+def bare(text):
+    """Without white space: where lines break differs between paper and source."""
+    return re.sub(r"\s+", "", text)
+
+
+@pytest.fixture
+def paper(browser, site):
+    """A function that gives the text of a printed page."""
+
+    def get(name):
+        _, document = printed(browser, site, f"book/{name}")
+        return bare("".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(document)).pages))
+
+    return get
+
+
+@pytest.mark.parametrize("chapter", Chapter.all(), ids=lambda chapter: chapter.path.stem)
+def test_chapter_is_on_paper_from_title_to_references(chapter, paper):
+    text = paper(chapter.path.stem)
+    headings = re.findall(r"^#+ ([^$\n]+)$", chapter.prose, re.MULTILINE)
+    assert [h for h in headings if bare(h) not in text] == []
+    visible = [c.source for c in chapter.code if not re.match(r"setup-install|solution-", c.id)]
+    longest = sorted((line for source in visible for line in source.splitlines()), key=len)[-8:]
+    assert [line for line in longest if bare(line) not in text] == [], "code is cut off at the margin"
+    assert "Hide solution" not in text
+
+
+def test_controls_that_need_a_finger_are_not_printed(site, new_page):
+    page = new_page()
+    page.goto(f"{site}/book/explorer.html")
+    assert page.locator(".ne-controls").is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator(".ne-controls").is_visible()
+    assert page.locator(".ne-picture").is_visible()
+
+
+def test_dark_theme_is_printed_light_and_comes_back(site, new_page):
+    page = new_page(theme="dark")
+    page.goto(f"{site}/book/01_one_neuron.html")
+    page.evaluate(SETTLED)
+    seen = page.evaluate(
+        """() => ["beforeprint", "afterprint"].map((name) => {
+            dispatchEvent(new Event(name));
+            return document.documentElement.dataset.theme;
+        })"""
+    )
+    assert seen == ["light", "dark"]
+
+
+def test_whole_book_is_one_pdf_with_a_bookmark_for_each_page(tmp_path, browser):
+    target = tmp_path / "new" / "book.pdf"
+    # A process of its own: Playwright's driver of the other tests is running in this one.
+    command = [sys.executable, ROOT / "book" / "_ext" / "pdf.py", target]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    document = pypdf.PdfReader(target)
+    assert said.strip() == f"{target}: {len(document.pages)} pages"
+    starts = [document.get_destination_page_number(item) for item in document.outline]
+    assert len(starts) == len(pages())
+    assert starts == sorted(set(starts))
+    for item, start in zip(document.outline, starts, strict=True):
+        assert bare(item.title) in bare(document.pages[start].extract_text())
