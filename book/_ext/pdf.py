@@ -13,7 +13,7 @@ from chapters import ROOT
 from chromium import SETTLED, BrowserMissingError, launch, served
 
 SITE = ROOT / "_build" / "html"
-PAPER = {"format": "A4", "print_background": True, "margin": {"top": "18mm", "bottom": "16mm"}}
+PAPER = {"format": "A4", "print_background": True, "prefer_css_page_size": True}  # margins: print.css
 #: Only of use where they can be clicked or where code is read beside them.
 _LEFT_OUT = ("book/api", "book/explorer")
 
