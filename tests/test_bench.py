@@ -119,7 +119,7 @@ def test_the_share_outside_the_operator_and_the_hundred_epochs_come_from_the_ste
     share = target(made, "share outside")
     assert (share.reached, share.measured) == (False, "40 %")
     epochs = target(made, "100 epochs")
-    assert (epochs.reached, epochs.measured) == (True, "7.0 min")  # 422 steps x 100 x 10 ms
+    assert (epochs.reached, epochs.measured) == (True, "7.8 min")  # 469 steps x 100 x 10 ms
 
 
 def test_a_step_on_a_gpu_is_not_held_against_the_target_of_two_cpu_cores():

@@ -247,24 +247,6 @@ def test_committed_record_is_complete_and_of_its_experiment_as_it_is_now(path):
     assert len(record.environment["commit"]) == 40, "made from a commit, without changes"
 
 
-@pytest.mark.parametrize(
-    ("row", "name", "seeds"),
-    [
-        ("| uGMM-NN 784-128-64-10,", "mnist-ugmm-1-epoch", 1),
-        ("| MLP 64-64-10", "digits-mlp", 5),
-        ("| uGMM 64-64-10,", "digits-ugmm", 5),
-        ("| uGMM + LayerNorm 64-64-10,", "digits-ugmm-layernorm", 5),
-    ],
-)
-def test_first_results_in_the_readme_are_those_of_the_records(row, name, seeds):
-    root = Path(__file__).resolve().parents[1]
-    made = [records.read(root / "results" / name / f"seed{seed}.json") for seed in range(seeds)]
-    mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in made])
-    lines = (root / "README.md").read_text(encoding="utf-8").splitlines()
-    (line,) = [line for line in lines if line.startswith(row)]
-    assert line.endswith(f"| {100 * mean:.1f} % |")
-
-
 def test_run_that_ended_before_its_record_was_written_only_writes_it(tmp_path, monkeypatch):
     def cut_off(record, path):
         raise KeyboardInterrupt
