@@ -18,7 +18,8 @@ def split(requirement):
 
 def wanted():
     extras = PROJECT["optional-dependencies"]
-    return dict(split(r) for r in [*PROJECT["dependencies"], *extras["book"], *extras["test"]])
+    lists = (PROJECT["dependencies"], extras["book"], extras["tune"], extras["test"])
+    return dict(split(requirement) for listed in lists for requirement in listed)
 
 
 def test_conda_environment_has_the_packages_and_bounds_of_pyproject():
@@ -33,7 +34,7 @@ def test_conda_environment_has_the_packages_and_bounds_of_pyproject():
 
 
 def test_dev_extra_is_the_others_together():
-    assert PROJECT["optional-dependencies"]["dev"] == ["ugmm_tutorial[book,test]"]
+    assert PROJECT["optional-dependencies"]["dev"] == ["ugmm_tutorial[book,test,tune]"]
 
 
 def test_torch_and_numpy_have_no_upper_bound():

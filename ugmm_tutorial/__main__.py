@@ -1,14 +1,15 @@
-"""The command line: ``python -m ugmm_tutorial list | train NAME | table N | bench``."""
+"""The command line: ``python -m ugmm_tutorial list | train NAME | table TABLE | tune NAME | bench``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 
 import torch
 
-from ugmm_tutorial import __version__, experiments
+from ugmm_tutorial import __version__, experiments, tuning
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import DataError
 from ugmm_tutorial.records import RecordError
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on after the last finished epoch", file=sys.stderr)
         return 130
-    except (CheckpointError, DataError, RecordError, TrainingError, OSError) as error:
+    except (ImportError, CheckpointError, DataError, RecordError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ValueError as error:
@@ -53,17 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_results(command)
     command.set_defaults(command=_train)
 
-    command = commands.add_parser("table", help="print a table of the paper beside our records")
-    command.add_argument("number", metavar="N", type=int, help="the table's number in the paper")
+    command = commands.add_parser("table", help="print records as a table, beside the paper's numbers")
+    command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(experiments.GROUPS)}")
     _add_results(command)
     command.set_defaults(command=_table)
+
+    command = commands.add_parser("tune", help="search for settings on the validation images")
+    command.add_argument("name", metavar="NAME", help=f"one of {', '.join(tuning.SEARCHES)}")
+    command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
+    _add_results(command)
+    command.set_defaults(command=_tune)
 
     command = commands.add_parser("bench", help="measure what the layer costs on this machine")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     command.add_argument("--quick", action="store_true", help="seconds, not minutes; no torch.compile")
-    command.add_argument(
-        "--only", metavar="SECTION", nargs="+", help="limit, operator, accuracy, step, memory or scaling"
-    )
+    sections = "limit, operator, accuracy, step, memory, scaling, networks"
+    command.add_argument("--only", metavar="SECTION", nargs="+", help=f"some of {sections}")
     command.add_argument("--output", metavar="FILE", help="write the rows to this CSV file too")
     command.set_defaults(command=_bench)
     return parser
@@ -75,7 +81,7 @@ def _add_results(command: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     for name, e in experiments.EXPERIMENTS.items():
-        print(f"{name:26} {e.preset:22} {e.data:8} {e.config.epochs:4} epochs, lr {e.config.learning_rate:g}")
+        print(f"{name:26} {e.title:34} {e.data:8} {e.config.epochs:4} epochs, lr {e.config.learning_rate:g}")
     return 0
 
 
@@ -91,17 +97,27 @@ def _train(options: argparse.Namespace) -> int:
         record = experiments.run(
             experiment, device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph, **run
         )
-    final = record.final
+    final, part = record.final, experiment.metric.removesuffix("_accuracy")
     print(
         f"{experiment.name}, seed {options.seed}, epoch {final['epoch']}: "
-        f"test accuracy {100 * final['test_accuracy']:.2f} %, test loss {final['test_loss']:.4f}, "
+        f"{part} accuracy {100 * final[f'{part}_accuracy']:.2f} %, {part} loss {final[f'{part}_loss']:.4f}, "
         f"{record.seconds:.0f} s\n{options.results}/{experiment.name}/seed{options.seed}.json"
     )
     return 0
 
 
 def _table(options: argparse.Namespace) -> int:
-    print(experiments.table(options.number, options.results))
+    print(experiments.table(options.group, options.results))
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    search = tuning.find(options.name)
+    path = tuning.run(search, results=options.results, data_dir=options.data_dir)
+    best = json.loads(path.read_text())["best"]
+    print(f"best of {search.trials}, {100 * best['accuracy']:.2f} % on the validation images:")
+    print(", ".join(f"{name} {value}" for name, value in best["params"].items()))
+    print(path)
     return 0
 
 

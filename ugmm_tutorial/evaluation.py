@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluating"]
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
         raise ValueError(f"expected batch_size >= 1, got {batch_size}")
     device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
-    with _evaluating(model):
+    with evaluating(model):
         for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
             scores, y = model(x.to(device)), y.to(device)
             loss += cross_entropy(scores, y, reduction="sum").item()
@@ -41,7 +41,7 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Every module in evaluation mode, and afterwards in its own again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -1,106 +1,26 @@
-"""The book's experiments as data, and run(), which trains one and writes its record.
-
-An experiment never changes silently: it is a frozen entry below, and its record repeats it.
-"""
+"""run() trains an experiment of the catalogue and writes its record; table() shows records as a table."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from ugmm_tutorial import data, networks, records
+from ugmm_tutorial import data, records, verdicts
+from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
 from ugmm_tutorial.training import TrainConfig, train
 
-__all__ = ["EXPERIMENTS", "Experiment", "find", "load_data", "run", "stored", "table"]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What is trained on what.
-
-    ``preset`` names the network as the paper's Table 2 does, ``options`` change it; ``table`` and
-    ``paper_accuracy`` (a fraction) say which row of the paper it answers, if any.
-    """
-
-    name: str
-    preset: str
-    config: TrainConfig
-    data: str = "mnist"
-    options: dict = field(default_factory=dict)
-    table: int | None = None
-    paper_accuracy: float | None = None
-
-    @property
-    def title(self) -> str:
-        """The row's name in a table."""
-        return self.preset
-
-    def build(self) -> torch.nn.Module:
-        """A fresh network, drawn from PyTorch's global random state."""
-        return networks.preset(self.preset, **self.options)
-
-
-def _mnist_row(name: str, preset: str, accuracy: float, rate: float, milestones: tuple) -> Experiment:
-    """A row of Table 2 under the settings of Table 1; the batch size, which it leaves open, is ours."""
-    config = TrainConfig(epochs=100, batch_size=128, learning_rate=rate, milestones=milestones)
-    return Experiment(name, preset, config, table=2, paper_accuracy=accuracy)
-
-
-def _digits_row(name: str, preset: str) -> Experiment:
-    """A quick relative on scikit-learn's 8 x 8 digits, which every reader has."""
-    config = TrainConfig(epochs=30, batch_size=64, learning_rate=1e-2, milestones=(20,))
-    options = {"widths": (64, 64, 10), "dropout": 0.2}
-    if preset != "MLP":
-        options["init"] = "unit"
-    return Experiment(name, preset, config, data="digits", options=options)
-
-
-def _first_epoch(row: Experiment) -> Experiment:
-    """The first epoch of a row alone, for readers with minutes."""
-    config = replace(row.config, epochs=1)
-    return replace(row, name=f"{row.name}-1-epoch", config=config, table=None, paper_accuracy=None)
-
-
-_UGMM = _mnist_row("mnist-ugmm", "uGMM-NN", 0.978, 1e-2, (40,))
-
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (
-        _mnist_row("mnist-mlp", "MLP", 0.9815, 1e-3, (20, 45)),
-        _UGMM,
-        _mnist_row("mnist-ugmm-layernorm", "uGMM-NN + LayerNorm", 0.9834, 1e-2, (40,)),
-        _mnist_row("mnist-cnn-ugmm", "CNN-uGMM", 0.9877, 1e-3, (45, 80)),
-        _mnist_row("mnist-cnn-ugmm-layernorm", "CNN-uGMM + LayerNorm", 0.9912, 1e-3, (45, 80)),
-        _mnist_row("mnist-cnn-mlp", "CNN-MLP", 0.9935, 1e-3, (20, 45)),
-        _first_epoch(_UGMM),
-        _digits_row("digits-mlp", "MLP"),
-        _digits_row("digits-ugmm", "uGMM-NN"),
-        _digits_row("digits-ugmm-layernorm", "uGMM-NN + LayerNorm"),
-    )
-}
+__all__ = ["EXPERIMENTS", "GROUPS", "Experiment", "find", "group", "load_data", "run", "stored", "table"]
 
 # The paper's rows train on all 60,000 images: it names no validation set for the final runs.
 _LOADERS: dict[str, Callable[[str | Path | None], data.Splits]] = {
     "mnist": lambda folder: data.mnist(folder, validation=0),
+    "mnist-split": lambda folder: data.mnist(folder),
     "digits": lambda folder: data.digits(),
 }
-
-
-def find(name: str) -> Experiment:
-    """The experiment of that name.
-
-    Raises:
-        ValueError: there is none; the message offers names that are close.
-    """
-    if name in EXPERIMENTS:
-        return EXPERIMENTS[name]
-    close = get_close_matches(name, EXPERIMENTS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"it is one of {', '.join(EXPERIMENTS)}"
-    raise ValueError(f"no experiment is called {name!r}: {hint}")
 
 
 def load_data(experiment: Experiment, data_dir: str | Path | None = None) -> data.Splits:
@@ -123,7 +43,7 @@ def run(
     """Train an experiment and write ``results/<experiment>/seed<N>.json``; go on if it was cut off.
 
     The checkpoint lies beside the record. A record of as many epochs is returned as it is; one of fewer
-    is continued from its checkpoint (the schedule does not depend on the number of epochs).
+    is continued from its checkpoint, unless its schedule depends on the number of epochs.
 
     Args:
         experiment: which one (see :func:`find`).
@@ -196,19 +116,42 @@ def stored(
     return record if done == config.epochs else None
 
 
-def table(number: int, results: str | Path = "results") -> str:
-    """The paper's table beside the records under ``results``.
+def table(name: str, results: str | Path = "results") -> str:
+    """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
+
+    For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends in
+    a verdict (see :mod:`~ugmm_tutorial.verdicts`). Records of fewer epochs than the experiment's are marked
+    and not judged.
 
     Raises:
-        ValueError: no experiment belongs to that table.
+        ValueError: there is no such group.
     """
-    rows = [e for e in EXPERIMENTS.values() if e.table == number]
-    if not rows:
-        tables = sorted({e.table for e in EXPERIMENTS.values() if e.table})
-        raise ValueError(f"no experiment answers table {number}: expected one of {tables}")
-    return records.table(
-        (e.title, e.paper_accuracy, e.config.epochs, records.read_all(results, e.name)) for e in rows
-    )
+    rows = [_row(e, records.read_all(results, e.name)) for e in group(name)]
+    header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [
+        f"{row[0]:{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(row[1:5], widths[1:5], strict=True))
+        + f"  {row[5]}"
+        for row in (header, *rows)
+    ]  # fmt: skip
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(experiment: Experiment, made: list[records.Record]) -> tuple[str, ...]:
+    epochs = experiment.config.epochs
+    complete = [r for r in made if len(r.metrics) >= epochs]
+    paper = experiment.paper_accuracy
+    paper_text = "" if paper is None else f"{100 * paper:.2f}"
+    if not made:
+        return experiment.title, paper_text, "no record yet", "0", f"0 of {epochs}", ""
+    shown = complete or made
+    judged = paper is not None and complete and epochs >= verdicts.WINDOW[1]
+    values = [verdicts.over_window(r) if judged else r.final[experiment.metric] for r in shown]
+    mean, half = records.mean_and_interval(values)
+    ours = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+    done = f"{min(len(r.metrics) for r in shown)} of {epochs}"
+    word = verdicts.judge(paper, values).word if judged else ""
+    return experiment.title, paper_text, ours, str(len(shown)), done, word
 
 
 def _config(experiment: Experiment, seed: int, epochs: int | None) -> TrainConfig:
@@ -229,7 +172,7 @@ def _check_settings(record: records.Record, experiment: Experiment, config: Trai
     """Raise if the record was made with other settings, its number of epochs apart."""
     wanted = _description(experiment, config)
     found = {
-        "config": {k: v for k, v in record.config.items() if k != "epochs"},
+        "config": {k: v for k, v in record.config.items() if k != "epochs" or config.depends_on_length},
         "model": {k: record.model.get(k) for k in wanted["model"]},
         "experiment": record.experiment,
     }
@@ -243,6 +186,7 @@ def _check_settings(record: records.Record, experiment: Experiment, config: Trai
 def _description(experiment: Experiment, config: TrainConfig) -> dict:
     """What a record of this run must say, whatever its number of epochs."""
     settings = records.as_json(asdict(config))
-    del settings["epochs"]
+    if not config.depends_on_length:
+        del settings["epochs"]
     network = records.as_json({"preset": experiment.preset, "options": experiment.options})
     return {"config": settings, "model": network, "experiment": experiment.name}

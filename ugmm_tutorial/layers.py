@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ugmm_tutorial import functional
 from ugmm_tutorial.masks import dropout_penalty
 
-__all__ = ["DROPOUT_MODES", "INITS", "UGMMLayer", "lower_bound"]
+__all__ = ["DROPOUT_MASKS", "DROPOUT_MODES", "INITS", "UGMMLayer", "lower_bound"]
 
 DROPOUT_MODES = ("renormalize", "literal", "inverted")
+DROPOUT_MASKS = ("batch", "sample")
 INITS = ("unit", "paper")
 
 
@@ -36,13 +37,15 @@ class UGMMLayer(nn.Module):
         in_features: K, at least 1.
         out_features: J, at least 1.
         dropout: probability p with which a component is dropped while training, 0 <= p <= 1, in steps
-            of 2**-16. One mask per forward pass, shared by the batch. A neuron that would lose all its
-            components keeps its heaviest one, so that outputs and gradients stay finite for every p
-            and K.
+            of 2**-16. A neuron that would lose all its components keeps its heaviest one, so that
+            outputs and gradients stay finite for every p and K.
         dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
             divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
             they are (the paper's equation), ``"inverted"`` divides them by the sum they are expected
             to have (1 - p, but for the kept heaviest component).
+        dropout_mask: ``"batch"`` draws one mask per forward pass, shared by the batch, as the authors'
+            code does; ``"sample"`` draws one for every example. That calls the operator once for each
+            and keeps as many sets of weights: for studies, not for speed.
         min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At
             the floor the gradient that would widen a component still passes.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
@@ -65,6 +68,7 @@ class UGMMLayer(nn.Module):
         *,
         dropout: float = 0.0,
         dropout_mode: str = "renormalize",
+        dropout_mask: str = "batch",
         min_std: float = 1e-3,
         init: str = "unit",
         backend: str = "auto",
@@ -76,6 +80,7 @@ class UGMMLayer(nn.Module):
         self.out_features = _size("out_features", out_features)
         self.dropout = _probability(dropout)
         self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.dropout_mask = _choice("dropout_mask", dropout_mask, DROPOUT_MASKS)
         self.init = _choice("init", init, INITS)
         self.backend = _choice("backend", backend, functional.BACKENDS)
         if not 0.0 <= min_std < math.inf:
@@ -124,8 +129,15 @@ class UGMMLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
-        log_weight = self._dropped_log_weight() if self._drops else self.log_weight
         log_std = self._floored_log_std()
+        if self._drops and self.dropout_mask == "sample" and x.numel():
+            rows = x.reshape(-1, 1, x.shape[-1])
+            each = [self._log_density(row, log_std, self._dropped_log_weight()) for row in rows]
+            return torch.cat(each).reshape(*x.shape[:-1], self.out_features)
+        log_weight = self._dropped_log_weight() if self._drops else self.log_weight
+        return self._log_density(x, log_std, log_weight)
+
+    def _log_density(self, x: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
         return functional.ugmm_log_density(x, self.mean, log_std, log_weight, backend=self.backend)
 
     def responsibilities(self, x: Tensor) -> Tensor:
@@ -136,6 +148,7 @@ class UGMMLayer(nn.Module):
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self.dropout:
             text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
+            text += "" if self.dropout_mask == "batch" else f", dropout_mask={self.dropout_mask!r}"
         text += f", min_std={self.min_std}, init={self.init!r}"
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
 

@@ -10,11 +10,12 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
 
-NORMS = ("none", "layer")
+#: Where a LayerNorm stands: nowhere, between the layers, also in front of the first, also behind the last.
+NORMS = ("none", "layer", "before", "after")
 HEADS = ("linear", "ugmm")
 
 
@@ -30,7 +31,8 @@ class MLP(_Stack):
 
     Args:
         widths: sizes from input to output, at least two.
-        norm: ``"layer"`` puts a LayerNorm after each hidden linear layer, before its ReLU.
+        norm: ``"layer"`` puts a LayerNorm after each hidden linear layer, before its ReLU; ``"before"``
+            normalises the inputs too, ``"after"`` the outputs.
         dropout: probability per hidden layer of dropping its activations: one number for all hidden
             layers, or one per layer (``len(widths) - 1`` of them, the last 0).
 
@@ -51,27 +53,32 @@ class MLP(_Stack):
             raise ValueError(
                 f"expected no dropout on the outputs of an MLP, got {drops[-1]} for its last layer"
             )
-        modules: list[nn.Module] = []
+        modules: list[nn.Module] = [nn.LayerNorm(widths[0])] if norm == "before" else []
         for k, j, p in zip(widths[:-2], widths[1:-1], drops, strict=False):
             modules.append(nn.Linear(k, j))
-            modules += [nn.LayerNorm(j)] if norm == "layer" else []
+            modules += [nn.LayerNorm(j)] if norm != "none" else []
             modules.append(nn.ReLU())
             modules += [nn.Dropout(p)] if p else []
-        super().__init__(*modules, nn.Linear(widths[-2], widths[-1]))
+        modules.append(nn.Linear(widths[-2], widths[-1]))
+        super().__init__(*modules, *([nn.LayerNorm(widths[-1])] if norm == "after" else []))
 
 
 class UGMMNet(_Stack):
-    """Stacked :class:`UGMMLayer`: ``(*, widths[0])`` to ``(*, widths[-1])``, log-densities in nats.
+    """Stacked :class:`~ugmm_tutorial.layers.UGMMLayer`: ``(*, widths[0])`` to ``(*, widths[-1])``, in nats.
 
     Args:
         widths: sizes from input to output, at least two.
-        norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer; the outputs stay as they are.
+        norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer; inputs and outputs stay as they
+            are. ``"before"`` normalises the inputs too (a LayerNorm in front of every layer), ``"after"``
+            the outputs (one behind every layer), which then are no log-densities any more.
         dropout: probability of dropping a component: one number for all hidden layers, or one per
             layer (``len(widths) - 1`` of them).
-        dropout_mode, min_std, init: as for :class:`UGMMLayer`.
+        layer: a name of :data:`ugmm_tutorial.ablations.LAYERS`, ``"ugmm"`` for the layer itself.
+        layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes.
 
     Raises:
-        ValueError: too few widths, an unknown norm or mode, or dropout that does not fit.
+        ValueError: too few widths, an unknown norm, layer or mode, or dropout that does not fit.
+        TypeError: an option that the layer does not take.
     """
 
     def __init__(
@@ -80,17 +87,20 @@ class UGMMNet(_Stack):
         *,
         norm: str = "none",
         dropout: float | Sequence[float] = 0.0,
-        dropout_mode: str = "renormalize",
-        min_std: float = 1e-3,
-        init: str = "unit",
+        layer: str = "ugmm",
+        **layer_options,
     ) -> None:
         _check_widths(widths, norm)
+        if layer not in LAYERS:
+            raise ValueError(f"unknown layer {layer!r}: expected one of {', '.join(LAYERS)}")
         drops = _per_layer(dropout, len(widths) - 1)
         modules: list[nn.Module] = []
         for k, j, p in zip(widths[:-1], widths[1:], drops, strict=True):
-            if modules and norm == "layer":
+            if norm == "before" or (modules and norm in ("layer", "after")):
                 modules.append(nn.LayerNorm(k))
-            modules.append(UGMMLayer(k, j, dropout=p, dropout_mode=dropout_mode, min_std=min_std, init=init))
+            modules.append(LAYERS[layer](k, j, dropout=p, **layer_options))
+        if norm == "after":
+            modules.append(nn.LayerNorm(widths[-1]))
         super().__init__(*modules)
 
 

@@ -1,4 +1,4 @@
-"""A run's record: what was trained, how it went, on what. Written, read and tabulated as JSON.
+"""A run's record: what was trained, how it went, on what. Written and read as JSON.
 
 Imports nothing else of the package.
 """
@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,6 @@ __all__ = [
     "mean_and_interval",
     "read",
     "read_all",
-    "table",
     "write",
 ]
 
@@ -141,26 +140,6 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
 
     error = statistics.stdev(values) / math.sqrt(len(values))
     return statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * error
-
-
-def table(rows: Iterable[tuple[str, float | None, int, Sequence[Record]]]) -> str:
-    """A plain-text table, paper against ours, one row per (title, paper's accuracy, epochs, records).
-
-    Accuracies are fractions; records of fewer epochs than the experiment's are marked, not averaged in.
-    """
-    lines = [f"{'model':24} {'paper':>7} {'ours':>16} {'seeds':>6}  epochs"]
-    for title, paper, epochs, records in rows:
-        complete = [r for r in records if len(r.metrics) == epochs]
-        shown = complete or records
-        paper_text = "—" if paper is None else f"{100 * paper:.2f}"
-        if not shown:
-            lines.append(f"{title:24} {paper_text:>7} {'no record yet':>16} {0:6}  0 of {epochs}")
-            continue
-        mean, half = mean_and_interval([r.final["test_accuracy"] for r in shown])
-        ours = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
-        done = f"{min(len(r.metrics) for r in shown)} of {epochs}"
-        lines.append(f"{title:24} {paper_text:>7} {ours:>16} {len(shown):6}  {done}")
-    return "\n".join(lines)
 
 
 def _processor() -> str:

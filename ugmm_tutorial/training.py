@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ from ugmm_tutorial.steps import CapturedStep, Step
 
 __all__ = ["SCHEDULERS", "TrainConfig", "TrainingError", "train"]
 
-SCHEDULERS = ("multistep", "constant")
+SCHEDULERS = ("multistep", "constant", "cosine")
 _READ_EVERY = 50
 
 
@@ -43,7 +43,8 @@ class TrainConfig:
         batch_size: examples per step; the last batch of an epoch may be smaller.
         learning_rate: Adam's, > 0.
         scheduler: ``"multistep"`` multiplies the learning rate by ``gamma`` after each epoch in
-            ``milestones``; ``"constant"`` leaves it.
+            ``milestones``; ``"constant"`` leaves it; ``"cosine"`` lets it fall along half a cosine,
+            epoch by epoch, to nothing after the last one.
         seed: fixes the order of the examples and the dropout masks.
         measure: which parts are evaluated after every epoch, if they are not empty.
 
@@ -81,6 +82,11 @@ class TrainConfig:
         if not set(self.measure) <= {"validation", "test"}:
             raise ValueError(f"expected measure to name validation or test, got {self.measure}")
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether longer runs differ from shorter ones from the beginning, so that none can be extended."""
+        return self.scheduler == "cosine"
+
 
 def train(
     model: nn.Module,
@@ -92,6 +98,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     cuda_graph: bool = False,
+    after_epoch: Callable[[dict], None] | None = None,
 ) -> records.Record:
     """Train a classifier in place and return what happened.
 
@@ -105,10 +112,13 @@ def train(
         device: where to train; the model is moved there.
         checkpoint: file to write after every epoch: first a temporary one, which is then renamed.
         resume: go on from ``checkpoint`` if it exists. It must come from the same config (only
-            ``epochs`` may be larger), data and model. Without ``resume`` an existing file is refused.
+            ``epochs`` may be larger, unless the schedule depends on them), data and model. Without
+            ``resume`` an existing file is refused.
         progress: show a bar.
         cuda_graph: record a step as a CUDA graph and replay it: faster where the kernels are so small that
             launching them takes longer than running them, as with the paper's networks.
+        after_epoch: called with the measurements of each epoch, after its checkpoint; what it raises ends
+            the run.
 
     Raises:
         TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
@@ -140,6 +150,8 @@ def train(
         ) as bar:
             while run.epoch < config.epochs:
                 run.run_epoch(bar)
+                if after_epoch is not None:
+                    after_epoch(run.metrics[-1])
     return run.record()
 
 
@@ -163,10 +175,7 @@ class _Run:
         # Fused: one pass over each parameter instead of nine.
         self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=cuda_graph)
         self.step = (CapturedStep if cuda_graph else Step)(self.model, self.optimizer)
-        milestones = config.milestones if config.scheduler == "multistep" else ()
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
-            self.optimizer, list(milestones), gamma=config.gamma
-        )
+        self.scheduler = _schedule(self.optimizer, config)
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
         self.metrics: list[dict] = []
@@ -244,7 +253,8 @@ class _Run:
     def _identity(self) -> dict:
         """What must be the same for a checkpoint to be this run's."""
         config = asdict(self.config)
-        del config["epochs"]
+        if not self.config.depends_on_length:
+            del config["epochs"]
         return {
             "config": config,
             "data": self.data.describe() | {"checksum": self.data.checksum()},
@@ -310,6 +320,14 @@ class _Run:
     @property
     def _on_cuda(self) -> bool:
         return self.device.type == "cuda"
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate over the epochs."""
+    if config.scheduler == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
+    milestones = list(config.milestones) if config.scheduler == "multistep" else []
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=config.gamma)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ugmm_tutorial.bench import sections
+from ugmm_tutorial.bench.networks import networks
 from ugmm_tutorial.bench.report import targets, text
 from ugmm_tutorial.bench.rows import Report, load
 from ugmm_tutorial.records import environment
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Callable] = {
     "step": sections.step,
     "memory": sections.memory,
     "scaling": sections.scaling,
+    "networks": networks,
 }
 
 

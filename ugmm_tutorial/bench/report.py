@@ -80,6 +80,7 @@ def text(report: Report) -> str:
         *_step(report),
         *_memory(report),
         *_scaling(report),
+        *_networks(report),
         "",
         "Targets",
     ]
@@ -87,6 +88,16 @@ def text(report: Report) -> str:
         verdict = {True: "reached", False: "NOT reached", None: "not measured"}[target.reached]
         lines.append(f"  {target.what:68} {target.wanted:>9} {target.measured:>9}  {verdict}")
     return "\n".join(lines)
+
+
+def _networks(report: Report) -> list[str]:
+    times: dict[str, dict[str, float]] = {}
+    for row in report.select(section="networks"):
+        times.setdefault(row.implementation, {})[row.measure] = 1e3 * row.value
+    if not times:
+        return []
+    lines = ["", "Networks: ms for a training step on 128 images, ms for the classes of 1000"]
+    return lines + [f"  {name:24} {t['step']:8.2f} {t['inference']:8.2f}" for name, t in times.items()]
 
 
 def _limits(report: Report) -> list[str]:

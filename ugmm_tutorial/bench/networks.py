@@ -1,0 +1,56 @@
+"""The section of whole networks: a step of training, and inference, for the book's comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ugmm_tutorial.bench.rows import Row
+from ugmm_tutorial.bench.timing import in_turns
+from ugmm_tutorial.networks import PRESETS, preset
+from ugmm_tutorial.steps import Step
+
+__all__ = ["networks"]
+
+_BATCH, _AT_ONCE = 128, 1000
+#: Beside the paper's: as many parameters as the uGMM network, and larger ones to find one of its time.
+_WIDER = ((784, 352, 128, 10), (784, 1024, 512, 10), (784, 2048, 1024, 10))
+
+
+def networks(device: str, quick: bool) -> list[Row]:
+    """Seconds for a training step on 128 images, and for the classes of 1000 images."""
+    torch.manual_seed(0)
+    builders: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: preset(n) for name in PRESETS}
+    builders["MLP + LayerNorm"] = lambda: preset("MLP", norm="layer")
+    for widths in _WIDER:
+        builders[f"MLP {'-'.join(map(str, widths))}"] = lambda w=widths: preset("MLP", widths=w)
+    steps, inference = {}, {}
+    for name, build in builders.items():
+        shape = (1, 28, 28) if name.startswith("CNN") else (784,)
+        steps[name] = _step(build().to(device).train(), shape, device)
+        inference[name] = _inference(build().to(device).eval(), shape, device)
+    seconds = len(builders) * (0.2 if quick else 3.0)
+    rows = []
+    for measure, functions, batch in (("step", steps, _BATCH), ("inference", inference, _AT_ONCE)):
+        for name, times in in_turns(functions, seconds=seconds, device=device).items():
+            rows.append(Row("networks", name, batch, 784, 10, 1, measure, *times, unit="s"))
+    return rows
+
+
+def _step(model: nn.Module, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    images = torch.rand(_BATCH, *shape, device=device)
+    labels = torch.randint(10, (_BATCH,), device=device)
+    take = Step(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
+    return lambda: take(images, labels)
+
+
+def _inference(model: nn.Module, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    images = torch.rand(_AT_ONCE, *shape, device=device)
+
+    def classes() -> torch.Tensor:
+        with torch.no_grad():
+            return model(images).argmax(dim=1)
+
+    return classes
