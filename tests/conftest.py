@@ -1,7 +1,11 @@
 """Fixtures that several test modules share."""
 
+import inspect
+
 import pytest
 import torch
+
+from ugmm_tutorial import data
 
 
 @pytest.fixture
@@ -16,3 +20,18 @@ def set_threads():
 def one_thread(set_threads):
     """Sums over several threads may be taken in another order; small networks gain nothing from them."""
     set_threads(1)
+
+
+@pytest.fixture
+def pretended_mnist(monkeypatch) -> list:
+    """A few noisy images in the place of MNIST; the list tells how mnist() was asked for them."""
+    asked = []
+    usual = inspect.signature(data.mnist).parameters["validation"].default
+
+    def mnist(folder, *, validation=usual):
+        asked.append((folder, validation))
+        parts = (data.Examples(torch.rand(n, 1, 28, 28), torch.arange(n)) for n in (2, 3, 4))
+        return data.Splits("mnist", "pretended", tuple("0123456789"), *parts)
+
+    monkeypatch.setattr(data, "mnist", mnist)
+    return asked

@@ -213,10 +213,12 @@ def test_the_command_refuses_what_it_does_not_know(arguments, words, capsys):
 
 
 def test_stored_reports_are_of_this_format_and_clean():
-    """What chapter 3 shows was made by a committed state of the project."""
+    """What chapters show was made by a committed state of the project."""
     paths = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.csv"))
     assert paths
     for path in paths:
         made = bench.load(path)
-        assert {r.section for r in made.rows} == set(bench.SECTIONS)
+        networks = {"networks"}  # measured apart from the operator, in files of their own
+        wanted = networks if path.stem.startswith("networks-") else set(bench.SECTIONS) - networks
+        assert {r.section for r in made.rows} == wanted, path.name
         assert not made.environment["commit"].endswith("-dirty")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -172,3 +173,22 @@ def test_code_in_a_plain_pickle_is_not_executed(tmp_path):
     assert not sign.exists()
     pickle.loads(path.read_bytes())
     assert sign.exists(), "the bomb was meant to be a real one"
+
+
+def test_ctrl_c_in_the_middle_of_writing_stays_one_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    """PyTorch's writer would turn it into a RuntimeError about its file."""
+    path = tmp_path / "run.pt"
+    checkpoints.save({"epoch": 1}, path)
+
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            if self.tell() > 0:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    real = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, file: real(state, Interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save({"epoch": 2, "weights": torch.rand(1000)}, path)
+    assert checkpoints.load(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]

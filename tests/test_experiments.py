@@ -1,4 +1,4 @@
-"""The experiments: the paper's settings, and runs that are written, stored, continued and never mixed up."""
+"""Experiments: runs that are written, stored, continued and never mixed up, and tables of their records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from ugmm_tutorial import checkpoints, data, experiments, records
+from ugmm_tutorial import checkpoints, data, experiments, records, training, verdicts
 from ugmm_tutorial.experiments import EXPERIMENTS
-from ugmm_tutorial.layers import UGMMLayer
 
 DIGITS = ("digits-mlp", "digits-ugmm", "digits-ugmm-layernorm")
 MLP = EXPERIMENTS["digits-mlp"]
@@ -43,126 +41,143 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-# --- what the paper says ----------------------------------------------------------------------------
-
-# Table 2 (accuracy in %) with the learning rates and milestones of Table 1.
-PAPER = {
-    "mnist-mlp": ("MLP", 98.15, 1e-3, (20, 45)),
-    "mnist-ugmm": ("uGMM-NN", 97.8, 1e-2, (40,)),
-    "mnist-ugmm-layernorm": ("uGMM-NN + LayerNorm", 98.34, 1e-2, (40,)),
-    "mnist-cnn-ugmm": ("CNN-uGMM", 98.77, 1e-3, (45, 80)),
-    "mnist-cnn-ugmm-layernorm": ("CNN-uGMM + LayerNorm", 99.12, 1e-3, (45, 80)),
-    "mnist-cnn-mlp": ("CNN-MLP", 99.35, 1e-3, (20, 45)),
-}
+# --- table ------------------------------------------------------------------------------------------
 
 
-def test_table_2_has_the_six_rows_of_the_paper_in_its_order():
-    rows = [e for e in EXPERIMENTS.values() if e.table == 2]
-    assert [e.name for e in rows] == list(PAPER)
-    assert [e.title for e in rows] == [title for title, *_ in PAPER.values()]
+def _write(results: Path, name: str, *curves: list[float], metric: str = "test_accuracy") -> None:
+    """Records of an experiment, one for each curve: one epoch per accuracy."""
+    for seed, curve in enumerate(curves):
+        metrics = tuple({"epoch": n, metric: a} for n, a in enumerate(curve, start=1))
+        record = records.Record({"seed": seed}, {}, {}, metrics, seconds=1.0, environment={}, experiment=name)
+        records.write(record, results / name / f"seed{seed}.json")
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_row_of_table_2_has_the_settings_of_table_1(name):
-    title, accuracy, rate, milestones = PAPER[name]
-    experiment = EXPERIMENTS[name]
-    assert experiment.preset == title
-    assert experiment.paper_accuracy == pytest.approx(accuracy / 100)
-    assert experiment.data == "mnist"
-    config = experiment.config
-    assert (config.epochs, config.learning_rate, config.milestones) == (100, rate, milestones)
-    assert (config.scheduler, config.gamma) == ("multistep", 0.1)
-    assert "test" in config.measure
+def _cells(name: str, results: Path) -> dict[str, list[str]]:
+    """The rows of a table by their first cells."""
+    lines = experiments.table(name, results).splitlines()
+    split = [re.split(r" {2,}", line) for line in lines]
+    return {title: cells for title, *cells in split}
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_row_of_table_2_drops_half_of_its_128_units_and_nothing_else(name):
-    network = EXPERIMENTS[name].build()
-    head = network.head if "cnn" in name else network
-    if name.endswith("mlp"):
-        kinds = [type(module) for module in head]
-        assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Linear]
-        assert head[0].out_features == 128
-        assert head[2].p == 0.5
-    else:
-        layers = [module for module in head if isinstance(module, UGMMLayer)]
-        assert [(layer.out_features, layer.dropout) for layer in layers] == [(128, 0.5), (64, 0.0), (10, 0.0)]
-        norms = [module.normalized_shape for module in head if isinstance(module, nn.LayerNorm)]
-        assert norms == ([(128,), (64,)] if "layernorm" in name else [])
+def _ending(*last: float, epochs: int = 30) -> list[list[float]]:
+    """Curves of so many epochs that end at these accuracies and were elsewhere before."""
+    return [[0.5] * (epochs - 1) + [accuracy] for accuracy in last]
 
 
-@pytest.fixture
-def pretended_mnist(monkeypatch) -> list:
-    """A few noisy images in the place of MNIST; the list tells how mnist() was asked for them."""
-    asked = []
-
-    def mnist(folder, *, validation):
-        asked.append((folder, validation))
-        examples = data.Examples(torch.rand(2, 1, 28, 28), torch.tensor([3, 7]))
-        return data.Splits("mnist", "pretended", tuple("0123456789"), examples, examples, examples)
-
-    monkeypatch.setattr(data, "mnist", mnist)
-    return asked
+def _level(*accuracies: float, epochs: int = 100) -> list[list[float]]:
+    """Curves that do not change over the epochs."""
+    return [[accuracy] * epochs for accuracy in accuracies]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_network_of_an_experiment_takes_its_data(name, pretended_mnist):
-    experiment = EXPERIMENTS[name]
-    x = experiments.load_data(experiment).train.x[:2]
-    assert x.dim() == (4 if "cnn" in name else 2)
-    assert experiment.build().eval()(x).shape == (2, 10)
+def test_table_says_where_there_is_no_record_yet(tmp_path):
+    assert experiments.table("digits", tmp_path).splitlines() == [
+        "model                paper           ours  seeds   epochs",
+        "MLP                         no record yet      0  0 of 30",
+        "uGMM-NN                     no record yet      0  0 of 30",
+        "uGMM-NN + LayerNorm         no record yet      0  0 of 30",
+    ]
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_rows_of_the_paper_train_on_all_60000_images(name, pretended_mnist):
-    experiments.load_data(EXPERIMENTS[name], "a folder")
-    assert pretended_mnist == [("a folder", 0)]
+def test_table_shows_one_complete_record_without_an_interval(tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.98214))
+    assert _cells("digits", tmp_path)["MLP"] == ["98.21", "1", "30 of 30"]
 
 
-def test_experiments_are_kebab_case_and_filed_under_their_names():
-    for name, experiment in EXPERIMENTS.items():
-        assert experiment.name == name
-        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+def test_table_shows_several_complete_records_with_their_interval(tmp_path):
+    _write(tmp_path, "digits-ugmm", *_ending(0.97, 0.98, 0.99))
+    # Mean 98, standard deviation 1; t(0.975; 2) / sqrt(3) = 2.484138.
+    assert _cells("digits", tmp_path)["uGMM-NN"] == ["98.00 ± 2.48", "3", "30 of 30"]
 
 
-def test_experiments_cannot_be_changed_by_mistake():
-    with pytest.raises(AttributeError, match="cannot assign"):
-        MLP.preset = "uGMM-NN"
-    with pytest.raises(AttributeError, match="cannot assign"):
-        MLP.config.epochs = 1
+def test_table_marks_records_of_fewer_epochs(tmp_path):
+    _write(tmp_path, "digits-mlp", [0.5, 0.7], [0.5])
+    ours, seeds, done = _cells("digits", tmp_path)["MLP"]
+    assert ours.startswith("60.00 ± ")
+    assert (seeds, done) == ("2", "1 of 30")
 
 
-# --- find and table ---------------------------------------------------------------------------------
+def test_table_does_not_average_unfinished_records_into_finished_ones(tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.9), [0.1] * 29)
+    assert _cells("digits", tmp_path)["MLP"] == ["90.00", "1", "30 of 30"]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_is_found_by_its_name(name):
-    assert experiments.find(name) is EXPERIMENTS[name]
+def test_table_counts_a_run_that_went_on_for_longer_as_complete_and_takes_its_last_epoch(tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.9, epochs=40), [0.1] * 29)
+    assert _cells("digits", tmp_path)["MLP"] == ["90.00", "1", "40 of 30"]
 
 
-def test_misspelt_experiment_is_suggested():
-    with pytest.raises(ValueError, match=r"no experiment is called 'mnist-umm': did you mean mnist-ugmm"):
-        experiments.find("mnist-umm")
+def test_table_of_ablations_shows_the_accuracy_on_the_validation_images(tmp_path):
+    _write(tmp_path, "ablation-hard", *_ending(0.96, epochs=15), metric="validation_accuracy")
+    assert _cells("ablations", tmp_path)["maximum for logsumexp"] == ["96.00", "1", "15 of 15"]
 
 
-def test_quite_unknown_experiment_gets_the_whole_list():
-    with pytest.raises(ValueError, match="it is one of") as caught:
-        experiments.find("imagenet")
-    assert all(name in str(caught.value) for name in EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments.GROUPS)
+def test_table_has_a_row_for_each_experiment_and_straight_columns(name, tmp_path):
+    for experiment in experiments.group(name):
+        curves = _level(0.9, 0.91, epochs=experiment.config.epochs)
+        _write(tmp_path, experiment.name, *curves, metric=experiment.metric)
+    header, *rows = experiments.table(name, tmp_path).splitlines()
+    titles = [experiment.title for experiment in experiments.group(name)]
+    assert [row[: len(title)] for row, title in zip(rows, titles, strict=True)] == titles
+    # The last columns but the verdict end where their headings end.
+    for heading in ("ours", "seeds", "epochs"):
+        end = header.index(heading) + len(heading)
+        assert all(row[end - 1] != " " and row[end : end + 2].strip() == "" for row in rows)
+    assert header.endswith("verdict") == (name == "2")
 
 
-def test_table_shows_the_papers_rows_beside_our_records(tmp_path):
-    record = _run(replace(MLP, name="mnist-mlp"), epochs=1, results=tmp_path)
-    lines = experiments.table(2, tmp_path).splitlines()
-    assert len(lines) == 7
-    assert f"{100 * record.final['test_accuracy']:.2f}" in lines[1]
-    assert lines[1].endswith("1 of 100")
-    assert all("no record yet" in line for line in lines[2:])
+def test_table_2_shows_the_papers_numbers(tmp_path):
+    cells = _cells("2", tmp_path)
+    assert cells.pop("model") == ["paper", "ours", "seeds", "epochs", "verdict"]
+    assert [c[0] for c in cells.values()] == ["98.15", "97.8", "98.34", "98.77", "99.12", "99.35"]
+    assert {tuple(c[1:]) for c in cells.values()} == {("no record yet", "0", "0 of 100")}
 
 
-def test_unknown_table_is_refused_and_the_known_ones_named():
-    with pytest.raises(ValueError, match=r"no experiment answers table 7: expected one of \[2\]"):
-        experiments.table(7)
+def test_table_2_averages_epochs_90_to_100(tmp_path):
+    curve = [0.5] * 89 + [0.97] * 10 + [0.981]
+    _write(tmp_path, "mnist-mlp", curve)
+    assert _cells("2", tmp_path)["MLP"] == ["98.15", "97.10", "1", "100 of 100", "undecided"]
+    assert verdicts.over_window(records.read(tmp_path / "mnist-mlp" / "seed0.json")) == pytest.approx(0.971)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "ours", "word"),
+    [
+        # A deviation of 0.05 points: 0.12 for the mean, 0.25 for one more run, 0.05 for the paper's digit.
+        ((0.9775, 0.9780, 0.9785), "97.80 ± 0.12", "reproduced"),
+        ((0.9800, 0.9805, 0.9810), "98.05 ± 0.12", "reproduced"),
+        ((0.9806, 0.9811, 0.9816), "98.11 ± 0.12", "not reproduced, ours higher"),
+        ((0.9744, 0.9749, 0.9754), "97.49 ± 0.12", "not reproduced, ours lower"),
+        ((0.9780, 0.9782), "97.81 ± 0.13", "undecided"),
+        ((0.9680, 0.9780, 0.9880), "97.80 ± 2.48", "undecided"),
+    ],
+)
+def test_table_2_ends_each_row_in_a_verdict(accuracies, ours, word, tmp_path):
+    _write(tmp_path, "mnist-ugmm", *_level(*accuracies))
+    seeds = str(len(accuracies))
+    assert _cells("2", tmp_path)["uGMM-NN"] == ["97.8", ours, seeds, "100 of 100", word]
+    assert _cells("2", tmp_path)["MLP"] == ["98.15", "no record yet", "0", "0 of 100"]
+
+
+def test_table_2_does_not_judge_records_of_fewer_epochs(tmp_path):
+    _write(tmp_path, "mnist-ugmm", *_ending(0.9780, 0.9781, 0.9782, epochs=99))
+    assert _cells("2", tmp_path)["uGMM-NN"] == ["97.8", "97.81 ± 0.02", "3", "99 of 100"]
+
+
+def test_table_2_judges_the_complete_records_alone(tmp_path):
+    _write(tmp_path, "mnist-ugmm", *_level(0.9779, 0.9780, 0.9781), [0.1] * 99)
+    assert _cells("2", tmp_path)["uGMM-NN"] == ["97.8", "97.80 ± 0.02", "3", "100 of 100", "reproduced"]
+
+
+def test_other_tables_give_no_verdict(tmp_path):
+    _write(tmp_path, "mnist-mlp-wide", *_level(0.98, 0.981, 0.982))
+    assert _cells("fair", tmp_path)["MLP 784-352-128-10"] == ["98.10 ± 0.25", "3", "100 of 100"]
+
+
+def test_unknown_table_is_refused_and_the_known_ones_named(tmp_path):
+    expected = "no experiment belongs to table '7': expected one of 2, fair, ablations, digits"
+    with pytest.raises(ValueError, match=expected):
+        experiments.table("7", tmp_path)
 
 
 # --- run: end to end on the digits ------------------------------------------------------------------
@@ -196,6 +211,25 @@ def _must_not_be_called(*arguments, **options):
     raise AssertionError("there was nothing to do")
 
 
+def test_ablation_is_trained_and_judged_without_the_test_images(tmp_path, pretended_mnist, monkeypatch):
+    measured, evaluate = [], training.evaluate
+
+    def spy(model, examples):
+        measured.append(len(examples.y))
+        return evaluate(model, examples)
+
+    monkeypatch.setattr(training, "evaluate", spy)
+    record = _run(EXPERIMENTS["ablation-hard"], epochs=2, results=tmp_path)
+    assert record.data["sizes"] == {"train": 2, "validation": 3, "test": 4}
+    assert measured == [3, 3]
+    assert {name for name in record.final if name.endswith("accuracy")} == {
+        "train_accuracy",
+        "validation_accuracy",
+    }
+    assert records.read(tmp_path / "ablation-hard" / "seed0.json") == record
+    assert record.model["options"]["layer"] == "hard"
+
+
 def test_extending_an_experiment_equals_a_longer_run(tmp_path):
     _run(epochs=1, results=tmp_path / "extended")
     extended = _run(epochs=3, results=tmp_path / "extended")
@@ -215,13 +249,6 @@ def test_record_that_cannot_be_continued_is_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match=r"has 1 of 2 epochs, but seed0.checkpoint.pt is not there"):
         _run(epochs=2, results=tmp_path)
     assert path.read_bytes() == before
-
-
-def test_first_epoch_experiment_is_the_first_epoch_of_its_row():
-    row, first = EXPERIMENTS["mnist-ugmm"], EXPERIMENTS["mnist-ugmm-1-epoch"]
-    assert (first.preset, first.options, first.data) == (row.preset, row.options, row.data)
-    assert first.config == replace(row.config, epochs=1)
-    assert first.table is None
 
 
 def _committed():
@@ -332,6 +359,32 @@ def test_record_of_other_settings_is_refused_by_name(other, tmp_path):
     assert _files(tmp_path) == before
 
 
+COSINE = replace(MLP, name="digits-cosine", config=replace(MLP.config, scheduler="cosine", milestones=()))
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_record_of_another_length_is_refused_where_the_schedule_depends_on_it(epochs, tmp_path):
+    """The learning rates were others from the beginning: no run can be made of the other."""
+    done = _run(COSINE, epochs=2, results=tmp_path)
+    before = _files(tmp_path)
+    with pytest.raises(ValueError, match=r"made with other settings than digits-cosine") as caught:
+        _run(COSINE, epochs=epochs, results=tmp_path)
+    message = str(caught.value)
+    assert re.search(rf"expected .*'epochs': {epochs}\b.* got .*'epochs': 2\b.* Move it away", message)
+    assert str(tmp_path / "digits-cosine" / "seed0.json") in message
+    assert _files(tmp_path) == before
+    assert _run(COSINE, epochs=2, results=tmp_path) == done
+
+
+def test_checkpoint_of_another_length_is_refused_where_the_schedule_depends_on_it(tmp_path):
+    _run(COSINE, epochs=2, results=tmp_path)
+    (tmp_path / "digits-cosine" / "seed0.json").unlink()
+    before = _files(tmp_path)
+    with pytest.raises(checkpoints.CheckpointError, match="belongs to another run: expected config"):
+        _run(COSINE, epochs=3, results=tmp_path)
+    assert _files(tmp_path) == before
+
+
 def test_checkpoint_of_other_settings_is_refused_where_the_record_is_missing(tmp_path):
     _run(epochs=1, results=tmp_path)
     (tmp_path / "digits-mlp" / "seed0.json").unlink()
@@ -376,4 +429,4 @@ def test_first_epoch_of_the_papers_mlp_learns_from_the_true_mnist(tmp_path):
     record = _run(EXPERIMENTS["mnist-mlp"], epochs=1, results=tmp_path)
     assert record.data["sizes"] == {"train": 60000, "validation": 0, "test": 10000}
     assert record.final["test_accuracy"] > 0.92
-    assert "1 of 100" in experiments.table(2, tmp_path)
+    assert "1 of 100" in experiments.table("2", tmp_path)

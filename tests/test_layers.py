@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 
 from ugmm_tutorial import UGMMLayer, functional, masks, ugmm_log_density
-from ugmm_tutorial.layers import DROPOUT_MODES, INITS, lower_bound
+from ugmm_tutorial.layers import DROPOUT_MASKS, DROPOUT_MODES, INITS, lower_bound
 
 PARAMETERS = ("mean", "log_std", "mix_logits")
 MODES = pytest.mark.parametrize("mode", DROPOUT_MODES)
@@ -59,10 +59,12 @@ def test_repr_shows_the_arguments_that_rebuild_the_layer():
     for made in (
         UGMMLayer(4, 3),
         UGMMLayer(4, 3, dropout=0.5, dropout_mode="inverted", min_std=0.01, init="paper"),
+        UGMMLayer(4, 3, dropout=0.5, dropout_mask="sample"),
     ):
         rebuilt = eval(repr(made), {"UGMMLayer": UGMMLayer})
-        options = ("in_features", "out_features", "dropout", "dropout_mode", "min_std", "init")
-        assert [getattr(rebuilt, o) for o in options] == [getattr(made, o) for o in options]
+        options, same = ({n: v for n, v in vars(m).items() if n[0] != "_"} for m in (made, rebuilt))
+        assert options == same
+        assert {"in_features", "out_features", "dropout", "dropout_mode", "dropout_mask"} <= set(options)
 
 
 def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeypatch):
@@ -85,7 +87,14 @@ def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeyp
 
 def test_repr_mentions_dropout_only_where_there_is_some():
     assert repr(UGMMLayer(4, 3)) == "UGMMLayer(in_features=4, out_features=3, min_std=0.001, init='unit')"
-    assert "dropout=0.5, dropout_mode='renormalize'" in repr(UGMMLayer(4, 3, dropout=0.5))
+    assert "dropout=0.5, dropout_mode='renormalize', min_std" in repr(UGMMLayer(4, 3, dropout=0.5))
+
+
+def test_repr_mentions_the_mask_only_if_it_is_drawn_for_every_example():
+    """Checkpoints know a network by its repr: that of older ones must not change."""
+    assert repr(UGMMLayer(4, 3, dropout=0.5, dropout_mask="batch")) == repr(UGMMLayer(4, 3, dropout=0.5))
+    assert "dropout_mask" not in repr(UGMMLayer(4, 3, dropout=0.5))
+    assert ", dropout_mask='sample', " in repr(UGMMLayer(4, 3, dropout=0.5, dropout_mask="sample"))
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -200,6 +209,7 @@ def test_sizes_may_be_numpy_integers():
         ({"dropout": 1.5}, ValueError, "dropout between 0 and 1, got 1.5"),
         ({"dropout": math.nan}, ValueError, "dropout between 0 and 1, got nan"),
         ({"dropout_mode": "mask"}, ValueError, "unknown dropout_mode 'mask'.*renormalize, literal, inverted"),
+        ({"dropout_mask": "row"}, ValueError, "unknown dropout_mask 'row': expected one of batch, sample"),
         ({"init": "zeros"}, ValueError, "unknown init 'zeros'.*unit, paper"),
         ({"min_std": -1e-3}, ValueError, "min_std >= 0 and finite, got -0.001"),
         ({"min_std": math.inf}, ValueError, "min_std >= 0 and finite, got inf"),
@@ -600,6 +610,108 @@ def test_gradients_under_dropout_agree_with_finite_differences(mode):
     seeded(literal, x).sum().backward()
     got = torch.autograd.grad(forward(*values).sum(), values)
     torch.testing.assert_close(got, tuple(p.grad for p in literal.parameters()))
+
+
+# --- A mask for every example
+
+
+def per_sample(k, j, p=0.5, **options):
+    """A layer that draws a mask for every example, in training mode."""
+    return layer(k, j, dropout=p, dropout_mask="sample", **options)
+
+
+@MODES
+def test_examples_of_a_batch_get_masks_of_their_own(mode):
+    x = inputs(1, 20).expand(6, 20)
+    out = per_sample(20, 10, dropout_mode=mode)(x)
+    assert len(out.unique(dim=0)) == 6
+    # Under one mask for the batch they would be the same.
+    assert len(layer(20, 10, dropout=0.5, dropout_mode=mode)(x).unique(dim=0)) == 1
+
+
+@MODES
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 1, 2, 4), (1, 4), (4,)])
+def test_a_batch_is_what_its_examples_give_one_after_the_other(shape, mode):
+    """Each alone is a batch with a mask of its own, drawn from where the last one left off."""
+    made, single = per_sample(4, 3, dropout_mode=mode), layer(4, 3, dropout=0.5, dropout_mode=mode)
+    x = inputs(*shape)
+    out = seeded(made, x)
+    torch.manual_seed(7)
+    expected = torch.stack([single(row) for row in x.reshape(-1, 4)])
+    assert out.shape == (*shape[:-1], 3)
+    torch.testing.assert_close(out, expected.reshape(out.shape))
+
+
+@MODES
+def test_evaluation_ignores_masks_of_every_example(mode):
+    made, x = per_sample(6, 3, 0.9, dropout_mode=mode), inputs(2, 5, 6)
+    assert torch.equal(made.eval()(x), layer(6, 3)(x))
+    assert not torch.equal(seeded(made.train(), x), layer(6, 3)(x))
+
+
+@MODES
+def test_dropout_of_zero_draws_no_masks_for_examples(mode):
+    made, x = per_sample(6, 3, 0.0, dropout_mode=mode), inputs(5, 6)
+    before = torch.get_rng_state()
+    assert torch.equal(made.train()(x), made.eval()(x))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("mask", DROPOUT_MASKS)
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4)])
+def test_an_empty_batch_passes_under_either_mask(shape, mask):
+    made = layer(4, 3, dropout=0.5, dropout_mask=mask)
+    x = torch.empty(shape, requires_grad=True)
+    out = made(x)
+    assert out.shape == (*shape[:-1], 3)
+    out.sum().backward()
+    assert x.grad.shape == shape
+    assert all((p.grad == 0).all() for p in made.parameters())
+
+
+@MODES
+@pytest.mark.parametrize("p", [0.5, 1.0])
+@pytest.mark.parametrize("k", [1, 2, 784])
+def test_masks_of_every_example_never_give_nan_or_infinity(k, p, mode):
+    made = per_sample(k, 6, p, dropout_mode=mode)
+    x = inputs(4, k).requires_grad_()
+    out = seeded(made, x)
+    out.square().sum().backward()
+    assert all(t.isfinite().all() for t in (out, x.grad, *(q.grad for q in made.parameters())))
+
+
+@pytest.mark.parametrize("p", [0.3, 0.9])
+@pytest.mark.parametrize("mode", DROPOUT_MODES)
+def test_masks_of_every_example_keep_the_weight_they_are_expected_to_keep(mode, p):
+    made = flatten_densities(per_sample(4, 50, p, dropout_mode=mode, dtype=torch.float64))
+    with torch.no_grad():
+        made.mix_logits.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]).expand(50, 4))
+        out = seeded(made, torch.zeros(400, 4, dtype=torch.float64))
+    kept = (out + LOG_SQRT_2PI).exp()  # the sum of the kept weights, for every example and neuron
+    # 1 - p of the weight stays, and the heaviest component where all would go.
+    expected = (1 - p) + made.mix_weight.max().item() * p**4
+    expected = {"renormalize": 1.0, "literal": expected, "inverted": 1.0}[mode]
+    error = kept.std().item() / math.sqrt(kept.numel())
+    assert abs(kept.mean().item() - expected) < 5 * error + 1e-9
+    assert (error < 1e-9) == (mode == "renormalize")
+    # The masks of two examples have nothing to do with each other.
+    if mode != "renormalize":
+        neighbours = torch.corrcoef(torch.stack([kept[:-1].flatten(), kept[1:].flatten()]))[0, 1]
+        assert abs(neighbours) < 5 / math.sqrt(kept.numel())
+
+
+@MODES
+def test_an_example_teaches_only_the_components_that_its_own_mask_keeps(mode, monkeypatch):
+    keep = [torch.tensor([[True, False, True, False]]), torch.tensor([[False, True, False, False]])]
+    drawn = iter([torch.where(k, 32767, -32768).to(torch.int16) for k in keep])
+    monkeypatch.setattr(masks, "_draws", lambda like: next(drawn))
+    made, x = per_sample(4, 1, dropout_mode=mode), inputs(2, 4).requires_grad_()
+    out = made(x)
+    (through_x,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
+    assert torch.equal(through_x != 0, torch.cat(keep))
+    for example in (0, 1):
+        (gradient,) = torch.autograd.grad(out[example].sum(), made.mean, retain_graph=True)
+        assert torch.equal(gradient != 0, keep[example])
 
 
 # --- The rest of PyTorch

@@ -33,6 +33,9 @@ def test_list_shows_every_experiment_with_its_settings(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(experiments.EXPERIMENTS)
     assert lines[1].split() == ["mnist-ugmm", "uGMM-NN", "mnist", "100", "epochs,", "lr", "0.01"]
+    by_name = dict(zip(experiments.EXPERIMENTS, lines, strict=True))
+    assert "dropout as in the paper's equation" in by_name["ablation-literal"]
+    assert by_name["ablation-literal"].split()[-5:] == ["mnist-split", "15", "epochs,", "lr", "0.01"]
 
 
 def test_version_is_the_packages(capsys):
@@ -73,6 +76,26 @@ def test_table_prints_the_papers_rows(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "98.34" in out
     assert out.count("no record yet") == 6
+    assert out.splitlines()[0].endswith("verdict")
+
+
+@pytest.mark.parametrize("name", experiments.GROUPS)
+def test_table_prints_the_rows_of_every_group(name, tmp_path, capsys):
+    assert main(["table", name, "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == experiments.table(name, tmp_path) + "\n"
+
+
+def test_table_of_ablations_shows_what_train_has_written(tmp_path, capsys, pretended_mnist):
+    assert _train(tmp_path, name="ablation-norm-after") == 0
+    summary, _ = capsys.readouterr().out.splitlines()
+    record = records.read(tmp_path / "ablation-norm-after" / "seed0.json")
+    accuracy = f"{100 * record.final['validation_accuracy']:.2f}"
+    assert f"epoch 15: validation accuracy {accuracy} %, validation loss " in summary
+    assert "test" not in summary
+    assert main(["table", "ablations", "--results", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if "no record yet" not in line and not line.startswith("model")]
+    assert row.split() == ["LayerNorm", "on", "the", "outputs", "too", accuracy, "1", "15", "of", "15"]
 
 
 # --- wrong arguments: status 2 ----------------------------------------------------------------------
@@ -96,9 +119,9 @@ WRONG_ARGUMENTS = [
     (["train", "digits-mlp", "--device", "cuda:256"], "device 'cuda:256' is not here"),
     (["train", "digits-mlp", "--seed", "99", "--cuda-graph"], "expected a CUDA device for cuda_graph=True"),
     (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
-    (["table"], "required: N"),
-    (["table", "two"], "invalid int value: 'two'"),
-    (["table", "7"], "no experiment answers table 7: expected one of [2]"),
+    (["table"], "required: TABLE"),
+    (["table", "two"], "no experiment belongs to table 'two': expected one of 2, fair, ablations, digits"),
+    (["table", "7"], "no experiment belongs to table '7': expected one of 2, fair, ablations, digits"),
 ]
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ugmm_tutorial import MLP, ConvNet, UGMMLayer, UGMMNet, preset, ugmm_log_density
+from ugmm_tutorial.ablations import LAYERS
 from ugmm_tutorial.networks import NORMS, PRESETS
 
 PAPER_WIDTHS = (784, 128, 64, 10)
@@ -54,8 +55,26 @@ def images_for(name, batch=4):
         (MLP((784, 352, 128, 10)), 322_794),
         (UGMMNet(PAPER_WIDTHS, norm="layer"), 327_552 + 2 * (128 + 64)),
         (MLP(PAPER_WIDTHS, norm="layer"), 109_386 + 2 * (128 + 64)),
+        (UGMMNet(PAPER_WIDTHS, norm="before"), 327_552 + 2 * (784 + 128 + 64)),
+        (UGMMNet(PAPER_WIDTHS, norm="after"), 327_552 + 2 * (128 + 64 + 10)),
+        (UGMMNet(PAPER_WIDTHS, layer="hard"), 327_552),
+        (UGMMNet(PAPER_WIDTHS, layer="uniform weights"), 2 * 109_184),
+        (UGMMNet(PAPER_WIDTHS, layer="frozen std"), 2 * 109_184),
+        (UGMMNet(PAPER_WIDTHS, layer="tied std"), 2 * 109_184 + (128 + 64 + 10)),
     ],
-    ids=["uGMM", "MLP", "MLP of equal size", "uGMM + LayerNorm", "MLP + LayerNorm"],
+    ids=[
+        "uGMM",
+        "MLP",
+        "MLP of equal size",
+        "uGMM + LayerNorm",
+        "MLP + LayerNorm",
+        "LayerNorm before",
+        "LayerNorm after",
+        "hard",
+        "uniform weights",
+        "frozen std",
+        "tied std",
+    ],
 )
 def test_parameter_counts_are_those_the_book_compares(model, expected):
     assert size(model) == expected
@@ -95,6 +114,58 @@ def test_layer_norm_stands_after_each_hidden_layer_and_before_relu():
     model = UGMMNet((6, 5, 4, 3), norm="layer")
     assert kinds(model) == ["UGMMLayer", "LayerNorm", "UGMMLayer", "LayerNorm", "UGMMLayer"]
     assert [m.normalized_shape for m in model if isinstance(m, nn.LayerNorm)] == [(5,), (4,)]
+
+
+@pytest.mark.parametrize(
+    ("network", "norm", "expected"),
+    [
+        (UGMMNet, "before", "LayerNorm UGMMLayer LayerNorm UGMMLayer LayerNorm UGMMLayer"),
+        (UGMMNet, "after", "UGMMLayer LayerNorm UGMMLayer LayerNorm UGMMLayer LayerNorm"),
+        (MLP, "before", "LayerNorm Linear LayerNorm ReLU Linear LayerNorm ReLU Linear"),
+        (MLP, "after", "Linear LayerNorm ReLU Linear LayerNorm ReLU Linear LayerNorm"),
+    ],
+)
+def test_norms_before_and_after_stand_at_the_inputs_or_outputs_too(network, norm, expected):
+    model = network((6, 5, 4, 3), norm=norm)
+    assert " ".join(kinds(model)) == expected
+    sizes = [m.normalized_shape for m in model if isinstance(m, nn.LayerNorm)]
+    assert sizes == ([(6,), (5,), (4,)] if norm == "before" else [(5,), (4,), (3,)])
+
+
+def test_a_network_with_norms_is_the_formula_written_out():
+    def normal(h):
+        return (h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+
+    def mixture(h, layer):
+        return ugmm_log_density(h, layer.mean, layer.log_std, torch.log_softmax(layer.mix_logits, dim=1))
+
+    x = inputs(7, 6)
+    before, after = (UGMMNet((6, 5, 3), norm=norm) for norm in ("before", "after"))
+    expected = mixture(normal(mixture(normal(x), before[1])), before[3])
+    torch.testing.assert_close(before(x), expected)
+    torch.testing.assert_close(after(x), normal(mixture(normal(mixture(x, after[0])), after[2])))
+
+
+@BOTH
+def test_norm_before_takes_scale_and_mean_out_of_the_inputs(network):
+    model, x = network((6, 5, 3), norm="before"), inputs(7, 6)
+    torch.testing.assert_close(model(3 * x + 2), model(x), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(model(x.flip(1)), model(x), rtol=1e-2, atol=1e-2)
+
+
+@BOTH
+def test_norm_after_gives_outputs_of_mean_0_and_variance_1(network):
+    out = network((6, 50, 30), norm="after")(inputs(7, 6))
+    torch.testing.assert_close(out.mean(-1), torch.zeros(7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.var(-1, correction=0), torch.ones(7), atol=1e-2, rtol=0)
+
+
+@BOTH
+@pytest.mark.parametrize(("norm", "place"), [("before", 0), ("after", -1)])
+def test_a_single_layer_has_one_norm_before_or_after_it(norm, place, network):
+    model = network((6, 3), norm=norm)
+    assert len(model) == 2
+    assert isinstance(model[place], nn.LayerNorm)
 
 
 @BOTH
@@ -139,9 +210,41 @@ def test_ugmm_net_may_drop_components_of_its_outputs_if_asked():
 
 
 def test_options_reach_every_ugmm_layer():
-    model = UGMMNet((6, 5, 3), dropout_mode="literal", min_std=0.1, init="paper")
+    options = {"dropout_mode": "literal", "dropout_mask": "sample", "min_std": 0.1, "init": "paper"}
+    for name in LAYERS:
+        for layer in UGMMNet((6, 5, 3), layer=name, **options):
+            assert {option: getattr(layer, option) for option in options} == options
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_layer_names_what_every_layer_of_the_network_is(norm, name):
+    model = UGMMNet((6, 5, 4, 3), layer=name, norm=norm, dropout=0.25)
+    layers = [m for m in model if not isinstance(m, nn.LayerNorm)]
+    assert [type(m) for m in layers] == [LAYERS[name]] * 3
+    assert [tuple(m.mean.shape) for m in layers] == [(5, 6), (4, 5), (3, 4)]
+    assert probabilities(model) == [0.25, 0.25, 0.0]
+    assert model(inputs(7, 6)).shape == (7, 3)
+
+
+def test_a_network_is_made_of_the_layer_itself_unless_another_is_named():
+    assert repr(UGMMNet((6, 5, 3))) == repr(UGMMNet((6, 5, 3), layer="ugmm"))
+    assert {type(m) for m in UGMMNet((6, 5, 3))} == {UGMMLayer}
+
+
+def test_a_network_of_hard_layers_takes_the_largest_term_in_each():
+    model, h = UGMMNet((6, 5, 3), layer="hard"), inputs(7, 6)
+    out = model(h)
     for layer in model:
-        assert (layer.dropout_mode, layer.min_std, layer.init) == ("literal", 0.1, "paper")
+        density = torch.distributions.Normal(layer.mean, layer.std).log_prob(h[:, None, :])
+        h = (torch.log_softmax(layer.mix_logits, dim=1) + density).amax(-1)
+    torch.testing.assert_close(out, h)
+
+
+def test_layers_and_norms_reach_the_head_of_a_convnet_and_a_preset():
+    model = ConvNet(head="ugmm", widths=(5, 3), channels=(1, 2), layer="tied std", norm="after")
+    assert kinds(model.head) == ["TiedStdLayer", "LayerNorm", "TiedStdLayer", "LayerNorm"]
+    assert kinds(preset("uGMM-NN", layer="hard", norm="before"))[:2] == ["LayerNorm", "HardLayer"]
 
 
 @BOTH
@@ -305,8 +408,16 @@ def test_widths_that_make_no_network_are_refused(network, widths, words):
 
 @BOTH
 def test_an_unknown_norm_is_refused_with_the_known_ones(network):
-    with pytest.raises(ValueError, match=r"unknown norm 'batch': expected one of none, layer"):
+    with pytest.raises(ValueError, match=r"unknown norm 'batch': expected one of none, layer, before, after"):
         network((6, 3), norm="batch")
+
+
+def test_an_unknown_layer_is_refused_with_the_known_ones():
+    known = "ugmm, hard, uniform weights, tied std, frozen std"
+    with pytest.raises(ValueError, match=rf"unknown layer 'soft': expected one of {known}$"):
+        UGMMNet((6, 3), layer="soft")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'layer'"):
+        MLP((6, 3), layer="hard")
 
 
 @BOTH
@@ -338,6 +449,10 @@ def test_modes_and_inits_of_a_ugmm_net_are_checked_by_its_layers():
         UGMMNet((6, 3), init="zeros")
     with pytest.raises(ValueError, match=r"min_std >= 0"):
         UGMMNet((6, 3), min_std=-1.0)
+    with pytest.raises(ValueError, match=r"unknown dropout_mask 'row'"):
+        UGMMNet((6, 3), dropout_mask="row")
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'colour'"):
+        UGMMNet((6, 3), colour="red")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Records: what is written is read back, nothing half-written appears, tables say what is missing."""
+"""Records: what is written is read back, nothing half-written appears, intervals are Student's."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_as_json_is_what_json_would_give_back():
     assert records.as_json({"a": (1, (2,)), "b": {"c": None}}) == {"a": [1, [2]], "b": {"c": None}}
 
 
-# --- numbers and tables -----------------------------------------------------------------------------
+# --- intervals --------------------------------------------------------------------------------------
 
 
 def test_interval_equals_the_one_computed_by_hand():
@@ -167,36 +167,6 @@ def test_single_value_has_no_interval():
     mean, half = records.mean_and_interval([0.25])
     assert mean == 0.25
     assert math.isnan(half)
-
-
-def test_table_says_where_there_is_no_record_yet():
-    assert records.table([("MLP", 0.9815, 100, [])]).splitlines() == [
-        "model                      paper             ours  seeds  epochs",
-        "MLP                        98.15    no record yet      0  0 of 100",
-    ]
-
-
-def test_table_shows_one_complete_record_without_an_interval():
-    row = records.table([("MLP", 0.9815, 2, [_record(0.1, 0.98214)])]).splitlines()[1]
-    assert row == "MLP                        98.15            98.21      1  2 of 2"
-
-
-def test_table_shows_several_complete_records_with_their_interval():
-    rows = [("uGMM-NN", None, 1, [_record(a) for a in (0.97, 0.98, 0.99)])]
-    # Standard deviation 0.01: 100 * 0.01 * 2.484138 = 2.48.
-    row = records.table(rows).splitlines()[1]
-    assert row == "uGMM-NN                        —     98.00 ± 2.48      3  1 of 1"
-
-
-def test_table_marks_records_of_fewer_epochs():
-    row = records.table([("MLP", 0.9815, 100, [_record(0.5, 0.7), _record(0.5)])]).splitlines()[1]
-    assert row.endswith("2  1 of 100")
-    assert "60.00 ± " in row
-
-
-def test_table_does_not_average_unfinished_records_into_finished_ones():
-    row = records.table([("MLP", 0.9815, 2, [_record(0.5, 0.9), _record(0.1)])]).splitlines()[1]
-    assert row == "MLP                        98.15            90.00      1  2 of 2"
 
 
 # --- the environment --------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from ugmm_tutorial.training import TrainConfig, TrainingError, train
 
 IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
 CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, milestones=(2,), seed=5)
+COSINE = replace(CONFIG, scheduler="cosine", milestones=())
 BATCHES = 4
 
 
@@ -157,6 +158,37 @@ def test_learning_rate_falls_at_the_milestones_only():
 def test_constant_schedule_ignores_the_milestones():
     record = _train(_network(), replace(CONFIG, scheduler="constant", milestones=(1,)))
     assert record.curve("learning_rate") == [1e-2] * 4
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_cosine_schedule_falls_along_half_a_cosine_to_nothing_after_the_last_epoch(epochs, tmp_path):
+    config = replace(COSINE, epochs=epochs, milestones=(1,))  # which do not count
+    record = _train(_network(), config, checkpoint=tmp_path / "run.pt")
+    expected = [1e-2 * (1 + math.cos(math.pi * done / epochs)) / 2 for done in range(epochs)]
+    assert record.curve("learning_rate") == pytest.approx(expected)
+    assert checkpoints.load(tmp_path / "run.pt")["scheduler"]["_last_lr"] == pytest.approx([0.0], abs=1e-12)
+
+
+def test_the_optimizer_follows_the_cosine():
+    """Each epoch's steps are as long as its learning rate says: those of a loop written out by hand."""
+    config = replace(COSINE, epochs=3, batch_size=105)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model, mine = MLP((4, 6, 3)), MLP((4, 6, 3))
+    mine.load_state_dict(model.state_dict())
+    _train(model, config)
+    optimizer = torch.optim.Adam(mine.parameters())
+    for rate in (0.01, 0.0075, 0.0025):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        cross_entropy(mine(IRIS.train.x), IRIS.train.y).backward()
+        optimizer.step()
+    torch.testing.assert_close(dict(model.named_parameters()), dict(mine.named_parameters()))
+
+
+def test_only_the_cosine_depends_on_the_length_of_the_run():
+    depending = {s for s in training.SCHEDULERS if TrainConfig(scheduler=s).depends_on_length}
+    assert depending == {"cosine"}
 
 
 def test_same_seed_gives_the_same_weights_whatever_the_global_random_state(uninterrupted):
@@ -405,6 +437,21 @@ def test_resumed_run_equals_uninterrupted_run(first, uninterrupted, tmp_path):
     assert record.config["epochs"] == 4
 
 
+@pytest.mark.parametrize("batch", [1, 6 + 2, 12 + 4])
+def test_run_with_a_cosine_schedule_goes_on_to_the_same_bits(batch, tmp_path):
+    """Ctrl-C in the first, second and third epoch: the learning rates, too, go on where they were."""
+    whole, halves = _network(), _network()
+    expected = _train(whole, COSINE, checkpoint=tmp_path / "whole.pt")
+    broken = _network()
+    broken.register_forward_hook(_interrupt_at_call(batch))
+    with pytest.raises(KeyboardInterrupt):
+        _train(broken, COSINE, checkpoint=tmp_path / "halves.pt")
+    record = _train(halves, COSINE, checkpoint=tmp_path / "halves.pt", resume=True)
+    _assert_same_run(
+        halves, record, tmp_path / "halves.pt", (_weights(whole), expected, _state(tmp_path / "whole.pt"))
+    )
+
+
 def test_writing_checkpoints_does_not_change_the_run(uninterrupted):
     model = _network()
     _train(model)
@@ -545,6 +592,24 @@ def test_fewer_epochs_than_the_checkpoint_has_are_refused(started):
         _train(model, replace(CONFIG, epochs=1), checkpoint=started, resume=True)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_checkpoint_of_another_length_is_refused_where_the_schedule_depends_on_it(epochs, tmp_path):
+    """A longer run has had other learning rates from the beginning."""
+    checkpoint, model = tmp_path / "run.pt", _network(1)
+    _train(_network(), replace(COSINE, epochs=3), checkpoint=checkpoint)
+    why = rf"belongs to another run: expected config .*'epochs': {epochs}\b.* got .*'epochs': 3\b.*start over"
+    with _refused(checkpoint, model, why):
+        _train(model, replace(COSINE, epochs=epochs), checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(CONFIG, COSINE), (COSINE, CONFIG)])
+def test_checkpoint_of_another_schedule_is_refused(mine, theirs, tmp_path):
+    checkpoint, model = tmp_path / "run.pt", _network(1)
+    _train(_network(), theirs, checkpoint=checkpoint)
+    with _refused(checkpoint, model, "belongs to another run: expected config"):
+        _train(model, mine, checkpoint=checkpoint, resume=True)
+
+
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
 def test_damaged_checkpoint_is_refused_and_left_as_it_is(left, started):
     content = started.read_bytes()
@@ -654,7 +719,7 @@ def test_error_names_the_learning_rate_of_its_own_epoch():
         ("learning_rate", -1.0, "expected learning_rate > 0 and finite, got -1.0"),
         ("learning_rate", math.nan, "expected learning_rate > 0 and finite, got nan"),
         ("learning_rate", math.inf, "expected learning_rate > 0 and finite, got inf"),
-        ("scheduler", "cosine", "unknown scheduler 'cosine': expected one of multistep, constant"),
+        ("scheduler", "linear", "unknown scheduler 'linear': expected one of multistep, constant, cosine"),
         ("milestones", (0,), "expected milestones to be growing integers from 1 or more, got .0"),
         ("milestones", (5, 5), "expected milestones to be growing integers from 1 or more, got .5, 5"),
         ("milestones", (9, 5), "expected milestones to be growing integers from 1 or more, got .9, 5"),
@@ -679,3 +744,19 @@ def test_settings_at_the_ends_of_their_ranges_are_taken():
 def test_schedulers_are_those_that_a_config_takes():
     for scheduler in training.SCHEDULERS:
         assert TrainConfig(scheduler=scheduler).scheduler == scheduler
+
+
+def test_after_each_epoch_its_measurements_are_handed_out_and_what_is_raised_ends_the_run(tmp_path):
+    seen = []
+
+    def look(metrics):
+        seen.append(metrics)
+        if metrics["epoch"] == 2:
+            raise KeyError("enough")
+
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyError, match="enough"):
+        _train(_network(), checkpoint=path, after_epoch=look)
+    assert [m["epoch"] for m in seen] == [1, 2]
+    resumed = _train(_network(), checkpoint=path, resume=True)
+    assert list(resumed.metrics[:2]) == seen

@@ -6,12 +6,10 @@ shape. ``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.functional import component_log_densities
+from ugmm_tutorial.functional import component_log_densities, hard_log_density
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = [
@@ -20,11 +18,7 @@ __all__ = [
     "HardLayer",
     "TiedStdLayer",
     "UniformWeightLayer",
-    "hard_log_density",
 ]
-
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-_AT_ONCE = 8  # neurons whose terms are looked at together: few enough for a processor's cache
 
 
 class HardLayer(UGMMLayer):
@@ -32,6 +26,11 @@ class HardLayer(UGMMLayer):
 
     def _log_density(self, x: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
         return hard_log_density(x, self.mean, log_std, log_weight)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """1 for the component that answers, 0 for the others, ``(*, J, K)``, without dropout."""
+        terms = component_log_densities(x, self.mean, self._floored_log_std(), self.log_weight)
+        return nn.functional.one_hot(terms.argmax(dim=-1), self.in_features).to(terms.dtype)
 
 
 class UniformWeightLayer(UGMMLayer):
@@ -71,22 +70,6 @@ def _freeze(layer: UGMMLayer, name: str) -> None:
     value = getattr(layer, name).detach()
     delattr(layer, name)
     layer.register_buffer(name, value)
-
-
-def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """``max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``: ``(*, K)`` to ``(*, J)``.
-
-    Arguments as for :func:`~ugmm_tutorial.functional.ugmm_log_density`, unchecked. The gradient goes to the
-    largest term of each neuron alone. No block of all terms is kept.
-    """
-    rows = x.reshape(-1, x.shape[-1])
-    parameters = (mean, log_std, log_weight)
-    with torch.no_grad():
-        few = zip(*(p.split(_AT_ONCE) for p in parameters), strict=True)
-        winner = torch.cat([component_log_densities(rows, *some).argmax(dim=-1) for some in few], dim=-1)
-    m, s, w = (p.gather(1, winner.T).T for p in parameters)  # (B, J): those of the winners
-    z = (rows.gather(1, winner) - m) * torch.exp(-s)
-    return (w - s - _HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
 
 
 #: Layers by the name that ``UGMMNet(layer=...)`` takes.

@@ -141,7 +141,7 @@ def _row(experiment: Experiment, made: list[records.Record]) -> tuple[str, ...]:
     epochs = experiment.config.epochs
     complete = [r for r in made if len(r.metrics) >= epochs]
     paper = experiment.paper_accuracy
-    paper_text = "" if paper is None else f"{100 * paper:.2f}"
+    paper_text = "" if paper is None else f"{100 * paper:.10g}"
     if not made:
         return experiment.title, paper_text, "no record yet", "0", f"0 of {epochs}", ""
     shown = complete or made

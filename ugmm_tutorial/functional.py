@@ -11,6 +11,8 @@ Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -22,6 +24,7 @@ from ugmm_tutorial.kernels.reference import component_log_densities, reference_l
 __all__ = [
     "BACKENDS",
     "component_log_densities",
+    "hard_log_density",
     "reference_log_density",
     "responsibilities",
     "ugmm_log_density",
@@ -32,6 +35,9 @@ _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
 # Below this many elements (examples x neurons x inputs) the reference takes no longer, and compiles nothing.
 _SMALL = 4096
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+# Neurons whose terms are looked at together for the largest: few enough for a processor's cache.
+_NEURONS_AT_ONCE = 8
 
 
 def ugmm_log_density(
@@ -96,6 +102,27 @@ def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
     """
     x, mean, log_std, log_weight, _ = _checked(x, mean, log_std, log_weight)
     return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
+
+
+def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+    """The largest term instead of the logarithm of the sum: one component answers alone, ``(*, J)``.
+
+    ``out[..., j] = max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
+
+    Its gradient goes to that component only. No block of all terms is kept. For comparison (chapter 6).
+
+    Args and Raises: as for :func:`ugmm_log_density`.
+    """
+    x, mean, log_std, log_weight, _ = _checked(x, mean, log_std, log_weight)
+    rows = x.reshape(-1, x.shape[-1])
+    parameters = (mean, log_std, log_weight)
+    with torch.no_grad():
+        few = zip(*(p.split(_NEURONS_AT_ONCE) for p in parameters), strict=True)
+        winner = torch.cat([component_log_densities(rows, *some).argmax(dim=-1) for some in few], dim=-1)
+    # Every example has winners of its own: their parameters, (B, J).
+    m, s, w = (p.gather(1, winner.T).T for p in parameters)
+    z = (rows.gather(1, winner) - m) * torch.exp(-s)
+    return (w - s - _HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
 
 
 def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:

@@ -130,7 +130,7 @@ class UGMMLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         log_std = self._floored_log_std()
-        if self._drops and self.dropout_mask == "sample" and x.numel():
+        if self._drops and self.dropout_mask == "sample" and _has_examples(x):
             rows = x.reshape(-1, 1, x.shape[-1])
             each = [self._log_density(row, log_std, self._dropped_log_weight()) for row in rows]
             return torch.cat(each).reshape(*x.shape[:-1], self.out_features)
@@ -207,6 +207,11 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
     is the one of ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
     """
     return _LowerBound.apply(value, bound)
+
+
+def _has_examples(x: Tensor) -> bool:
+    """Whether there is an axis of examples with something in it; what is no tensor, the operator refuses."""
+    return isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0
 
 
 def _size(name: str, value: int) -> int:

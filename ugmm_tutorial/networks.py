@@ -116,7 +116,7 @@ class ConvNet(nn.Module):
         widths: sizes of the head from its first hidden layer to the output.
         channels: filters of the two convolutions.
         head_options: ``norm``, ``dropout`` and whatever else the head's class takes. The features
-            themselves are not normalised: they are no log-densities.
+            themselves are normalised by ``norm="before"`` only: they are no log-densities.
 
     Raises:
         ValueError: an unknown head, or values of its options that do not fit.

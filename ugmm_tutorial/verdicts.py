@@ -76,7 +76,8 @@ def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
     """Hold the paper's number against the accuracies of our runs.
 
     Args:
-        paper: a fraction; its last digit, as a percentage, says how it was rounded.
+        paper: a fraction; its last digit, as a percentage, says how it was rounded (of zeros at the end
+            nothing is known, so 98.1 and 98.10 are the same here).
         accuracies: one fraction for each of our runs.
 
     Raises:

@@ -1,0 +1,254 @@
+"""The catalogue: the paper's settings, comparisons that are fair, ablations that change one thing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from ugmm_tutorial import catalogue, experiments
+from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.training import TrainConfig
+
+MLP = EXPERIMENTS["mnist-mlp"]
+NOTHING_CHANGED = EXPERIMENTS["ablation-none"]
+ABLATIONS = [e.name for e in EXPERIMENTS.values() if e.group == "ablations"]
+FAIR = [e.name for e in EXPERIMENTS.values() if e.group == "fair"]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def size(name: str) -> int:
+    return sum(p.numel() for p in EXPERIMENTS[name].build().parameters())
+
+
+def changed(experiment: Experiment, base: Experiment) -> set[str]:
+    """The options in which an experiment differs from another, there or not."""
+    ours, theirs, absent = experiment.options, base.options, object()
+    return {k for k in ours.keys() | theirs.keys() if ours.get(k, absent) != theirs.get(k, absent)}
+
+
+# --- what the paper says ----------------------------------------------------------------------------
+
+# Table 2 (accuracy in %) with the learning rates and milestones of Table 1.
+PAPER = {
+    "mnist-mlp": ("MLP", 98.15, 1e-3, (20, 45)),
+    "mnist-ugmm": ("uGMM-NN", 97.8, 1e-2, (40,)),
+    "mnist-ugmm-layernorm": ("uGMM-NN + LayerNorm", 98.34, 1e-2, (40,)),
+    "mnist-cnn-ugmm": ("CNN-uGMM", 98.77, 1e-3, (45, 80)),
+    "mnist-cnn-ugmm-layernorm": ("CNN-uGMM + LayerNorm", 99.12, 1e-3, (45, 80)),
+    "mnist-cnn-mlp": ("CNN-MLP", 99.35, 1e-3, (20, 45)),
+}
+
+
+def test_table_2_has_the_six_rows_of_the_paper_in_its_order():
+    rows = catalogue.group("2")
+    assert [e.name for e in rows] == list(PAPER)
+    assert [e.title for e in rows] == [title for title, *_ in PAPER.values()]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_row_of_table_2_has_the_settings_of_table_1(name):
+    title, accuracy, rate, milestones = PAPER[name]
+    experiment = EXPERIMENTS[name]
+    assert experiment.preset == title
+    assert experiment.paper_accuracy == pytest.approx(accuracy / 100)
+    assert experiment.data == "mnist"
+    config = experiment.config
+    assert (config.epochs, config.learning_rate, config.milestones) == (100, rate, milestones)
+    assert (config.scheduler, config.gamma) == ("multistep", 0.1)
+    assert "test" in config.measure
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_row_of_table_2_drops_half_of_its_128_units_and_nothing_else(name):
+    network = EXPERIMENTS[name].build()
+    head = network.head if "cnn" in name else network
+    if name.endswith("mlp"):
+        kinds = [type(module) for module in head]
+        assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Linear]
+        assert head[0].out_features == 128
+        assert head[2].p == 0.5
+    else:
+        layers = [module for module in head if isinstance(module, UGMMLayer)]
+        assert [(layer.out_features, layer.dropout) for layer in layers] == [(128, 0.5), (64, 0.0), (10, 0.0)]
+        norms = [module.normalized_shape for module in head if isinstance(module, nn.LayerNorm)]
+        assert norms == ([(128,), (64,)] if "layernorm" in name else [])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_rows_of_the_paper_train_on_all_60000_images(name, pretended_mnist):
+    experiments.load_data(EXPERIMENTS[name], "a folder")
+    assert pretended_mnist == [("a folder", 0)]
+
+
+def test_the_paper_speaks_about_its_own_rows_only():
+    assert [e.name for e in EXPERIMENTS.values() if e.paper_accuracy is not None] == list(PAPER)
+
+
+def test_first_epoch_experiment_is_the_first_epoch_of_its_row():
+    row, first = EXPERIMENTS["mnist-ugmm"], EXPERIMENTS["mnist-ugmm-1-epoch"]
+    assert (first.preset, first.options, first.data) == (row.preset, row.options, row.data)
+    assert first.config == replace(row.config, epochs=1)
+    assert first.group is None
+
+
+# --- fair comparisons -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_fair_comparison_is_trained_like_the_papers_mlp(name):
+    experiment = EXPERIMENTS[name]
+    assert (experiment.preset, experiment.config, experiment.data) == (MLP.preset, MLP.config, MLP.data)
+    assert changed(experiment, MLP) <= {"norm", "widths"}
+    assert repr(experiment.build()) != repr(MLP.build())
+
+
+@pytest.mark.parametrize(
+    ("wide", "ugmm"),
+    [("mnist-mlp-wide", "mnist-ugmm"), ("mnist-mlp-wide-layernorm", "mnist-ugmm-layernorm")],
+)
+def test_the_wide_mlp_has_as_many_parameters_as_the_ugmm_network_within_one_and_a_half_percent(wide, ugmm):
+    assert size(wide) == pytest.approx(size(ugmm), rel=0.015)
+    assert size("mnist-mlp") < size(ugmm) / 2
+
+
+@pytest.mark.parametrize("name", FAIR)
+def test_a_fair_comparison_has_a_layernorm_if_its_name_says_so(name):
+    norms = [m for m in EXPERIMENTS[name].build() if isinstance(m, nn.LayerNorm)]
+    assert len(norms) == (2 if name.endswith("layernorm") else 0)
+
+
+# --- ablations --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_one_option_and_nothing_else(name):
+    experiment = EXPERIMENTS[name]
+    same = (NOTHING_CHANGED.preset, NOTHING_CHANGED.config, NOTHING_CHANGED.data)
+    assert (experiment.preset, experiment.config, experiment.data) == same
+    assert len(changed(experiment, NOTHING_CHANGED)) == (name != "ablation-none")
+
+
+def test_every_ablation_makes_another_network():
+    """An option that repeats a default would change nothing."""
+    assert len({repr(EXPERIMENTS[name].build()) for name in ABLATIONS}) == len(ABLATIONS)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_never_measure_the_test_images(name):
+    experiment = EXPERIMENTS[name]
+    assert experiment.config.measure == ("validation",)
+    assert experiment.metric == "validation_accuracy"
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_set_5000_images_aside(name, pretended_mnist):
+    experiments.load_data(EXPERIMENTS[name], "a folder")
+    assert pretended_mnist == [("a folder", 5000)]
+
+
+@pytest.mark.parametrize(("name", "factor"), [("no-floor", 0), ("floor-10", 10), ("floor-100", 100)])
+def test_floors_are_called_after_how_many_times_as_high_they_are(name, factor):
+    experiment, usual = EXPERIMENTS[f"ablation-{name}"], NOTHING_CHANGED.build()[0].min_std
+    layers = [m for m in experiment.build() if isinstance(m, UGMMLayer)]
+    assert [layer.min_std for layer in layers] == pytest.approx([factor * usual] * 3)
+    assert experiment.title == (f"floor {factor * usual:g}" if factor else "no floor")
+
+
+def test_frozen_deviations_stay_at_one_as_the_label_says():
+    experiment = EXPERIMENTS["ablation-frozen-std"]
+    assert experiment.title == "deviations stay at one"
+    network = experiment.build()
+    assert all((m.std == 1).all() for m in network if isinstance(m, UGMMLayer))
+    assert not any("log_std" in name for name, _ in network.named_parameters())
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_network_of_an_experiment_takes_its_data(name, pretended_mnist):
+    experiment = EXPERIMENTS[name]
+    x = experiments.load_data(experiment).train.x[:2]
+    assert x.dim() == (4 if "cnn" in name else 2)
+    network = experiment.build()
+    for out in (network.train()(x), network.eval()(x)):
+        assert out.shape == (2, 10)
+        assert out.isfinite().all()
+
+
+def test_experiments_are_kebab_case_and_filed_under_their_names():
+    for name, experiment in EXPERIMENTS.items():
+        assert experiment.name == name
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+
+
+def test_experiments_cannot_be_changed_by_mistake():
+    with pytest.raises(AttributeError, match="cannot assign"):
+        MLP.preset = "uGMM-NN"
+    with pytest.raises(AttributeError, match="cannot assign"):
+        MLP.config.epochs = 1
+
+
+def test_a_row_is_called_by_its_label_or_else_its_preset():
+    assert Experiment("name", "MLP", TrainConfig()).title == "MLP"
+    assert Experiment("name", "MLP", TrainConfig(), label="wider").title == "wider"
+
+
+@pytest.mark.parametrize(
+    ("measure", "metric"),
+    [
+        (("validation", "test"), "test_accuracy"),
+        (("test",), "test_accuracy"),
+        (("validation",), "validation_accuracy"),
+    ],
+)
+def test_an_experiment_is_judged_on_the_test_images_if_it_measures_them(measure, metric):
+    assert Experiment("name", "MLP", TrainConfig(measure=measure)).metric == metric
+
+
+# --- groups and names -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_has_its_experiments_in_order_and_no_title_twice(name):
+    members = catalogue.group(name)
+    assert [e.name for e in members] == [n for n, e in EXPERIMENTS.items() if e.group == name]
+    assert len({e.title for e in members}) == len(members) >= 3
+
+
+def test_every_experiment_but_the_first_epoch_belongs_to_a_group():
+    assert {e.name for e in EXPERIMENTS.values() if e.group not in GROUPS} == {"mnist-ugmm-1-epoch"}
+    assert EXPERIMENTS["mnist-ugmm-1-epoch"].group is None
+
+
+@pytest.mark.parametrize("name", ["7", "", "two", 2])
+def test_unknown_group_is_refused_and_the_known_ones_named(name):
+    expected = rf"no experiment belongs to table {name!r}: expected one of 2, fair, ablations, digits$"
+    with pytest.raises(ValueError, match=expected):
+        catalogue.group(name)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_is_found_by_its_name(name):
+    assert catalogue.find(name) is EXPERIMENTS[name]
+
+
+def test_misspelt_experiment_is_suggested():
+    with pytest.raises(ValueError, match=r"no experiment is called 'mnist-umm': did you mean mnist-ugmm"):
+        catalogue.find("mnist-umm")
+
+
+def test_quite_unknown_experiment_gets_the_whole_list():
+    with pytest.raises(ValueError, match="it is one of") as caught:
+        catalogue.find("imagenet")
+    assert all(name in str(caught.value) for name in EXPERIMENTS)
+
+
+def test_the_module_that_runs_experiments_offers_the_catalogue_too():
+    for name in catalogue.__all__:
+        assert getattr(experiments, name) is getattr(catalogue, name)
