@@ -120,8 +120,14 @@ WRONG_ARGUMENTS = [
     (["train", "digits-mlp", "--seed", "99", "--cuda-graph"], "expected a CUDA device for cuda_graph=True"),
     (["train", "digits-mlp", "--colour"], "unrecognized arguments: --colour"),
     (["table"], "required: TABLE"),
-    (["table", "two"], "no experiment belongs to table 'two': expected one of 2, fair, ablations, digits"),
-    (["table", "7"], "no experiment belongs to table '7': expected one of 2, fair, ablations, digits"),
+    (
+        ["table", "two"],
+        "no experiment belongs to table 'two': expected one of 2, variants, fair, ablations, digits",
+    ),
+    (
+        ["table", "7"],
+        "no experiment belongs to table '7': expected one of 2, variants, fair, ablations, digits",
+    ),
 ]
 
 

@@ -80,8 +80,11 @@ def _add_results(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
+    name_width = max(map(len, experiments.EXPERIMENTS))
+    title_width = max(len(e.title) for e in experiments.EXPERIMENTS.values())
     for name, e in experiments.EXPERIMENTS.items():
-        print(f"{name:26} {e.title:34} {e.data:8} {e.config.epochs:4} epochs, lr {e.config.learning_rate:g}")
+        settings = f"{e.config.epochs:4} epochs, lr {e.config.learning_rate:g}"
+        print(f"{name:{name_width}}  {e.title:{title_width}}  {e.data:11} {settings}")
     return 0
 
 
