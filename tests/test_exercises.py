@@ -16,7 +16,7 @@ from ugmm_tutorial import UGMMLayer, exercises, ugmm_log_density
 from ugmm_tutorial.exercises import Feedback, check
 
 FOLDER = Path(exercises.__file__).parent
-NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 6) for place in (1, 2, 3)]
+NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 6) for place in (1, 2, 3)]
 LOG2E, HALF_LOG_2PI = math.log2(math.e), 0.5 * math.log(2 * math.pi)
 
 
@@ -83,6 +83,23 @@ def by_matrix_product(x, mean, std):
     return (powers.transpose(0, 1) @ factors.permute(1, 2, 0)).permute(1, 2, 0)
 
 
+def dropped_log_weight(logits, kept, p, mode):
+    heaviest = nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).bool()
+    kept = kept | (heaviest & ~kept.any(dim=-1, keepdim=True))
+    penalty = torch.zeros_like(logits).masked_fill(~kept, -math.inf)
+    if mode == "renormalize":
+        return (logits + penalty).log_softmax(dim=-1)
+    expected = 1 - p + logits.softmax(dim=-1).amax(dim=-1, keepdim=True) * p ** logits.shape[-1]
+    log_weight = logits.log_softmax(dim=-1) + penalty
+    return log_weight if mode == "literal" else log_weight - expected.log()
+
+
+def balanced_mask(neurons, inputs, p):
+    wanted = inputs * (1 - p)
+    number = (math.floor(wanted) + (torch.rand(neurons, 1) < wanted % 1)).clamp(min=1)
+    return torch.rand(neurons, inputs).argsort(dim=-1).argsort(dim=-1) < number
+
+
 def confidence(outputs, labels):
     sure, said = outputs.softmax(dim=1).max(dim=1)
     right = said == labels
@@ -139,6 +156,12 @@ RIGHT = [
     ("3.2", with_background),
     ("3.3", multiplied_out),
     ("3.3", by_matrix_product),
+    ("4.1", 0.4033),
+    ("4.1", 1 - (1 - 0.5**4) ** 8),
+    ("4.1", torch.tensor(0.4033)),
+    ("4.2", dropped_log_weight),
+    ("4.2", lambda *a: dropped_log_weight(*a).float()),
+    ("4.3", balanced_mask),
     ("6.1", 78_400),
     ("6.1", torch.tensor(78_400)),
     ("6.2", confidence),
@@ -182,7 +205,7 @@ def raises_not_implemented(*arguments):
     raise NotImplementedError
 
 
-FUNCTIONS = ["1.2", "1.3", "2.3", "3.2", "3.3", "6.2", "6.3"]
+FUNCTIONS = ["1.2", "1.3", "2.3", "3.2", "3.3", "4.2", "4.3", "6.2", "6.3"]
 STUBS = [
     *((number, stub) for number in NUMBERS for stub in (..., None)),
     *((number, lambda *arguments: None) for number in FUNCTIONS),
@@ -348,6 +371,70 @@ def exponents_with(squared=(1.0, 1.0, 1.0), over=lambda std: 2 * std**2):
         return -(a * x**2 - 2 * b * x * mean + c * mean**2) / over(std)
 
     return wrong
+
+
+def weights_with(change=lambda out, logits, kept, p, mode: out, rescue=None):
+    """The right log-weights, changed, or under a mask that was changed beforehand."""
+
+    def wrong(logits, kept, p, mode):
+        mask = kept if rescue is None else rescue(logits, kept)
+        return change(dropped_log_weight(logits, mask, p, mode), logits, kept, p, mode)
+
+    return wrong
+
+
+def weights_without_rescue(logits, kept, p, mode):
+    penalty = torch.zeros_like(logits).masked_fill(~kept, -math.inf)
+    if mode == "renormalize":
+        return (logits + penalty).log_softmax(dim=-1)
+    return logits.log_softmax(dim=-1) + penalty
+
+
+def lost_rows(kept):
+    return ~kept.any(dim=-1, keepdim=True)
+
+
+def first_of_lost(logits, kept):
+    other = nn.functional.one_hot(logits.argmin(dim=-1), logits.shape[-1]).bool()
+    return kept | (other & lost_rows(kept))
+
+
+def only_in(mode_changed, change):
+    """A change in one of the modes."""
+
+    def wrong(out, logits, kept, p, mode):
+        return change(out, logits, kept, p) if mode == mode_changed else out
+
+    return weights_with(wrong)
+
+
+def log_expected(logits, p):
+    return (1 - p + logits.softmax(-1).amax(-1, keepdim=True) * p ** logits.shape[-1]).log()
+
+
+def constant_mask(neurons, inputs, p):
+    generator = torch.Generator().manual_seed(0)
+    rank = torch.rand(neurons, inputs, generator=generator).argsort(dim=-1).argsort(dim=-1)
+    draws = torch.rand(neurons, 1, generator=generator)
+    wanted = inputs * (1 - p)
+    return rank < (math.floor(wanted) + (draws < wanted % 1)).clamp(min=1)
+
+
+def rounded_mask(neurons, inputs, p):
+    number = max(1, math.floor(inputs * (1 - p)))
+    return torch.rand(neurons, inputs).argsort(dim=-1).argsort(dim=-1) < number
+
+
+def unshuffled_mask(neurons, inputs, p):
+    wanted = inputs * (1 - p)
+    number = (math.floor(wanted) + (torch.rand(neurons, 1) < wanted % 1)).clamp(min=1)
+    return torch.arange(inputs).expand(neurons, -1) < number
+
+
+def unclamped_mask(neurons, inputs, p):
+    wanted = inputs * (1 - p)
+    number = math.floor(wanted) + (torch.rand(neurons, 1) < wanted % 1)
+    return torch.rand(neurons, inputs).argsort(dim=-1).argsort(dim=-1) < number
 
 
 def confidence_with(order=(0, 1, 2), scale=1, sure=None, said_sure=None, tenth=None, third=None):
@@ -632,6 +719,107 @@ WRONG = [
     ("3.3", lambda *a: multiplied_out(*a).sum(-1), "Nothing is summed over the inputs"),
     ("3.3", lambda x, m, s: x @ m.T.float(), "with dtype=x.dtype"),
     ("3.3", "alpha", "Expected the function exponents"),
+    # 4.1
+    ("4.1", 0.0625, "The layer has eight"),
+    ("4.1", 0.5, "how many are lost on average"),
+    ("4.1", 0.5967, "that no neuron is lost"),
+    ("4.1", 0.0625**8, "all eight are lost together"),
+    ("4.1", 0.9375, "one given neuron keeps something"),
+    ("4.1", 0.3183, "exactly one neuron lost"),
+    ("4.1", 40.33, "per cent"),
+    ("4.1", 1 - 0.5**8, "all four must go"),
+    ("4.1", 1 - (1 - 0.5**8) ** 4, "the wrong way round"),
+    ("4.1", 0.4, "three decimals"),
+    ("4.1", 0.7, "First one neuron"),
+    ("4.1", "0.4033", "Expected one number"),
+    # 4.2
+    ("4.2", weights_with(lambda out, *_: out.exp()), "these are weights"),
+    ("4.2", weights_with(lambda out, logits, *_: logits.log_softmax(-1)), "here all are finite"),
+    ("4.2", weights_with(lambda out, logits, kept, *_: logits * kept), "here all are finite"),
+    ("4.2", weights_with(rescue=lambda logits, kept: ~kept), "the mask is turned around"),
+    ("4.2", weights_without_rescue, "should keep its heaviest component"),
+    ("4.2", weights_with(rescue=lambda logits, kept: kept | lost_rows(kept)), "one is enough"),
+    ("4.2", weights_with(rescue=first_of_lost), "another than its heaviest"),
+    ("4.2", weights_with(rescue=lambda logits, kept: logits > 0), "what `kept` says"),
+    (
+        "4.2",
+        lambda logits, kept, p, mode: weights_without_rescue(logits, kept, p, "renormalize"),
+        "literal: there is NaN",
+    ),
+    ("4.2", weights_with(lambda out, logits, *_: logits + out - logits.log_softmax(-1)), "these are logits"),
+    (
+        "4.2",
+        weights_with(lambda out, logits, *_: logits.log_softmax(0) + out - logits.log_softmax(-1)),
+        "runs over the neurons",
+    ),
+    (
+        "4.2",
+        lambda logits, kept, p, mode: dropped_log_weight(logits, kept, p, "renormalize"),
+        "literal: the weights of what is kept sum to one again",
+    ),
+    (
+        "4.2",
+        lambda logits, kept, p, mode: dropped_log_weight(logits, kept, p, "literal"),
+        "renormalize: the weights stay as they are",
+    ),
+    (
+        "4.2",
+        only_in("inverted", lambda out, logits, kept, p: dropped_log_weight(logits, kept, p, "renormalize")),
+        "not by its expectation",
+    ),
+    (
+        "4.2",
+        only_in("inverted", lambda out, logits, kept, p: out + log_expected(logits, p)),
+        "those of `literal`",
+    ),
+    (
+        "4.2",
+        only_in("inverted", lambda out, logits, kept, p: out + log_expected(logits, p) - math.log(1 - p)),
+        "the rescued neuron counts too",
+    ),
+    (
+        "4.2",
+        only_in("literal", lambda out, logits, kept, p: out - math.log(1 - p)),
+        "nothing is to be divided",
+    ),
+    (
+        "4.2",
+        only_in("inverted", lambda out, logits, kept, p: out + 2 * log_expected(logits, p)),
+        "subtract its logarithm",
+    ),
+    (
+        "4.2",
+        only_in("inverted", lambda out, logits, kept, p: out + log_expected(logits, p) - math.log(p)),
+        "not kept",
+    ),
+    (
+        "4.2",
+        only_in(
+            "inverted",
+            lambda out, logits, kept, p: out + log_expected(logits, p) - log_expected(logits, p).exp(),
+        ),
+        "its logarithm is wanted",
+    ),
+    ("4.2", weights_with(lambda out, *_: out + 1), "the kept log-weights are others"),
+    ("4.2", weights_with(lambda out, *_: out.detach()), "no gradient reaches the logits"),
+    ("4.2", weights_with(lambda out, *_: out + 0 * out.detach().sub(out).abs().sqrt()), "there is NaN"),
+    ("4.2", weights_with(lambda out, *_: out.T), "expected shape (J, K) = (3, 4), got (4, 3)"),
+    ("4.2", lambda *a: 1.0, "got float 1.0"),
+    ("4.2", torch.zeros(3, 4), "Expected the function dropped_log_weight"),
+    # 4.3
+    ("4.3", lambda j, k, p: torch.rand(j, k) > p, "at least one should always stay"),
+    ("4.3", lambda j, k, p: (torch.rand(j, k) > p) | (torch.arange(k) == 0), "independent draws do"),
+    ("4.3", lambda j, k, p: balanced_mask(j, k, 1 - p), "the mask keeps a share p"),
+    ("4.3", rounded_mask, "must be drawn as well"),
+    ("4.3", unshuffled_mask, "Shuffle within the rows"),
+    ("4.3", lambda j, k, p: balanced_mask(1, k, p).expand(j, -1), "The neurons share one mask"),
+    ("4.3", constant_mask, "no random numbers are drawn"),
+    ("4.3", unclamped_mask, "at least one should always stay"),
+    ("4.3", lambda j, k, p: balanced_mask(j, k, 0.2), "how many are (1 - p) of 6"),
+    ("4.3", lambda j, k, p: balanced_mask(j, k, p).T, "The neurons come first"),
+    ("4.3", lambda j, k, p: balanced_mask(j, k, p).float(), "Expected a boolean tensor"),
+    ("4.3", lambda j, k, p: 1, "got int 1"),
+    ("4.3", 0.5, "Expected the function balanced_mask"),
     # 6.1
     ("6.1", 7.84, "what is 0.05 points as a fraction"),
     ("6.1", 39.2, "the error must be squared"),
@@ -705,7 +893,13 @@ def test_wrong_answers_are_recognised(number, answer, phrase):
 
 
 def test_hints_give_no_solution_away():
-    for number, solution in (("1.1", "1.38"), ("3.1", "0.4"), ("6.1", "78,4"), ("6.1", "784")):
+    for number, solution in (
+        ("1.1", "1.38"),
+        ("3.1", "0.4"),
+        ("4.1", "0.403"),
+        ("6.1", "78,4"),
+        ("6.1", "784"),
+    ):
         hints = [
             check(n, answer).hint for n, answer, _ in WRONG if n == number and not isinstance(answer, str)
         ]
@@ -856,8 +1050,8 @@ def test_answers_are_right_with_float64_as_the_default_and_without_gradients(num
 
 
 def test_unknown_numbers_are_errors_that_list_what_there_is():
-    with pytest.raises(ValueError, match=r"unknown exercise '4\.1'.*1\.1, 1\.2.*6\.3"):
-        check("4.1", 1)
+    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*6\.3"):
+        check("0.1", 1)
     assert check(1.1, 1.3836)  # a number instead of a string is no harm
 
 

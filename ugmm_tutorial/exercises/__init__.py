@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import torch
 
-from ugmm_tutorial.exercises import chapter1, chapter2, chapter3, chapter6
+from ugmm_tutorial.exercises import chapter1, chapter2, chapter3, chapter4, chapter6
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
 
 __all__ = ["Feedback", "check"]
 
-_EXERCISES = chapter1.EXERCISES | chapter2.EXERCISES | chapter3.EXERCISES | chapter6.EXERCISES
+_EXERCISES = {
+    number: exercise
+    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter6)
+    for number, exercise in chapter.EXERCISES.items()
+}
 
 
 def check(exercise: str, answer: object) -> Feedback:
