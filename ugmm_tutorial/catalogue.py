@@ -190,6 +190,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("no-dropout", "no dropout", dropout=0.0),
         _ablation("literal", "dropout as in the paper's equation", dropout_mode="literal"),
         _ablation("inverted", "dropout with a constant correction", dropout_mode="inverted"),
+        # Behind a LayerNorm these two are one network: what differs, a constant, is taken away. So without.
+        _ablation("literal-no-norm", "paper's equation, no LayerNorm", dropout_mode="literal", norm="none"),
+        _ablation("inverted-no-norm", "a constant, no LayerNorm", dropout_mode="inverted", norm="none"),
         _ablation("sample-mask", "a mask for every example", dropout_mask="sample"),
         _digits("digits-mlp", "MLP"),
         _digits("digits-ugmm", "uGMM-NN"),

@@ -71,7 +71,8 @@ def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:
     """The experiment that a trial stands for: the same choices for every model, but for ``inits``."""
     rate = trial.suggest_float("learning_rate", 1e-4, 3e-2, log=True)
     dropout = trial.suggest_float("dropout", 0.0, 0.6)
-    options = {"dropout": (dropout, 0.0, 0.0), "norm": trial.suggest_categorical("norm", ["none", "layer"])}
+    norm = trial.suggest_categorical("norm", ["none", "layer", "after"])
+    options = {"dropout": (dropout, 0.0, 0.0), "norm": norm}
     if search.inits:
         options["init"] = trial.suggest_categorical("init", list(search.inits))
     scheduler = trial.suggest_categorical("scheduler", ["multistep", "cosine"])
