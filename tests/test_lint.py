@@ -90,6 +90,13 @@ BREAKING = {
     "given without a source": ("claims", metadata("surface", given={"both means": " "}), "without a source"),
     "given and not there": ("claims", metadata("surface", given={"17 %": "nowhere"}), "'17 %'"),
     "record that is not there": ("claims", add_record, "results/none is not there"),
+    "record in a variable": (
+        "claims",
+        replace(
+            "iris-assert", 'claim("about 96 %", product_mean)', 'claim("about 96 %", product_mean, record=r)'
+        ),
+        "record r is not there",
+    ),
     "missing alternative text": ("figures", metadata("fig-surface", mystnb=FIGURE), "alternative text"),
     "alternative text that repeats": (
         "figures",

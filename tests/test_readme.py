@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial import bench, records
+from ugmm_tutorial import bench, records, verdicts
+from ugmm_tutorial.catalogue import find
 from ugmm_tutorial.claims import claim, plain_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,18 +61,54 @@ def test_sentences_on_speed_are_those_of_the_stored_benchmark(report):
         claim(words, value)
 
 
+def row_of(title):
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| {title} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
 @pytest.mark.parametrize(
-    ("row", "name", "seeds"),
+    ("title", "name"),
     [
-        ("| uGMM-NN 784-128-64-10,", "mnist-ugmm-1-epoch", 1),
-        ("| MLP 64-64-10", "digits-mlp", 5),
-        ("| uGMM 64-64-10,", "digits-ugmm", 5),
-        ("| uGMM + LayerNorm 64-64-10,", "digits-ugmm-layernorm", 5),
+        ("uGMM-NN 784-128-64-10", "mnist-ugmm"),
+        ("uGMM-NN + LayerNorm", "mnist-ugmm-layernorm"),
+        ("MLP 784-128-64-10", "mnist-mlp"),
+        ("MLP + LayerNorm", "mnist-mlp-layernorm"),
+        ("MLP 784-352-128-10", "mnist-mlp-wide"),
     ],
 )
-def test_first_results_are_those_of_the_records(row, name, seeds):
-    made = [records.read(ROOT / "results" / name / f"seed{seed}.json") for seed in range(seeds)]
+def test_results_on_mnist_are_those_of_the_records(title, name):
+    experiment, made = find(name), records.read_all(ROOT / "results", name)
+    _, parameters, paper, ours = row_of(title)
+    assert len(made) == 3
+    assert parameters == f"{sum(p.numel() for p in experiment.build().parameters()):,}"
+    stated = "" if experiment.paper_accuracy is None else f"{100 * experiment.paper_accuracy:.10g} %"
+    assert paper == stated
+    mean, _ = records.mean_and_interval([verdicts.over_window(record) for record in made])
+    assert ours == f"{100 * mean:.2f} %"
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("MLP", "digits-mlp"),
+        ("uGMM, three times the parameters", "digits-ugmm"),
+        ("uGMM + LayerNorm, three times the parameters", "digits-ugmm-layernorm"),
+    ],
+)
+def test_results_on_digits_are_those_of_the_records(title, name):
+    made = records.read_all(ROOT / "results", name)
     mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in made])
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    (line,) = [line for line in lines if line.startswith(row)]
-    assert line.endswith(f"| {100 * mean:.1f} % |")
+    assert len(made) == 5
+    assert row_of(title)[-1] == f"{100 * mean:.1f} %"
+
+
+def test_steps_of_the_wide_mlp_are_faster_by_what_the_readme_says():
+    says("three to five times faster")
+    step = {"section": "networks", "measure": "step"}
+    ratios = []
+    for number in (1, 2):
+        made = bench.load(ROOT / "benchmarks" / f"networks-amd-epyc-{number}.csv")
+        times = [made.value(**step, implementation=n) for n in ("uGMM-NN", "MLP 784-352-128-10")]
+        ratios.append(times[0] / times[1])
+    claim("three to five times faster", ratios)

@@ -104,11 +104,19 @@ def claims_of(source: str, where: str) -> list[Claim]:
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [
         Claim(
-            text=ast.literal_eval(call.args[0]),
+            text=_constant(call.args[0]),
             value=ast.unparse(call.args[1]),
             cell=where,
-            **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in ("paper", "record")},
+            **{k.arg: _constant(k.value) for k in call.keywords if k.arg in ("paper", "record")},
         )
         for call in calls
         if isinstance(call.func, ast.Name) and call.func.id == "claim" and len(call.args) == 2
     ]
+
+
+def _constant(node: ast.expr) -> str:
+    """The words that stand there; of a variable its name, which the rules then do not find anywhere."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
