@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not (SITE / "book").exists(), reason="the book i
 
 
 def bare(text):
-    """Without white space and ligatures: lines and letters are set differently on paper."""
-    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text))
+    """Without white space, ligatures and curly quotes: lines and letters are set differently on paper."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).replace("’", "'")
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def paper(browser, site):
 
     def get(name):
         _, document = printed(browser, site, f"book/{name}")
-        return bare("".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(document)).pages))
+        pages = pypdf.PdfReader(io.BytesIO(document)).pages
+        return bare("".join(page.extract_text(extraction_mode="layout") for page in pages))
 
     return get
 
