@@ -1,4 +1,4 @@
-"""Whether a row of the paper's Table 2 is reproduced: a rule written down before the records were made.
+"""Whether a row of the paper's Table 2 is reproduced: a rule written down when one run, an MLP, was finished.
 
 The paper gives one number for each row, the mean test accuracy over epochs 90 to 100 of a run (its section
 4.3). If that run were one more of ours, its number would fall into the 95 % *prediction* interval of our n
