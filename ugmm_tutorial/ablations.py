@@ -1,4 +1,4 @@
-"""Layers that lack one thing each, to find out what it is worth: the ablations of chapter 6.
+"""Layers that lack one thing each, to find out what it is worth: for the ablations.
 
 Every class is a :class:`~ugmm_tutorial.layers.UGMMLayer` with the same arguments and outputs of the same
 shape. ``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`.

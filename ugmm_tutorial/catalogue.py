@@ -175,7 +175,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _fair("mnist-mlp-layernorm", "MLP + LayerNorm", norm="layer"),
         _fair("mnist-mlp-wide", "MLP 784-352-128-10", widths=_WIDE),
         _fair("mnist-mlp-wide-layernorm", "MLP 784-352-128-10 + LayerNorm", widths=_WIDE, norm="layer"),
-        # A step of it takes as long as one of the uGMM network (benchmarks/networks-*.csv).
+        # A step of it takes about as long as one of the uGMM network (benchmarks/networks-*.csv).
         _fair("mnist-mlp-as-slow", "MLP 784-1024-512-10, as slow", widths=(784, 1024, 512, 10)),
         _ablation("none", "nothing changed"),
         _ablation("hard", "maximum for logsumexp", layer="hard"),

@@ -109,7 +109,7 @@ def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
 
     ``out[..., j] = max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
 
-    Its gradient goes to that component only. No block of all terms is kept. For comparison (chapter 6).
+    Its gradient goes to that component only. No block of all terms is kept. For comparison.
 
     Args and Raises: as for :func:`ugmm_log_density`.
     """

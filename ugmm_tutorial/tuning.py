@@ -1,7 +1,7 @@
 """Searches for settings: Optuna, the same budget for every model, judged on 5,000 images set aside.
 
 The test images are not touched: what a search finds becomes an entry of the catalogue, which is then trained
-anew, on all 60,000 images, and tested at the end. Needs the extra ``tune``. Taught in chapter 6.
+anew, on all 60,000 images, and tested at the end. Needs the extra ``tune``.
 """
 
 from __future__ import annotations

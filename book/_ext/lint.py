@@ -21,7 +21,7 @@ from ugmm_tutorial.claims import VERDICTS
 
 HEADINGS_LAST = ["Limits, and the paper against this chapter", "Exercises", "Quiz", "Take-aways"]
 LONGEST_CELL, MOST_CELLS, FEWEST_CELLS = 25, 22, 15
-FEWEST_WORDS, MOST_WORDS = 1700, 2800
+FEWEST_WORDS, MOST_WORDS = 2000, 2800
 FEWEST_FIGURES, MOST_FIGURES, MOST_BYTES = 5, 8, 400_000
 
 
