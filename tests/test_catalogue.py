@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from torch import nn
 
-from ugmm_tutorial import catalogue, experiments
+from ugmm_tutorial import catalogue, experiments, records
 from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.training import TrainConfig
+from ugmm_tutorial.tuning import SEARCHES
+
+ROOT = Path(__file__).resolve().parents[1]
 
 MLP = EXPERIMENTS["mnist-mlp"]
 NOTHING_CHANGED = EXPERIMENTS["ablation-none"]
@@ -235,7 +240,7 @@ def test_every_experiment_but_the_first_epoch_belongs_to_a_group():
 @pytest.mark.parametrize("name", ["7", "", "two", 2])
 def test_unknown_group_is_refused_and_the_known_ones_named(name):
     expected = (
-        rf"no experiment belongs to table {name!r}: expected one of 2, variants, fair, ablations, digits$"
+        rf"no experiment belongs to table {name!r}: expected one of 2, variants, fair, tuned, ablations, digits$"
     )
     with pytest.raises(ValueError, match=expected):
         catalogue.group(name)
@@ -260,3 +265,46 @@ def test_quite_unknown_experiment_gets_the_whole_list():
 def test_the_module_that_runs_experiments_offers_the_catalogue_too():
     for name in catalogue.__all__:
         assert getattr(experiments, name) is getattr(catalogue, name)
+
+
+# --- tuned ------------------------------------------------------------------------------------------
+
+TUNED = [name for name in SEARCHES if f"tuned-{name}" in EXPERIMENTS]
+
+
+def two_digits(value):
+    return float(f"{value:.2g}") if isinstance(value, float) else value
+
+
+def test_every_search_that_was_made_has_its_tuned_experiments():
+    made = {path.stem for path in (ROOT / "results" / "tuning").glob("*.json")}
+    assert made == set(TUNED)
+    assert {e.name for e in catalogue.group("tuned")} == {
+        f"tuned-{name}{suffix}" for name in TUNED for suffix in ("", "-long")
+    }
+
+
+@pytest.mark.parametrize("name", TUNED)
+@pytest.mark.parametrize("suffix", ["", "-long"])
+def test_a_tuned_experiment_is_the_best_trial_of_its_search_with_numbers_of_two_digits(name, suffix):
+    outcome = json.loads((ROOT / "results" / "tuning" / f"{name}.json").read_text())
+    search, best = SEARCHES[name], outcome["best"]
+    assert outcome["search"] == records.as_json(asdict(search))
+    assert len(outcome["trials"]) == search.trials
+    assert best["accuracy"] == max(t["accuracy"] for t in outcome["trials"] if t["state"] == "complete")
+    params = {key: two_digits(value) for key, value in best["params"].items()}
+    longer = 5 if suffix else 1
+    found = EXPERIMENTS[f"tuned-{name}{suffix}"]
+    assert found.preset == search.preset
+    assert found.options == search.options | {
+        "dropout": (params["dropout"], 0.0, 0.0), "norm": params["norm"],
+        **({"init": params["init"]} if search.inits else {}),
+    }  # fmt: skip
+    falls = (round(2 * search.epochs * longer / 3),) if params["scheduler"] == "multistep" else ()
+    assert found.config == TrainConfig(
+        epochs=longer * search.epochs,
+        learning_rate=params["learning_rate"],
+        scheduler=params["scheduler"],
+        milestones=falls,
+    )
+    assert found.data == "mnist"
