@@ -185,6 +185,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _variant(_NORMED, "mnist-ugmm-layernorm-unit", "uGMM-NN + LayerNorm, unit", init="unit"),
         _variant(_NORMED, "mnist-ugmm-layernorm-before", "uGMM-NN + LayerNorm, also inputs", norm="before"),
         _variant(_NORMED, "mnist-ugmm-layernorm-after", "uGMM-NN + LayerNorm, also outputs", norm="after"),
+        _variant(_CNN_NORMED, "mnist-cnn-ugmm-layernorm-unit", "CNN-uGMM + LayerNorm, unit", init="unit"),
         _variant(_CNN_UGMM, "mnist-cnn-ugmm-fewer", "CNN-uGMM, 16 and 32 filters", **_FEWER),
         _variant(
             _CNN_NORMED, "mnist-cnn-ugmm-layernorm-fewer", "CNN-uGMM + LayerNorm, 16 and 32", **_FEWER
