@@ -175,7 +175,7 @@ def test_other_tables_give_no_verdict(tmp_path):
 
 
 def test_unknown_table_is_refused_and_the_known_ones_named(tmp_path):
-    expected = (
+    known = "2, variants, fair, tuned, ablations, digits"
         "no experiment belongs to table '7': expected one of 2, variants, fair, tuned, ablations, digits"
     )
     with pytest.raises(ValueError, match=expected):
