@@ -475,3 +475,13 @@ def test_convnet_options_that_do_not_fit_are_refused(options, error, words):
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown preset 'uGMM': expected one of MLP, uGMM-NN, .*CNN-MLP"):
         preset("uGMM")
+
+
+def test_channels_lie_innermost_in_memory_and_the_numbers_stay():
+    torch.manual_seed(0)
+    network = ConvNet(head="linear").double().eval()
+    assert network.features[3].weight.is_contiguous(memory_format=torch.channels_last)
+    images = torch.rand(3, 1, 28, 28, dtype=torch.float64)
+    out = network(images)
+    network.features.to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(out, network(images))
