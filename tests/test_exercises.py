@@ -1084,7 +1084,7 @@ WRONG = [
     ("7.3", lambda x, y: cheap_head(x, y, (144, 16, 10), epochs=1), "1,500 are allowed"),
     ("7.3", lambda x, y: nn.Linear(144, 10), "There is no mixture neuron"),
     ("7.3", lambda x, y: UGMMNet((144, 9)), "Expected a tensor of shape (N, 10)"),
-    ("7.3", lambda x, y: UGMMNet((100, 10)), "Your head raised ValueError"),
+    ("7.3", lambda x, y: UGMMNet((100, 10)), "Your code raised ValueError"),
     ("7.3", lambda x, y: 0.95, "Expected a trained module"),
     ("7.3", 0.95, "Expected the function cheap_head"),
 ]
