@@ -1,5 +1,6 @@
 """Numbers in the README against the measurements and records that they come from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def test_results_on_mnist_are_those_of_the_records(title, name):
     assert paper == stated
     mean, _ = records.mean_and_interval([verdicts.over_window(record) for record in made])
     assert ours == f"{100 * mean:.2f} %"
+
+
+@pytest.mark.parametrize("name", ["mnist-cnn-ugmm", "mnist-cnn-ugmm-layernorm", "mnist-cnn-mlp"])
+def test_convolutional_results_are_those_of_the_records(name):
+    experiment, (run,) = find(name), records.read_all(ROOT / "results", name)
+    says("one run each")
+    paper, ours = row_of(experiment.title)[1:]
+    assert paper == f"{100 * experiment.paper_accuracy:.10g} %"
+    assert ours == f"{100 * verdicts.over_window(run):.2f} %"
+
+
+def test_the_best_settings_of_the_search_have_in_common_what_the_readme_says():
+    says("eight best of its settings have in common that deviations start at one")
+    trials = json.loads((ROOT / "results" / "tuning" / "ugmm.json").read_text())["trials"]
+    complete = sorted((t for t in trials if t["state"] == "complete"), key=lambda t: -t["accuracy"])
+    common = [(t["params"]["init"], t["params"]["norm"]) == ("unit", "after") for t in complete]
+    assert common.index(False) == 8
 
 
 @pytest.mark.parametrize("name", ["tuned-ugmm", "tuned-mlp", "tuned-mlp-wide"])
