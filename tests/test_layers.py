@@ -337,6 +337,42 @@ def test_a_component_on_the_floor_does_not_sink_below_it():
     assert torch.equal(made.log_std, start)
 
 
+# --- The ceiling
+
+
+def test_std_stays_between_floor_and_ceiling():
+    made = UGMMLayer(4, 1, min_std=0.1, max_std=2.0)
+    with torch.no_grad():
+        made.log_std.copy_(torch.tensor([[-50.0, math.log(0.2), math.log(1.9), 3.0]]))
+    torch.testing.assert_close(made.std, torch.tensor([[0.1, 0.2, 1.9, 2.0]]))
+    twin = UGMMLayer(4, 1, min_std=0.0)
+    twin.load_state_dict(made.state_dict() | {"log_std": made.std.log().detach()})
+    torch.testing.assert_close(made(inputs(5, 4)), twin(inputs(5, 4)))
+    torch.testing.assert_close(made.responsibilities(inputs(5, 4)), twin.responsibilities(inputs(5, 4)))
+
+
+@pytest.mark.parametrize("above", [1e-6, 1.0, 20.0])
+def test_at_the_ceiling_only_a_gradient_that_narrows_the_component_passes(above):
+    made = UGMMLayer(1, 2, max_std=2.0)
+    with torch.no_grad():
+        made.log_std.fill_(math.log(2.0) + above)
+    # Descent on this loss would narrow the first component and widen the second.
+    (made.std[0] - made.std[1]).sum().backward()
+    assert made.log_std.grad[0].item() == pytest.approx(2.0)
+    assert made.log_std.grad[1].item() == 0.0
+
+
+def test_the_ceiling_stands_in_the_text_only_where_there_is_one():
+    assert "max_std=2.0" in repr(UGMMLayer(4, 3, max_std=2.0))
+    assert "max_std" not in repr(UGMMLayer(4, 3))
+
+
+@pytest.mark.parametrize("max_std", [1e-3, 0.0, -1.0, math.nan])
+def test_a_ceiling_not_above_the_floor_is_refused(max_std):
+    with pytest.raises(ValueError, match=r"max_std > min_std = 0\.001, got"):
+        UGMMLayer(4, 3, max_std=max_std)
+
+
 def test_without_a_floor_std_follows_log_std_everywhere():
     made = UGMMLayer(3, 1, min_std=0.0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The command line: ``python -m ugmm_tutorial list | train NAME | table TABLE | tune NAME | bench``."""
+"""The command line: ``python -m ugmm_tutorial list | train NAME | table TABLE | study NAME | ...``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from ugmm_tutorial import __version__, experiments, tuning
+from ugmm_tutorial import __version__, experiments, studies, tuning
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import DataError
 from ugmm_tutorial.records import RecordError
@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
     _add_results(command)
     command.set_defaults(command=_tune)
+
+    command = commands.add_parser("study", help="run a study and write what it found")
+    command.add_argument("name", metavar="NAME", help=f"one of {', '.join(studies.STUDIES)}")
+    _add_results(command)
+    command.set_defaults(command=_study)
 
     command = commands.add_parser("bench", help="measure what the layer costs on this machine")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
@@ -121,6 +126,14 @@ def _tune(options: argparse.Namespace) -> int:
     print(f"best of {search.trials}, {100 * best['accuracy']:.2f} % on the validation images:")
     print(", ".join(f"{name} {value}" for name, value in best["params"].items()))
     print(path)
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    outcome = studies.run(options.name, results=options.results)
+    print(f"{studies.STUDIES[options.name]}\n{json.dumps(outcome.results, indent=1)}")
+    made = f"{outcome.environment['finished']} on {outcome.environment['device']}"
+    print(f"measured {made}, {outcome.seconds:.0f} s\n{options.results}/studies/{options.name}.json")
     return 0
 
 

@@ -29,7 +29,7 @@ class HardLayer(UGMMLayer):
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """1 for the component that answers, 0 for the others, ``(*, J, K)``, without dropout."""
-        terms = component_log_densities(x, self.mean, self._floored_log_std(), self.log_weight)
+        terms = component_log_densities(x, self.mean, self._bounded_log_std(), self.log_weight)
         return nn.functional.one_hot(terms.argmax(dim=-1), self.in_features).to(terms.dtype)
 
 
@@ -53,8 +53,8 @@ class TiedStdLayer(UGMMLayer):
         super().__init__(*arguments, **options)
         self.log_std = nn.Parameter(self.log_std.detach()[:, :1].clone())
 
-    def _floored_log_std(self) -> Tensor:
-        return super()._floored_log_std().expand_as(self.mean)
+    def _bounded_log_std(self) -> Tensor:
+        return super()._bounded_log_std().expand_as(self.mean)
 
 
 class FrozenStdLayer(UGMMLayer):

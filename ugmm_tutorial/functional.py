@@ -27,6 +27,7 @@ __all__ = [
     "hard_log_density",
     "reference_log_density",
     "responsibilities",
+    "transformed",
     "ugmm_log_density",
 ]
 
@@ -85,7 +86,7 @@ def ugmm_log_density(
     x, mean, log_std, log_weight, log_background = _checked(x, mean, log_std, log_weight, log_background)
     chosen = _choose_backend(backend, x, mean)
     arguments = (x, mean, log_std, log_weight, log_background)
-    if chosen == "reference" or x.dtype == torch.float64 or _transformed(*arguments):
+    if chosen == "reference" or x.dtype == torch.float64 or transformed(*arguments):
         return reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
     background = None if log_background is None else log_background.reshape(rows.shape)
@@ -146,7 +147,7 @@ def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
     return backend
 
 
-def _transformed(*tensors: Tensor | None) -> bool:
+def transformed(*tensors: Tensor | None) -> bool:
     """Whether vmap, torch.func or forward-mode derivatives are under way: the kernels know neither."""
     if torch.compiler.is_compiling():
         return False

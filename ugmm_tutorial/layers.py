@@ -48,6 +48,8 @@ class UGMMLayer(nn.Module):
             and keeps as many sets of weights: for studies, not for speed.
         min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At
             the floor the gradient that would widen a component still passes.
+        max_std: largest standard deviation a component can have, > ``min_std``; there the gradient that
+            would narrow a component still passes. A ceiling is a remedy of chapter 8.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
         backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
@@ -70,6 +72,7 @@ class UGMMLayer(nn.Module):
         dropout_mode: str = "renormalize",
         dropout_mask: str = "batch",
         min_std: float = 1e-3,
+        max_std: float = math.inf,
         init: str = "unit",
         backend: str = "auto",
         device: torch.device | str | None = None,
@@ -86,6 +89,9 @@ class UGMMLayer(nn.Module):
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
         self.min_std = float(min_std)
+        if not max_std > min_std:
+            raise ValueError(f"expected max_std > min_std = {min_std}, got {max_std}")
+        self.max_std = float(max_std)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(
@@ -114,8 +120,8 @@ class UGMMLayer(nn.Module):
 
     @property
     def std(self) -> Tensor:
-        """Standard deviations of the components, (J, K), never below ``min_std`` (up to rounding)."""
-        return self._floored_log_std().exp()
+        """Standard deviations of the components, (J, K), from ``min_std`` to ``max_std`` (up to rounding)."""
+        return self._bounded_log_std().exp()
 
     @property
     def log_weight(self) -> Tensor:
@@ -129,7 +135,7 @@ class UGMMLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
-        log_std = self._floored_log_std()
+        log_std = self._bounded_log_std()
         if self._drops and self.dropout_mask == "sample" and _has_examples(x):
             rows = x.reshape(-1, 1, x.shape[-1])
             each = [self._log_density(row, log_std, self._dropped_log_weight()) for row in rows]
@@ -142,24 +148,29 @@ class UGMMLayer(nn.Module):
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each component in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
-        return functional.responsibilities(x, self.mean, self._floored_log_std(), self.log_weight)
+        return functional.responsibilities(x, self.mean, self._bounded_log_std(), self.log_weight)
 
     def extra_repr(self) -> str:
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self.dropout:
             text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
             text += "" if self.dropout_mask == "batch" else f", dropout_mask={self.dropout_mask!r}"
-        text += f", min_std={self.min_std}, init={self.init!r}"
+        text += f", min_std={self.min_std}"
+        text += f", max_std={self.max_std}" if self.max_std < math.inf else ""
+        text += f", init={self.init!r}"
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
 
     @property
     def _drops(self) -> bool:
         return self.training and self.dropout > 0.0
 
-    def _floored_log_std(self) -> Tensor:
-        if self.min_std == 0.0:
-            return self.log_std
-        return lower_bound(self.log_std, math.log(self.min_std))
+    def _bounded_log_std(self) -> Tensor:
+        log_std = self.log_std
+        if self.min_std > 0.0:
+            log_std = lower_bound(log_std, math.log(self.min_std))
+        if self.max_std < math.inf:
+            log_std = -lower_bound(-log_std, -math.log(self.max_std))
+        return log_std
 
     def _dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh mask; -inf where a component is dropped."""

@@ -1,0 +1,111 @@
+"""Joint training of many small networks side by side."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ugmm_tutorial import UGMMLayer, UGMMNet
+from ugmm_tutorial.generative import JointTraining, joint
+from ugmm_tutorial.inference import label_scores
+from ugmm_tutorial.leaves import CategoricalLeafLayer
+
+
+def gaussian(seed):
+    torch.manual_seed(seed)
+    return UGMMNet((3, 4, 1), init="paper", min_std=0.05, max_std=2.0).double()
+
+
+def categorical(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(CategoricalLeafLayer(3, 4, num_labels=3), UGMMLayer(4, 1)).double()
+
+
+def flowers(networks, count=10):
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(networks, count, 2, generator=generator, dtype=torch.float64)
+    return x, torch.randint(3, (networks, count), generator=generator)
+
+
+def trained_alone(network, x, y, *, objective, epochs, seed, batch_size=4):
+    """The same by an ordinary loop."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        total = 0.0
+        for index in torch.randperm(len(x), generator=generator).split(batch_size):
+            if objective == "joint":
+                loss = -network(joint(x[index], y[index])).mean()
+            else:
+                loss = nn.functional.cross_entropy(label_scores(network, x[index], range(3)), y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+    return total / len(x)
+
+
+@pytest.mark.parametrize("objective", ["joint", "conditional"])
+@pytest.mark.parametrize("build", [gaussian, categorical])
+def test_side_by_side_every_network_becomes_what_it_becomes_alone(build, objective):
+    networks = [build(seed) for seed in range(3)]
+    alone = copy.deepcopy(networks)
+    x, y = flowers(3)
+    options = {"objective": objective, "labels": range(3)}
+    training = JointTraining(networks, x, y, **options, batch_size=4, learning_rate=1e-2, seed=5)
+    training.run(2)
+    losses = training.run(3)
+    assert training.epoch == 5
+    for m, (network, other) in enumerate(zip(networks, alone, strict=True)):
+        loss = trained_alone(other, x[m], y[m], objective=objective, epochs=5, seed=5 + m)
+        assert losses[m].item() == pytest.approx(loss, rel=1e-9)
+        for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+    first = build(0)
+    assert (
+        max((a - b).abs().max() for a, b in zip(networks[0].parameters(), first.parameters(), strict=True))
+        > 1e-3
+    )
+
+
+def test_training_raises_the_objective():
+    x, y = flowers(2, 40)
+    for objective in ("joint", "conditional"):
+        training = JointTraining([gaussian(0), gaussian(1)], x, y, objective=objective, learning_rate=1e-2)
+        before, after = training.run(1), training.run(40)
+        assert (after < before - 0.05).all()
+
+
+def test_labels_beyond_those_present_may_be_named_but_not_fewer():
+    x, y = flowers(1)
+    four = JointTraining([gaussian(0)], x, y, objective="conditional", labels=range(4)).run(1)
+    three = JointTraining([gaussian(0)], x, y, objective="conditional").run(1)
+    assert four > three
+    with pytest.raises(ValueError, match=r"labels among \[0.0, 1.0\], got \[0.0, 1.0, 2.0\]"):
+        JointTraining([gaussian(0)], x, y, labels=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "likelihood"}, "unknown objective 'likelihood': expected one of joint, conditional"),
+        ({"networks": []}, "M = 0 >= 1"),
+        ({"x": torch.zeros(2, 10, 2).double(), "y": torch.zeros(2, 10)}, r"M = 1 .* \(2, 10, 2\)"),
+        ({"x": torch.full((1, 10, 2), torch.nan).double()}, "finite"),
+        ({"y": torch.zeros(1, 9)}, r"a label for each row of x, \(1, 10\), got \(1, 9\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    x, y = flowers(1)
+    arguments = {"networks": [gaussian(0)], "x": x, "y": y} | change
+    with pytest.raises(ValueError, match=message):
+        JointTraining(**arguments)
+
+
+def test_a_joint_input_has_the_label_last():
+    z = joint(torch.tensor([[1.0, 2.0]]), torch.tensor([2]))
+    assert z.tolist() == [[1.0, 2.0, 2.0]]
+    assert z.dtype == torch.float32
