@@ -14,10 +14,11 @@ from torch import nn
 
 from ugmm_tutorial import UGMMLayer, exercises, ugmm_log_density
 from ugmm_tutorial.exercises import Feedback, check
+from ugmm_tutorial.generative import JointTraining
 from ugmm_tutorial.networks import UGMMNet
 
 FOLDER = Path(exercises.__file__).parent
-NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 5, 6, 7) for place in (1, 2, 3)]
+NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 5, 6, 7, 8) for place in (1, 2, 3)]
 LOG2E, HALF_LOG_2PI = math.log2(math.e), 0.5 * math.log(2 * math.pi)
 
 
@@ -35,6 +36,34 @@ def hard_neuron(x, mean, std, weight):
 
 def features(x):
     return x.square().sum(dim=-1, keepdim=True)
+
+
+def asked(root, x, labels, first=False):
+    """Scores by a loop over labels."""
+    parts = [(x, c.to(x.dtype).expand(len(x), 1)) for c in labels]
+    return torch.cat([root(torch.cat(p[::-1] if first else p, dim=1)) for p in parts], dim=1)
+
+
+def posterior(root, x, labels):
+    return asked(root, x, labels).softmax(dim=1)
+
+
+def posterior_written_out(root, x, labels):
+    scores = asked(root, x, labels)
+    weights = (scores - scores.amax(dim=1, keepdim=True)).exp()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def unstable_posterior(root, x, labels):
+    weights = asked(root, x, labels).exp()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def fit_flowers(x, y):
+    network = UGMMNet((5, 10, 5, 1))
+    options = {"objective": "conditional", "learning_rate": 3e-2, "batch_size": 25}
+    JointTraining([network], x[None], y[None], **options).run(40)
+    return network
 
 
 class TiedStd(nn.Module):
@@ -233,6 +262,11 @@ RIGHT = [
     ("7.2", feature_gradient),
     ("7.2", feature_gradient_by_autograd),
     ("7.3", cheap_head),
+    ("8.1", -math.log(0.05 * math.sqrt(2 * math.pi))),
+    ("8.1", 2.08),
+    ("8.2", posterior),
+    ("8.2", posterior_written_out),
+    ("8.3", fit_flowers),
 ]
 
 
@@ -268,7 +302,23 @@ def raises_not_implemented(*arguments):
     raise NotImplementedError
 
 
-FUNCTIONS = ["1.2", "1.3", "2.3", "3.2", "3.3", "4.2", "4.3", "5.2", "5.3", "6.2", "6.3", "7.2", "7.3"]
+FUNCTIONS = [
+    "1.2",
+    "1.3",
+    "2.3",
+    "3.2",
+    "3.3",
+    "4.2",
+    "4.3",
+    "5.2",
+    "5.3",
+    "6.2",
+    "6.3",
+    "7.2",
+    "7.3",
+    "8.2",
+    "8.3",
+]
 STUBS = [
     *((number, stub) for number in NUMBERS for stub in (..., None)),
     *((number, lambda *arguments: None) for number in FUNCTIONS),
@@ -1087,6 +1137,36 @@ WRONG = [
     ("7.3", lambda x, y: UGMMNet((100, 10)), "Your code raised ValueError"),
     ("7.3", lambda x, y: 0.95, "Expected a trained module"),
     ("7.3", 0.95, "Expected the function cheap_head"),
+    # 8.1
+    ("8.1", 7.979, "This is the density itself"),
+    ("8.1", -2.077, "The sign is turned around"),
+    ("8.1", 2.996, "square root of two pi, is missing"),
+    ("8.1", 3.915, "stands below the fraction"),
+    ("8.1", 0.579, "not a variance"),
+    ("8.1", 5.989, "0.001"),
+    ("8.1", 1.0, "How high is a Gaussian"),
+    ("8.1", "high", "Expected one number"),
+    # 8.2
+    ("8.2", lambda r, x, c: asked(r, x, c), "These are scores"),
+    ("8.2", lambda r, x, c: asked(r, x, c).log_softmax(1), "These are logarithms"),
+    ("8.2", lambda r, x, c: asked(r, x, c).exp(), "do not sum to one"),
+    ("8.2", lambda r, x, c: asked(r, x, c).softmax(0), "normalised over the examples"),
+    ("8.2", lambda r, x, c: asked(r, x, c, first=True).softmax(1), "The label is the last input"),
+    ("8.2", lambda r, x, c: posterior(r, x, torch.arange(4.0)), "not their places"),
+    ("8.2", lambda r, x, c: asked(r, x, c) / asked(r, x, c).sum(1, keepdim=True), "gives no probabilities"),
+    ("8.2", lambda r, x, c: posterior(r, x, c) ** 2, "Put each label behind"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).T, "Examples first"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).unsqueeze(2), "a last axis of length one"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).amax(1), "One probability for each label"),
+    ("8.2", unstable_posterior, "a constant of 2000 nats"),
+    ("8.2", 0.5, "Expected the function posterior"),
+    # 8.3
+    ("8.3", lambda x, y: UGMMNet((5, 10, 5, 1)), "92% are asked for"),
+    ("8.3", lambda x, y: nn.Linear(5, 1), "There is no mixture neuron"),
+    ("8.3", lambda x, y: UGMMNet((5, 3)), "one output"),
+    ("8.3", lambda x, y: UGMMNet((4, 1)), "K = 4"),
+    ("8.3", lambda x, y: 0.95, "Expected a trained module"),
+    ("8.3", 0.95, "Expected the function fit"),
 ]
 
 
@@ -1259,7 +1339,7 @@ def test_answers_are_right_with_float64_as_the_default_and_without_gradients(num
 
 
 def test_unknown_numbers_are_errors_that_list_what_there_is():
-    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*7\.3"):
+    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*8\.3"):
         check("0.1", 1)
     assert check(1.1, 1.3836)  # a number instead of a string is no harm
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import torch
 
-from ugmm_tutorial.exercises import chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7
+from ugmm_tutorial.exercises import (
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter4,
+    chapter5,
+    chapter6,
+    chapter7,
+    chapter8,
+)
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
 
@@ -15,7 +24,7 @@ __all__ = ["Feedback", "check"]
 
 _EXERCISES = {
     number: exercise
-    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7)
+    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7, chapter8)
     for number, exercise in chapter.EXERCISES.items()
 }
 
