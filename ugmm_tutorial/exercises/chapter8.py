@@ -136,7 +136,7 @@ def trained_for_labels(answer: object) -> str:
     if accuracy < _LEAST_ACCURACY:
         raise NotYet(
             f"{accuracy:.0%} of flowers that it has not seen are named right: {_LEAST_ACCURACY:.0%} are "
-            "asked for. Which objective cannot be satisfied by a constant network, and are the steps long enough?"
+            "asked for. Which objective does a constant network not satisfy, and are the steps long enough?"
         )
     return f"{accuracy:.0%} of 75 flowers that it has not seen, after training on the other 75."
 
