@@ -21,6 +21,7 @@ def test_variants_differ_from_the_papers_network_in_what_they_say():
     assert {layer.max_std for layer in build(VARIANTS["floor-ceiling"], 0)} == {1.0}
     assert build(VARIANTS["categorical"], 0)[0].num_labels == 3
     assert {v.coding for v in VARIANTS.values()} == {(0, 1, 2), (1, 0, 2), (0, 2, 1)}
+    assert [layer.out_features for layer in build(VARIANTS["notebook"], 0)] == [20, 8, 1]
     assert len({v.title for v in VARIANTS.values()}) == len(VARIANTS)
 
 
@@ -62,9 +63,9 @@ def test_all_150_flowers_are_there_as_scikit_learn_has_them():
 def test_a_network_in_the_study_gets_the_score_it_has_alone(coding):
     x, y = iris._flowers()
     splits = iris.folds(y, 1, 5)[:2]
-    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-2}
-    variant = Variant("test", {"init": "unit"}, coding=coding, objective="conditional", standardised=True)
-    got = iris._of_networks(variant, x, y, splits, settings)
+    options = {"coding": coding, "objective": "conditional", "standardised": True, "epochs": 2}
+    variant = Variant("test", {"init": "unit"}, **options)
+    got = iris._of_networks(variant, x, y, splits, 1e-2)
     for m, (train, test) in enumerate(splits):
         middle, width = x[train].mean(axis=0), x[train].std(axis=0, ddof=1)
         scaled = torch.from_numpy((x - middle) / width)
@@ -79,10 +80,14 @@ def test_a_network_in_the_study_gets_the_score_it_has_alone(coding):
         loss = nn.functional.cross_entropy(scores, torch.from_numpy(y[test])).item()
         assert got["log_loss"][m] == pytest.approx(loss, rel=1e-4)
         assert got["accuracy"][m] == (scores.argmax(1).numpy() == y[test]).mean()
+        with torch.no_grad():
+            columns = [network(joint(scaled[train], torch.full((120,), float(c)))) for c in coding]
+        right = torch.cat(columns, dim=-1).argmax(1).numpy() == y[train]
+        assert got["train_accuracy"][m] == right.mean()
 
 
 def test_the_baselines_are_scored_on_what_they_have_not_seen():
-    found = iris.measure(iris.SETTINGS | {"variants": [], "repeats": 2}, progress=False)
+    found = iris.measure(iris.SETTINGS | {"variants": {}, "repeats": 2}, progress=False)
     assert set(found) == set(iris.baselines())
     assert 0.97 < np.mean(found["lda"]["accuracy"]) < 0.99
     assert all(len(model["accuracy"]) == len(model["log_loss"]) == 10 for model in found.values())

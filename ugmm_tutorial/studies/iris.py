@@ -8,6 +8,7 @@ by 1/n.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -21,11 +22,9 @@ from ugmm_tutorial.studies.iris_networks import VARIANTS, Variant, build
 __all__ = ["SETTINGS", "baselines", "corrected_interval", "folds", "measure"]
 
 SETTINGS = {
-    "variants": list(VARIANTS),
+    "variants": {name: asdict(variant) for name, variant in VARIANTS.items()},
     "repeats": 10,
     "folds": 5,
-    "epochs": 300,
-    "batch_size": 16,
     "learning_rate": 1e-3,
 }
 # A posterior of zero at the truth would be infinitely wrong: as scikit-learn's log_loss does, at rounding.
@@ -33,12 +32,15 @@ _SMALLEST = float(np.finfo(np.float32).eps)
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """For every model ``accuracy`` (a fraction) and ``log_loss`` (nats), one number for each split."""
+    """For every model ``accuracy`` (a fraction) and ``log_loss`` (nats), one number for each split.
+
+    For the networks ``train_accuracy`` too, on the flowers that each was trained on.
+    """
     x, y = _flowers()
     splits = folds(y, settings["repeats"], settings["folds"])
     results = {}
     for name in tqdm(settings["variants"], disable=not progress):
-        results[name] = _of_networks(VARIANTS[name], x, y, splits, settings)
+        results[name] = _of_networks(VARIANTS[name], x, y, splits, settings["learning_rate"])
     for name, model in baselines().items():
         scored = [model.fit(x[train], y[train]).predict_proba(x[test]) for train, test in splits]
         results[name] = _scores(scored, y, splits)
@@ -104,31 +106,35 @@ def corrected_interval(values: list[float], share: float) -> tuple[float, float]
     return float(np.mean(values)), float(t.ppf(0.975, len(values) - 1) * spread)
 
 
-def _of_networks(variant: Variant, x: np.ndarray, y: np.ndarray, splits: list, settings: dict) -> dict:
+def _of_networks(variant: Variant, x: np.ndarray, y: np.ndarray, splits: list, learning_rate: float) -> dict:
     """One network for each split, all trained side by side."""
     rows = torch.from_numpy(np.stack([train for train, _ in splits]))
     inputs, species = torch.from_numpy(x)[rows], torch.from_numpy(y)
-    middle = inputs.mean(dim=1, keepdim=True) if variant.standardised else torch.zeros(1)
-    width = inputs.std(dim=1, keepdim=True) if variant.standardised else torch.ones(1)
-    coding = torch.tensor(variant.coding)
+    middle, width = torch.zeros(len(splits), 1, 4), torch.ones(len(splits), 1, 4)
+    if variant.standardised:
+        middle, width = inputs.mean(dim=1, keepdim=True), inputs.std(dim=1, keepdim=True)
     networks = [build(variant, seed) for seed in range(len(splits))]
     JointTraining(
         networks,
         (inputs - middle) / width,
-        coding[species[rows]],
+        torch.tensor(variant.coding)[species[rows]],
         objective=variant.objective,
         labels=sorted(variant.coding),
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-    ).run(settings["epochs"])
-    scored = []
-    for m, (network, (_, test)) in enumerate(zip(networks, splits, strict=True)):
-        held_out = torch.from_numpy(x[test])
-        if variant.standardised:
-            held_out = (held_out - middle[m]) / width[m]
+        batch_size=variant.batch_size,
+        learning_rate=learning_rate,
+    ).run(variant.epochs)
+
+    def posteriors(part: int) -> list[np.ndarray]:
         with torch.no_grad():
-            scored.append(label_posterior(network, held_out, variant.coding).double().numpy())
-    return _scores(scored, y, splits)
+            return [
+                label_posterior(n, (torch.from_numpy(x[split[part]]) - m) / w, variant.coding)
+                .double()
+                .numpy()
+                for n, split, m, w in zip(networks, splits, middle, width, strict=True)
+            ]
+
+    on_training = _scores(posteriors(0), y, [(test, train) for train, test in splits])
+    return _scores(posteriors(1), y, splits) | {"train_accuracy": on_training["accuracy"]}
 
 
 def _scores(posteriors: list[np.ndarray], y: np.ndarray, splits: list) -> dict:
