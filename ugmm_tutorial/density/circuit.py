@@ -32,8 +32,8 @@ class Circuit(TractableDensity):
     A tree halves the features at random, ``depth`` times. A leaf region has S densities over its features;
     a region above multiplies density s of its left half with density s of its right half, for every s,
     and then, unless it is the whole, mixes these S products S times. The root mixes the products of all
-    trees. With ``depth=0`` it is a mixture of leaves: ``ProductTwin`` or ``SmoothedUGMM``. With Gaussian leaves,
-    ``depth=1`` is a ``ProductTwin`` too: sums below the root begin with depth 2.
+    trees. With ``depth=0`` it is a mixture of leaves: ``ProductTwin`` or ``SmoothedUGMM``. With Gaussian
+    leaves, ``depth=1`` is a ``ProductTwin`` too: sums below the root begin with depth 2.
 
     Args:
         in_features: D, the length of a row.

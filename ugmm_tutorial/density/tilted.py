@@ -10,69 +10,21 @@ exceeds its peak: so Z is finite, and rejection sampling from q is exact. Taught
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ugmm_tutorial.density.background import Background
+from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.components import positive_integer
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
 from ugmm_tutorial.layers import UGMMLayer
 
-__all__ = ["LogNormalizer", "ProductBase", "TiltedModel", "log_upper_bound"]
+__all__ = ["LogNormalizer", "TiltedModel", "log_upper_bound"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class ProductBase(nn.Module):
-    """q: independent features and, if there are labels, an independent label in the last column.
-
-    Args:
-        features: the densities of the features.
-        labels: the values that the label can take, (C,), or None for no label.
-        probabilities: of the labels, (C,), summing to one; None makes them equal.
-
-    Raises:
-        ValueError: shapes that differ, labels that repeat, or probabilities that are none.
-    """
-
-    def __init__(
-        self,
-        features: Background,
-        labels: Sequence[float] | None = None,
-        probabilities: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__()
-        self.features = features
-        like = features.mean
-        values = like.new_tensor([] if labels is None else list(labels))
-        if labels is not None and (len(values) == 0 or len(values.unique()) < len(values)):
-            raise ValueError(f"expected labels that differ from one another, got {list(labels)}")
-        share = like.new_tensor([1.0 / len(values)] * len(values) if probabilities is None else probabilities)
-        if share.shape != values.shape:
-            raise ValueError(f"expected one probability for each label, got {len(share)} for {len(values)}")
-        if len(share) and not ((share > 0.0).all() and abs(share.sum().item() - 1.0) < 1e-4):
-            raise ValueError(f"expected positive probabilities that sum to one, got {share.tolist()}")
-        self.register_buffer("labels", values)
-        self.register_buffer("log_probability", (share / share.sum()).log())
-
-    @property
-    def in_features(self) -> int:
-        """Length of a row: the features, and one more for a label."""
-        return self.features.in_features + (len(self.labels) > 0)
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws, (n, D)."""
-        x = self.features.sample(n, generator)
-        if len(self.labels) == 0:
-            return x
-        share = self.log_probability.exp().expand(max(n, 1), -1)
-        label = torch.multinomial(share, 1, generator=generator)[:n]
-        return torch.cat([x, self.labels[label]], dim=-1)
 
 
 class LogNormalizer(NamedTuple):
@@ -184,8 +136,8 @@ class TiltedModel(Density):
     def _complete(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         if rows.isnan().all() and len(rows) > self.max_proposals * self.expected_acceptance():
             raise RuntimeError(
-                f"rejection sampling would accept about {self.expected_acceptance():.2g} of the proposals, so "
-                f"that {len(rows)} draws take more than max_proposals = {self.max_proposals}. Raise it, draw "
+                f"rejection sampling would accept about {self.expected_acceptance():.2g} of the proposals: "
+                f"{len(rows)} draws take more than max_proposals = {self.max_proposals}. Raise it, draw "
                 "fewer, or choose a base nearer to the model"
             )
         rows, self.acceptance = complete(self, rows, generator)
