@@ -8,11 +8,12 @@ On four data sets of scikit-learn, by stratified cross-validation, for every con
 - classification by one model for each class, argmax_c log p(x | c) + log prior.
 
 Features are standardised on the training folds, and likelihoods are of standardised features: differences
-between contenders mean something, levels do not carry over to other units. The pixels of the digits are whole
-numbers, on which a density can grow without end: uniform noise from [0, 1) is added to each (Theis et al. 2016),
-and the pixels that are the same in all images are left out. The sizes are chosen on a quarter of each training
-fold, one start for each, the same number of candidates for every contender, and the model is fitted again on the
-whole fold. Intervals are Student's over folds, which share training rows: they are somewhat too narrow.
+between contenders mean something, levels do not carry over to other units. The pixels of the digits are
+whole numbers, on which a density can grow without end: uniform noise from [0, 1) is added to each (Theis et
+al. 2016), and the pixels that are the same in all images are left out. The sizes are chosen on a quarter of
+each training fold, one start for each, the same number of candidates for every contender, and the model is
+fitted again on the whole fold. Intervals are Student's over folds, which share training rows: they are
+somewhat too narrow.
 
 For chapter 9. SPFlow takes part where it is installed; it is no dependency.
 """
@@ -56,9 +57,9 @@ def measure(settings: dict, progress: bool) -> dict:
 
     Returns:
         ``{"data": {name: {"rows", "features", "classes", "contenders": {name: ...}}}, "spflow": version}``. A
-        contender has ``log_likelihood``, ``accuracy`` and ``imputation_rmse``, each with ``folds``, ``mean`` and
-        ``half_width`` (95 %), or None for what it cannot do; ``against_twin``, the paired difference of its
-        log-likelihood to the product twin's; ``sizes`` and ``class_sizes``, chosen in each fold; and
+        contender has ``log_likelihood``, ``accuracy`` and ``imputation_rmse``, each with ``folds``, ``mean``
+        and ``half_width`` (95 %), or None for what it cannot do; ``against_twin``, the paired difference of
+        its log-likelihood to the product twin's; ``sizes`` and ``class_sizes``, chosen in each fold; and
         ``seconds``. A contender that is not installed is None.
     """
     torch.set_num_threads(1)

@@ -1,9 +1,9 @@
 """The densities that the study ``densities`` compares, fitted and asked in one way.
 
-A contender is a function (rows, size, seed, options) -> Fitted. ``size`` is its number of components or, for
-kernels, its bandwidth. Every one has the same start where it takes one (one k-means of scikit-learn), the same
-number of iterations of EM and the same tolerance; ``min_std`` is the floor of the standard deviations, and its
-square what scikit-learn adds to the variances instead.
+A contender is a function (rows, size, seed, options) -> Fitted. ``size`` is its number of components or,
+for kernels, its bandwidth. Every one starts from one k-means of scikit-learn, where it takes that, and
+has the same number of iterations of EM and the same tolerance; ``min_std`` is the floor of the standard
+deviations, and its square what scikit-learn adds to the variances instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["CONTENDERS", "Fitted", "spflow_version"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted density: log-densities (N,) of rows (N, K); rows with their NaN filled, or None if it cannot."""
+    """A fitted density: log-densities (N,) of rows (N, K), and rows with their NaN filled, if it can."""
 
     log_prob: Callable[[Tensor], Tensor]
     impute: Callable[[Tensor], Tensor] | None
@@ -128,7 +128,11 @@ def _kernels(rows: Tensor, size: float, seed: int, options: dict) -> Fitted:
     with torch.no_grad():
         twin.mean.copy_(rows)
         twin.log_std.fill_(math.log(size))
-    return Fitted(lambda x: torch.as_tensor(kernels.score_samples(x.numpy())), _asked(twin).impute)
+    impute = _asked(twin).impute
+    return Fitted(
+        lambda x: torch.as_tensor(kernels.score_samples(x.numpy())),
+        lambda x: torch.cat([impute(part) for part in x.split(64)]),  # many components: a few rows at once
+    )
 
 
 def _spflow(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
