@@ -43,11 +43,11 @@ SETTINGS: dict = {
     "class_bandwidths": [0.2, 0.35, 0.5, 0.8],
     "rows_per_component": 5,
     "missing": 0.3,
-    "iterations": 100,
+    "iterations": 50,
     "tolerance": 1e-3,
     "min_std": 0.1,
     "depth": 2,
-    "trees": 2,
+    "trees": 1,
     "seed": 0,
 }
 
