@@ -1,0 +1,133 @@
+"""Background densities: a simple normalised density for every feature, independent of the others.
+
+They complete the terms of a smoothed neuron (smoothed.py) and are what a tilted model tilts (tilted.py).
+Taught in chapter 9.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Background", "GaussianBackground", "UniformBackground"]
+
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Background(nn.Module):
+    """K independent univariate densities b_k. Their numbers are buffers: no gradient changes them."""
+
+    @property
+    def in_features(self) -> int:
+        """K, the number of features."""
+        return len(self.mean)
+
+    mean: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log b_k(x_k) for every feature, ``(*, K)`` to ``(*, K)``, ``-inf`` outside the support."""
+        raise NotImplementedError
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The values below which shares ``u`` of the densities lie, (N, K) to (N, K), in the dtype of u."""
+        raise NotImplementedError
+
+    def select(self, scope: Tensor) -> Self:
+        """The background of some features, in the order of the indices ``scope``."""
+        return type(self)(*(buffer[scope] for buffer in self.buffers()))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws of all features, (n, K)."""
+        # In float64 also for float32 features: fewer digits would cut off a Gaussian's tails. rand may
+        # return 0, where a Gaussian's quantile is not finite.
+        shape = (n, self.in_features)
+        u = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.mean.device)
+        return self.quantile(u.clamp(min=2.0**-54)).to(self.mean.dtype)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}"
+
+
+class GaussianBackground(Background):
+    """b_k = N(mean_k, std_k^2).
+
+    Args:
+        mean: means, (K,), in the units of the features.
+        std: standard deviations, (K,), positive.
+
+    Raises:
+        ValueError: shapes that differ, or a standard deviation that is not positive.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        _check_pair("mean", mean, "std", std)
+        if not (std > 0).all():
+            raise ValueError(f"expected positive standard deviations, got {std.min().item()}")
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("std", std.detach().clone())
+
+    @classmethod
+    def fit(cls, x: Tensor, *, min_std: float = 1e-3) -> Self:
+        """The maximum-likelihood background of rows ``x`` (N, K), NaN left out, with a floor on std."""
+        mean = x.nanmean(dim=0)
+        std = (x - mean).square().nanmean(dim=0).sqrt()
+        return cls(mean, std.clamp(min=min_std))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        z = (x - self.mean) / self.std
+        return -0.5 * z * z - self.std.log() - _HALF_LOG_2PI
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return self.mean + self.std * torch.special.ndtri(u)
+
+
+class UniformBackground(Background):
+    """b_k = 1 / (high_k - low_k) on [low_k, high_k], zero outside.
+
+    Args:
+        low: lower ends, (K,).
+        high: upper ends, (K,), above the lower ones.
+
+    Raises:
+        ValueError: shapes that differ, or an upper end that is not above its lower one.
+    """
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        _check_pair("low", low, "high", high)
+        if not (high > low).all():
+            raise ValueError("expected every upper end above its lower one, got an empty interval")
+        self.register_buffer("low", low.detach().clone())
+        self.register_buffer("high", high.detach().clone())
+
+    @classmethod
+    def fit(cls, x: Tensor, *, margin: float = 0.1) -> Self:
+        """The box of rows ``x`` (N, K), NaN left out, wider by ``margin`` of its size at either end."""
+        low = x.nan_to_num(nan=math.inf).amin(dim=0)
+        high = x.nan_to_num(nan=-math.inf).amax(dim=0)
+        return cls(low - margin * (high - low), high + margin * (high - low))
+
+    @property
+    def mean(self) -> Tensor:
+        """Centres of the intervals, (K,)."""
+        return 0.5 * (self.low + self.high)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        inside = (x >= self.low) & (x <= self.high)
+        return torch.where(inside, -(self.high - self.low).log(), -math.inf)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * u
+
+
+def _check_pair(first: str, a: Tensor, second: str, b: Tensor) -> None:
+    if a.dim() != 1 or a.shape != b.shape or len(a) == 0:
+        raise ValueError(
+            f"expected {first} and {second} of one shape (K,), got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError(f"expected finite {first} and {second}")

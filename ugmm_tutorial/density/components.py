@@ -1,0 +1,110 @@
+"""J densities over the same K features, each with K Gaussians: what mixtures and circuits are made of.
+
+Two kinds share the parameter arrays ``mean`` and ``log_std`` (J, K): products of their K Gaussians
+(product.py) and smoothed neurons, which mix them (smoothed.py).
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.layers import lower_bound
+
+__all__ = ["Arrays", "Components"]
+
+#: What a log-density depends on, by name. The gradients of these tensors are the statistics of EM (em.py).
+Arrays = dict[str, Tensor]
+
+
+class Components(nn.Module):
+    """J densities over K features; the base of the two kinds.
+
+    Attributes:
+        mean: means of the Gaussians, a parameter of shape (J, K), as the next one.
+        log_std: logarithms of their standard deviations, above the floor ``min_std``.
+
+    Args:
+        in_features: K, at least 1.
+        num_components: J, at least 1.
+        min_std: smallest standard deviation, > 0, in the units of the features: with less than a floor,
+            the likelihood of a mixture is unbounded.
+        device: where the parameters live.
+        dtype: float32 or float64.
+
+    Raises:
+        TypeError: a size is no integer, or the dtype another one.
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_components: int,
+        *,
+        min_std: float = 1e-3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = positive_integer("in_features", in_features)
+        self.num_components = positive_integer("the number of components", num_components)
+        if not 0.0 < min_std < math.inf:
+            raise ValueError(f"expected min_std > 0 and finite, got {min_std}")
+        self.min_std = float(min_std)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"expected dtype float32 or float64, got {dtype!r}")
+        shape = (self.num_components, self.in_features)
+        self.mean = nn.Parameter(torch.randn(shape, device=device, dtype=dtype))
+        self.log_std = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+
+    @property
+    def floored_log_std(self) -> Tensor:
+        """Logarithms of the standard deviations after the floor, (J, K)."""
+        return lower_bound(self.log_std, math.log(self.min_std))
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviations, (J, K), never below ``min_std`` (up to rounding)."""
+        return self.floored_log_std.exp()
+
+    def arrays(self, rows: Tensor) -> Arrays:
+        """The tensors that the log-densities of ``rows`` (B, K) are a function of."""
+        raise NotImplementedError
+
+    def forward(self, rows: Tensor, arrays: Arrays | None = None) -> Tensor:
+        """Log-densities (B, J) of rows (B, K), NaN marginalised; ``arrays`` may stand for the parameters."""
+        raise NotImplementedError
+
+    def complete(self, rows: Tensor, which: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw the missing values of every row from density ``which`` (B,) given the known values, (B, K)."""
+        raise NotImplementedError
+
+    def expected(self, rows: Tensor, share: Tensor) -> Tensor:
+        """Sum over j of ``share`` (B, J) times the missing values' expectation under density j, (B, K).
+
+        What stands at the known values means nothing.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def start(self, mean: Tensor, std: Tensor, rows: Tensor) -> None:
+        """Put the Gaussians where clusters of the data ``rows`` (N, K) are: means and deviations (J, K)."""
+        self.mean.copy_(mean)
+        self.log_std.copy_(std.clamp(min=self.min_std).log())
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, num_components={self.num_components}, min_std={self.min_std}"
+
+
+def positive_integer(name: str, value: int) -> int:
+    """``value``, if it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"expected {name} to be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"expected {name} >= 1, got {value}")
+    return int(value)

@@ -1,0 +1,126 @@
+"""Expectation maximisation, whose E-step is one backward pass.
+
+With the responsibilities r of the Gaussian (j, k) for a row, the gradients of log p(x) are
+
+    d / d log_weight_jk = r,   d / d mean_jk = r (x_k - mean_jk) / std_jk^2,
+    d / d log_std_jk = r ((x_k - mean_jk)^2 / std_jk^2 - 1),
+
+so those of sum_b log p(x_b) hold the sums over rows that the M-step divides by one another. The gradient of
+a sum's log-weight is its expected count, that of log b_k(x_k) the background's share of the value.
+A missing value takes no part in the Gaussian's mean and width; it counts for the weight of its term.
+
+Source: Dempster, Laird and Rubin (1977); for circuits, Peharz et al. (2017). Taught in chapter 9.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.density.background import GaussianBackground
+from ugmm_tutorial.density.components import Arrays, Components, positive_integer
+from ugmm_tutorial.density.tractable import TractableDensity
+
+__all__ = ["fit"]
+
+# Gaussians that see less than this much of a row keep their place: there is nothing to average.
+_LEAST_COUNT = 1e-8
+
+
+def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance: float = 1e-5) -> list[float]:
+    """Maximise the likelihood of the rows ``x`` (N, D) from where ``model`` is; NaN is missing.
+
+    Every iteration sets weights, means and standard deviations (the floored maximum, where the floor
+    ``min_std`` is in the way) and the Gaussian backgrounds that were not given by the caller. The likelihood
+    never falls, but for rounding: prefer float64.
+
+    Args:
+        model: ``SmoothedUGMM``, ``ProductTwin`` or ``Circuit``; call its ``initialise`` before.
+        iterations: at most this many.
+        tolerance: stop when the mean log-likelihood grows by less than this, in nats per row.
+
+    Returns:
+        Mean log-likelihoods in nats per row, before every iteration and after the last one.
+
+    Raises:
+        TypeError: a model that is trained otherwise.
+        ValueError: data that does not fit the model, or a row of density zero.
+    """
+    if not isinstance(model, TractableDensity):
+        raise TypeError(
+            f"expected a SmoothedUGMM, ProductTwin or Circuit, got {type(model).__name__}: use gradient.fit"
+        )
+    positive_integer("iterations", iterations)
+    rows = model._data(x)
+    history: list[float] = []
+    while True:
+        log_likelihood, leaf_arrays, log_weights = _expectation(model, rows)
+        history.append(log_likelihood)
+        converged = len(history) > 1 and history[-1] - history[-2] < tolerance
+        if converged or len(history) > iterations:
+            return history
+        _maximisation(model, rows, leaf_arrays, log_weights)
+
+
+def _expectation(model: TractableDensity, rows: Tensor) -> tuple[float, list[Arrays], list[Tensor]]:
+    """Mean log-likelihood, and what it depends on, with the gradients of the sum over rows in ``.grad``."""
+    parts = [rows[:, scope] for scope in model.scopes]
+    leaf_arrays = [
+        {name: value.detach().requires_grad_() for name, value in leaf.arrays(part).items()}
+        for leaf, part in zip(model.leaves, parts, strict=True)
+    ]
+    log_weights = [value.detach().requires_grad_() for value in model.log_weights()]
+    with torch.enable_grad():
+        calls = zip(model.leaves, parts, leaf_arrays, strict=True)
+        log_prob = model.combine([leaf(part, arrays) for leaf, part, arrays in calls], log_weights)
+        impossible = log_prob == -torch.inf
+        if impossible.any():
+            which = impossible.nonzero()[0].item()
+            raise ValueError(f"expected rows of positive density, but row {which} has density zero")
+        log_prob.sum().backward()
+    return log_prob.mean().item(), leaf_arrays, log_weights
+
+
+@torch.no_grad()
+def _maximisation(
+    model: TractableDensity, rows: Tensor, leaf_arrays: list[Arrays], log_weights: list[Tensor]
+) -> None:
+    for logits, log_weight in zip(model.sum_logits, log_weights, strict=True):
+        logits.copy_(_log_share(log_weight.grad))
+    for leaf, scope, arrays in zip(model.leaves, model.scopes, leaf_arrays, strict=True):
+        _update_gaussians(leaf, arrays)
+        if "log_missing_weight" in arrays:
+            missing = arrays["log_missing_weight"].grad
+            counts = arrays["log_weight"].grad + (0.0 if missing is None else missing)
+            leaf.mix_logits.copy_(_log_share(counts))
+            if leaf.fits_background:
+                _update_background(leaf.background, rows[:, scope], arrays, leaf.min_std)
+
+
+def _update_gaussians(leaf: Components, arrays: Arrays) -> None:
+    count = arrays["log_weight"].grad
+    seen = count > _LEAST_COUNT
+    count = torch.where(seen, count, 1.0)
+    variance = (2.0 * arrays["log_std"]).exp()
+    shift = variance * arrays["mean"].grad / count
+    # Around the old mean, then moved to the new one.
+    new_variance = variance * (arrays["log_std"].grad / count + 1.0) - shift.square()
+    new_log_std = 0.5 * new_variance.clamp(min=leaf.min_std**2).log()
+    leaf.mean.copy_(torch.where(seen, arrays["mean"] + shift, arrays["mean"]))
+    leaf.log_std.copy_(torch.where(seen, new_log_std, arrays["log_std"]))
+
+
+def _update_background(background: GaussianBackground, rows: Tensor, arrays: Arrays, min_std: float) -> None:
+    share = arrays["log_background"].grad.clamp(min=0.0)
+    total = share.sum(dim=0)
+    seen = total > _LEAST_COUNT
+    share = share / torch.where(seen, total, 1.0)
+    mean = (share * rows.nan_to_num()).sum(dim=0)
+    std = (share * (rows - mean).nan_to_num().square()).sum(dim=0).sqrt().clamp(min=min_std)
+    background.mean.copy_(torch.where(seen, mean, background.mean))
+    background.std.copy_(torch.where(seen, std, background.std))
+
+
+def _log_share(counts: Tensor) -> Tensor:
+    """Logarithms of the counts' shares along the last axis; what was never used stays barely possible."""
+    return torch.log_softmax(counts.clamp(min=torch.finfo(counts.dtype).tiny).log(), dim=-1)

@@ -1,0 +1,74 @@
+"""Maximum likelihood by gradient ascent: Adam on minibatches, for every density of the package.
+
+For a tilted model each step estimates Z anew on the same quasi-Monte-Carlo points and differentiates the
+estimate: what is maximised is the likelihood under log Z-hat. Taught in chapter 9.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.density.components import positive_integer
+from ugmm_tutorial.density.model import Density
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Density,
+    x: Tensor,
+    *,
+    epochs: int = 100,
+    learning_rate: float = 0.01,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> list[float]:
+    """Maximise the likelihood of the rows ``x`` (N, D) by Adam from where ``model`` is; NaN is missing.
+
+    Args:
+        model: any density; only its parameters move, no background.
+        epochs: passes over the rows.
+        learning_rate: Adam's, > 0.
+        batch_size: rows in a step.
+        seed: of the order of the rows.
+
+    Returns:
+        Mean log-likelihood in nats per row of every epoch, measured while it moves.
+
+    Raises:
+        TypeError, ValueError: data that does not fit the model, or an option out of its range.
+        FloatingPointError: the likelihood of a batch is not finite.
+    """
+    positive_integer("epochs", epochs)
+    positive_integer("batch_size", batch_size)
+    if not 0.0 < learning_rate < math.inf:
+        raise ValueError(f"expected learning_rate > 0 and finite, got {learning_rate}")
+    rows = model._data(x)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    order = torch.Generator().manual_seed(seed)
+    return [_epoch(model, rows, optimizer, batch_size, order) for _ in range(epochs)]
+
+
+def _epoch(
+    model: Density,
+    rows: Tensor,
+    optimizer: torch.optim.Optimizer,
+    batch_size: int,
+    order: torch.Generator,
+) -> float:
+    total = 0.0
+    for indices in torch.randperm(len(rows), generator=order).split(batch_size):
+        log_likelihood = model.log_prob(rows[indices.to(rows.device)]).mean()
+        if not log_likelihood.isfinite():
+            raise FloatingPointError(
+                f"the mean log-likelihood of a batch is {log_likelihood.item()}: lower the learning rate, "
+                "or look for rows of density zero"
+            )
+        optimizer.zero_grad()
+        (-log_likelihood).backward()
+        optimizer.step()
+        total += log_likelihood.item() * len(indices)
+    return total / len(rows)

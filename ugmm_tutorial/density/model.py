@@ -1,0 +1,119 @@
+"""What every density of this package can do: log_prob, sample, conditional; and the checks of its inputs.
+
+A missing value is NaN. It is marginalised: the answer is the log-density of the values that are there.
+Taught in chapter 9.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.density.conditional import Conditional
+
+__all__ = ["Density"]
+
+
+class Density(nn.Module):
+    """A normalised density over rows of ``in_features`` values.
+
+    Subclasses provide three things on checked rows (B, D): ``_log_prob``, the log-density with missing
+    values marginalised; ``_complete``, a draw of the missing values given the others; ``_expected``,
+    the missing values' expectation given the others.
+
+    Attributes:
+        in_features: D, the length of a row.
+    """
+
+    in_features: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same as :meth:`log_prob`."""
+        return self.log_prob(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density in nats: ``(*, D)`` to ``(*,)``. NaN is a missing value; a row of them gives 0.
+
+        Raises:
+            TypeError: ``x`` is no tensor, or not of the dtype of the parameters.
+            ValueError: the last axis is not D long, or a value is infinite.
+        """
+        rows = self._rows(x)
+        return self._log_prob(rows).reshape(x.shape[:-1])
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` independent draws, (n, D).
+
+        Raises:
+            ValueError: ``n`` is negative or no integer.
+        """
+        return self._complete(self._nothing_known(_count(n)), generator)
+
+    def conditional(self, x: Tensor) -> Conditional:
+        """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given those that are there.
+
+        Raises:
+            TypeError, ValueError: as :meth:`log_prob`; or what is there has density zero.
+        """
+        rows = self._rows(x)
+        with torch.no_grad():
+            impossible = self._log_prob(rows) == -torch.inf
+        if impossible.any():
+            which = impossible.nonzero()[0].item()
+            raise ValueError(f"expected evidence of positive density, but row {which} has density zero")
+        return Conditional(self, x)
+
+    def _log_prob(self, rows: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _complete(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        raise NotImplementedError
+
+    def _expected(self, rows: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _like(self) -> Tensor:
+        """A tensor of the dtype and on the device that the rows must have."""
+        return next(self.parameters())
+
+    def _nothing_known(self, n: int) -> Tensor:
+        return self._like().new_full((n, self.in_features), torch.nan)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """``x`` as rows (B, D), checked."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected x to be a torch.Tensor, got {type(x).__name__}")
+        dtype = self._like().dtype
+        if x.dtype != dtype:
+            raise TypeError(f"expected x of the model's dtype {dtype}, got {x.dtype}: convert one of them")
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"expected x of shape (*, {self.in_features}), got {tuple(x.shape)}")
+        if x.isinf().any():
+            raise ValueError("expected finite values, or NaN for a missing one, got an infinite value")
+        return x.reshape(-1, self.in_features)
+
+    def _data(self, x: Tensor) -> Tensor:
+        """Rows to learn from: as ``_rows``, and neither none at all nor a feature that is never there."""
+        rows = self._rows(x)
+        if len(rows) == 0:
+            raise ValueError("expected at least one row to learn from, got none")
+        never = rows.isnan().all(dim=0)
+        if never.any():
+            raise ValueError(
+                f"expected every feature in some row, but feature {never.nonzero()[0].item()} is never there"
+            )
+        return rows
+
+    def initialise(self, x: Tensor, seed: int = 0) -> Self:
+        """Set the parameters from data; only the models that need it have a way."""
+        raise NotImplementedError(f"{type(self).__name__} has no initialisation from data")
+
+
+def _count(n: int) -> int:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
+        raise ValueError(f"expected a number of draws >= 0, got {n!r}")
+    return int(n)

@@ -1,0 +1,62 @@
+"""Exact draws from a tilted model by rejection: propose from the base, accept with exp(root) over its bound.
+
+Taught in chapter 9.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ugmm_tutorial.density.tilted import TiltedModel
+
+__all__ = ["complete"]
+
+_PROPOSALS_AT_ONCE = 1 << 16
+# By how much rounding may lift an output above the bound, in nats; such a proposal is accepted.
+_ROUNDING = 1e-3
+
+
+def complete(
+    model: TiltedModel, rows: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, float | None]:
+    """Rows (B, D) with the missing values drawn given the others, and the share of accepted proposals.
+
+    The base is independent over its columns, so its draws of the missing ones are proposals given any others.
+
+    Raises:
+        RuntimeError: more than ``model.max_proposals`` were needed, or the bound was exceeded.
+    """
+    rows = rows.clone()
+    pending = rows.isnan().any(dim=-1).nonzero().squeeze(-1)
+    proposed = accepted = 0
+    bound = model.log_bound
+    while len(pending):
+        if proposed >= model.max_proposals:
+            raise RuntimeError(
+                f"rejection sampling accepted {accepted} of {proposed} proposals, and {len(pending)} rows "
+                "are still to be drawn: raise max_proposals, draw fewer, or choose a base nearer to the model"
+            )
+        some = pending[:_PROPOSALS_AT_ONCE]
+        each = max(1, _PROPOSALS_AT_ONCE // len(some) if proposed else 4096 // len(some))
+        proposals = model.base.sample(each * len(some), generator).unflatten(0, (len(some), each))
+        known = rows[some].unsqueeze(1)
+        proposals = torch.where(known.isnan(), proposals, known)
+        log_accept = model.root(proposals.flatten(0, 1)).reshape(len(some), each) - bound
+        if (log_accept > _ROUNDING).any():
+            raise RuntimeError(
+                f"root exceeds its bound by {log_accept.max().item():.3g}: log_bound is no bound"
+            )
+        uniform = torch.rand(log_accept.shape, generator=generator, dtype=torch.float64, device=rows.device)
+        success = uniform.log() < log_accept
+        proposed += success.numel()
+        accepted += int(success.sum())
+        # The first success of a row: the proposals are independent, so any fixed rule would do.
+        found = success.any(dim=1)
+        first = success.to(torch.uint8).argmax(dim=1)
+        rows[some[found]] = proposals[torch.arange(len(some), device=rows.device), first][found]
+        pending = torch.cat([some[~found], pending[_PROPOSALS_AT_ONCE:]])
+    return rows, accepted / proposed if proposed else None
