@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import UGMMLayer, exercises, ugmm_log_density
+from ugmm_tutorial.density import ProductTwin, em
 from ugmm_tutorial.exercises import Feedback, check
 from ugmm_tutorial.generative import JointTraining
 from ugmm_tutorial.networks import UGMMNet
 
 FOLDER = Path(exercises.__file__).parent
-NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 5, 6, 7, 8) for place in (1, 2, 3)]
+NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 5, 6, 7, 8, 9) for place in (1, 2, 3)]
 LOG2E, HALF_LOG_2PI = math.log2(math.e), 0.5 * math.log(2 * math.pi)
 
 
@@ -64,6 +65,63 @@ def fit_flowers(x, y):
     options = {"objective": "conditional", "learning_rate": 3e-2, "batch_size": 25}
     JointTraining([network], x[None], y[None], **options).run(40)
     return network
+
+
+def gap_terms(x, mean, log_std, log_weight, log_background):
+    z = (x.nan_to_num().unsqueeze(1) - mean) / log_std.exp()
+    own = log_weight - 0.5 * z.square() - log_std - HALF_LOG_2PI
+    return own - log_background.nan_to_num().unsqueeze(1)
+
+
+def with_gaps(x, mean, log_std, log_weight, log_background, left_out=0.0):
+    terms = gap_terms(x, mean, log_std, log_weight, log_background)
+    terms = torch.where(x.isnan().unsqueeze(1), log_weight + left_out, terms)
+    return log_background.nansum(dim=1, keepdim=True) + terms.logsumexp(dim=2)
+
+
+def with_gaps_input_by_input(x, mean, log_std, log_weight, log_background):
+    """Densities, multiplied and added one by one."""
+    std, w, b = log_std.exp(), log_weight.exp(), log_background.exp()
+    total = torch.zeros(len(x), len(mean), dtype=x.dtype)
+    for k in range(x.shape[1]):
+        term = w[:, k].expand_as(total).clone()
+        for i in range(x.shape[1]):
+            if i == k:
+                density = (
+                    torch.distributions.Normal(mean[:, k], std[:, k])
+                    .log_prob(x[:, k : k + 1].nan_to_num())
+                    .exp()
+                )
+            else:
+                density = b[:, i : i + 1].expand_as(total)
+            term = torch.where(x[:, i : i + 1].isnan(), term, term * density)
+        total = total + term
+    return total.log()
+
+
+def without_ratio(x, mean, log_std, log_weight, log_background):
+    terms = gap_terms(x, mean, log_std, log_weight, torch.zeros_like(x))
+    terms = torch.where(x.isnan().unsqueeze(1), log_weight, terms)
+    return log_background.nansum(dim=1, keepdim=True) + terms.logsumexp(dim=2)
+
+
+def renormalised(x, mean, log_std, log_weight, log_background):
+    out = with_gaps(x, mean, log_std, log_weight, log_background, left_out=-1e4)
+    kept = (~x.isnan()).to(x.dtype) @ log_weight.exp().T
+    return out - kept.clamp(min=1e-300).log()
+
+
+def fit_moons(x, components=12):
+    model = ProductTwin(2, components, min_std=0.1).to(x.dtype).initialise(x, seed=0)
+    em.fit(model, x, iterations=100)
+    return model
+
+
+def twice(model):
+    """Not normalised any more."""
+    log_prob = model.log_prob
+    model.log_prob = lambda x: log_prob(x) + math.log(2.0)
+    return model
 
 
 class TiedStd(nn.Module):
@@ -267,6 +325,11 @@ RIGHT = [
     ("8.2", posterior),
     ("8.2", posterior_written_out),
     ("8.3", fit_flowers),
+    ("9.1", 400),
+    ("9.1", 20.0**2),
+    ("9.2", with_gaps),
+    ("9.2", with_gaps_input_by_input),
+    ("9.3", fit_moons),
 ]
 
 
@@ -1167,6 +1230,32 @@ WRONG = [
     ("8.3", lambda x, y: UGMMNet((4, 1)), "K = 4"),
     ("8.3", lambda x, y: 0.95, "Expected a trained module"),
     ("8.3", 0.95, "Expected the function fit"),
+    # 9.1
+    ("9.1", 20, "not in one"),
+    ("9.1", 8000, "not to the side of the box"),
+    ("9.1", 1200, "the weights sum to one"),
+    ("9.1", 100, "The side of the box is 20"),
+    ("9.1", 1, "which this is not"),
+    ("9.1", 50, "Integrate one term"),
+    ("9.1", "infinite", "Expected one number"),
+    # 9.2
+    ("9.2", lambda x, m, s, w, b: with_gaps(x, m, s, w, b) - b.nansum(1, keepdim=True), "missing in front"),
+    ("9.2", without_ratio, "subtract log b_k there"),
+    ("9.2", lambda *a: with_gaps(*a, left_out=-1e4), "A missing input's term is not gone"),
+    ("9.2", renormalised, "need no new sum of one"),
+    ("9.2", lambda x, m, s, w, b: with_gaps(x.nan_to_num(), m, s, w, b.nan_to_num()), "Zero in place"),
+    ("9.2", lambda *a: with_gaps(*a).exp(), "take the logarithm"),
+    ("9.2", lambda *a: 2 * with_gaps(*a), "Go through one row"),
+    ("9.2", lambda x, m, s, w, b: with_gaps(x, m, s, w, b) + x.sum(1, keepdim=True), "Some are NaN"),
+    ("9.2", lambda *a: with_gaps(*a).sum(1), "neurons are not mixed here"),
+    ("9.2", lambda x, *a: x.nan_to_num(), "not for each input"),
+    ("9.2", 1.0, "Expected the function smoothed_log_prob"),
+    # 9.3
+    ("9.3", lambda x: fit_moons(x, 1), "at least -1.25 are asked for"),
+    ("9.3", lambda x: twice(fit_moons(x)), "it integrates to 2"),
+    ("9.3", lambda x: 1.0, "Expected a density with a method log_prob"),
+    ("9.3", lambda x: ProductTwin(3, 2).double(), "Your code raised ValueError"),
+    ("9.3", -1.2, "Expected the function fit"),
 ]
 
 
@@ -1339,7 +1428,7 @@ def test_answers_are_right_with_float64_as_the_default_and_without_gradients(num
 
 
 def test_unknown_numbers_are_errors_that_list_what_there_is():
-    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*8\.3"):
+    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*9\.3"):
         check("0.1", 1)
     assert check(1.1, 1.3836)  # a number instead of a string is no harm
 

@@ -16,6 +16,7 @@ from ugmm_tutorial.exercises import (
     chapter6,
     chapter7,
     chapter8,
+    chapter9,
 )
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
@@ -24,7 +25,7 @@ __all__ = ["Feedback", "check"]
 
 _EXERCISES = {
     number: exercise
-    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7, chapter8)
+    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7, chapter8, chapter9)
     for number, exercise in chapter.EXERCISES.items()
 }
 
