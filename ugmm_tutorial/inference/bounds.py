@@ -1,11 +1,12 @@
 """Interval bounds: what a network's outputs can at most and at least be on a box of inputs.
 
 A term of layer 1 is largest at the point of ``[low, high]`` nearest to its mean and smallest at the farther
-end; the logsumexp grows with each of its terms, so the bounds of one neuron of layer 1 are exact. Deeper layers
-use the same formula on the bounds of the layer below: still bounds, but no longer exact, because neurons that
-share inputs are treated as if each could choose its own.
+end; the logsumexp grows with each of its terms, so the bounds of one neuron of layer 1 are exact. Deeper
+layers use the same formula on the bounds of the layer below: still bounds, but no longer exact, because
+neurons that share inputs are treated as if each could choose its own.
 
-All bounds hold in floating point: they are moved outward by :meth:`~ugmm_tutorial.inference.network.Layer.margin`.
+All bounds hold in floating point: they are moved outward by
+:meth:`~ugmm_tutorial.inference.network.Layer.margin`.
 
 Source: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*. Taught in chapter 10.
 """
@@ -25,7 +26,8 @@ __all__ = ["LayerBounds", "interval_bounds", "layer_bounds", "output_bounds"]
 
 @dataclass(frozen=True)
 class LayerBounds:
-    """One layer on B boxes: inputs (K, B), terms (J, K, B) and outputs (J, B), each with a low and a high end.
+    """One layer on B boxes: inputs (K, B), terms (J, K, B) and outputs (J, B), each with a low and a high
+    end.
 
     The terms are as computed, the outputs rounded outward.
     """
@@ -53,8 +55,8 @@ def interval_bounds(model: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor
         high: upper ends, of the same shape, nowhere below the lower ones.
 
     Returns:
-        The least and the most that the outputs can be there, ``(*, J)`` each, float64. Exact up to rounding for a
-        single layer.
+        The least and the most that the outputs can be there, ``(*, J)`` each, float64. Exact up to rounding
+        for a single layer.
 
     Raises:
         TypeError: the model is not such a stack.

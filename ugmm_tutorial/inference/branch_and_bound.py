@@ -1,18 +1,22 @@
 """Branch and bound: halve the boxes that may still hold something better, until none is left.
 
 Every round takes the boxes with the largest bounds, halves each and bounds the halves, all at once. A box
-whose bound does not exceed the best value found by more than the tolerance is closed. Besides the interval bound:
+whose bound does not exceed the best value found by more than the tolerance is closed. Besides the interval
+bound:
 
-- ``"mean-value"``: f(x) <= f(c) + max_g g (x - c) over the enclosed gradients g, from the point c of the box that makes
-  this least. Its error falls with the square of the box's size, the interval bound's only in proportion.
-- ``"monotone"``: an input along which the gradient has one sign is fixed at the end where the output is larger.
+- ``"mean-value"``: f(x) <= f(c) + max_g g (x - c) over the enclosed gradients g, from the point c of the box
+  that makes this least. Its error falls with the square of the box's size, the interval bound's only in
+  proportion.
+- ``"monotone"``: an input along which the gradient has one sign is fixed at the end where the output is
+  larger.
 - ``"smear"``: a box is halved along the input with the largest width times slope instead of the widest one.
 
-Near the maximum many boxes of one size are equally promising (the cluster effect), which is what makes a small
-tolerance expensive, and the mean-value bound worth its gradients.
+Near the maximum many boxes of one size are equally promising (the cluster effect), which is what makes a
+small tolerance expensive, and the mean-value bound worth its gradients.
 
-Sources: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*; Baumann (1988), *Optimal centered
-forms*; Du and Kearfott (1994), *The cluster problem in multivariate global optimization*. Taught in chapter 10.
+Sources: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*; Baumann (1988), *Optimal
+centered forms*; Du and Kearfott (1994), *The cluster problem in multivariate global optimization*. Taught in
+chapter 10.
 """
 
 from __future__ import annotations
@@ -165,7 +169,7 @@ class _Search:
         return value.out_high[0]
 
     def _looked_at(self, low: Tensor, high: Tensor, slope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Evaluate one point of every box: a better one is kept, and with slopes it gives the mean-value bound."""
+        """Evaluate a point of every box: a better one is kept, and slopes give the mean-value bound."""
         if slope is None or "mean-value" not in self.improvements:
             x, slope = self.problem.snapped(low + 0.5 * (high - low)), None
         else:

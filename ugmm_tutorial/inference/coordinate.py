@@ -15,13 +15,13 @@ def coordinate_ascent(
 ) -> Answer:
     """Maximise over one input after the other until no input gains more than ``tolerance`` in a sweep.
 
-    With all inputs but x_i fixed, a first-layer neuron is log(A_j + w_ji N(x_i)): a problem in one dimension, with
-    as many local maxima as the layers above make of it. A branch and bound in this one dimension solves
+    With all inputs but x_i fixed, a first-layer neuron is log(A_j + w_ji N(x_i)): a problem in one dimension,
+    with as many local maxima as the layers above make of it. A branch and bound in this one dimension solves
     it globally, up to a hundredth of the tolerance. The result is best along every single axis, which is
     neither a global nor always a local maximum; its bound is the interval bound of the whole box.
 
-    The start is the best of ``starts`` random points. It ends after ``sweeps`` sweeps at the latest: along a narrow
-    oblique ridge single coordinates make little way.
+    The start is the best of ``starts`` random points. It ends after ``sweeps`` sweeps at the latest: along a
+    narrow oblique ridge single coordinates make little way.
     """
     x, value = best_of(problem, problem.sample(starts, seed))
     nodes = starts

@@ -1,7 +1,7 @@
 """Enclosures of the gradient of the output on boxes of inputs, by interval arithmetic.
 
-With r the responsibilities and tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term, a neuron's gradient is
-v_jk = r_jk tau_jk. Backward through the layers, the derivative of the output by unit k of a layer is
+With r the responsibilities and tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term, a neuron's gradient
+is v_jk = r_jk tau_jk. Backward through the layers, the derivative of the output by unit k of a layer is
 adjoint_k = sum_j adjoint_j v_jk: the same sums as in training, with intervals instead of numbers.
 
 Products and sums are rounded outward by a relative slack of 2**-40 of their magnitudes, thousands of
@@ -36,7 +36,8 @@ def responsibility_bounds(layer: Layer, bounds: LayerBounds) -> Interval:
     # What the subtraction cancels: on one side nothing compared with what stays, on the other it is added.
     lost = 4.0 * EPS * (layer.mean.shape[1] + 2) * sum_high
     others_low, others_high = (sum_low - low).clamp_(min=0.0), (sum_high - high).clamp_(min=0.0) + lost
-    # A relative error of exp(t - largest) is the absolute one of its exponent, for those that do not underflow.
+    # A relative error of exp(t - largest) is the absolute one of its exponent, for those that do not
+    # underflow.
     relative = 100.0 * layer.slack.unsqueeze(1) * (10.0 + largest.abs())
     above = ((high + _TINY) / (high + others_low + _TINY) * (1.0 + relative)).clamp_(max=1.0)
     return (low / (low + others_high) * (1.0 - relative)).clamp_(min=0.0), above
@@ -45,8 +46,8 @@ def responsibility_bounds(layer: Layer, bounds: LayerBounds) -> Interval:
 def gradient_bounds(layers: Sequence[Layer], bounds: Sequence[LayerBounds]) -> Interval:
     """Bounds (K, B) on the gradient by the inputs of a network with one output.
 
-    ``bounds`` are those of its layers on the same boxes. Where a box is so large that its numbers overflow, the
-    gradient is bounded by minus and plus infinity.
+    ``bounds`` are those of its layers on the same boxes. Where a box is so large that its numbers overflow,
+    the gradient is bounded by minus and plus infinity.
     """
     one = torch.ones_like(bounds[-1].out_low)
     adjoint: Interval = (one, one)

@@ -28,8 +28,8 @@ def enumerate_all(problem: Problem, budget: Budget) -> Answer:
     continuous = [i for i in range(problem.size) if i not in problem.allowed]
     if continuous:
         raise ValueError(
-            f"expected every query input to be discrete for method='enumerate', but positions {continuous} of the "
-            "query are continuous: give their values in discrete, or use method='branch_and_bound'"
+            f"expected every query input to be discrete for method='enumerate', but positions {continuous} "
+            "of the query are continuous: give their values in discrete, or use method='branch_and_bound'"
         )
     values = [problem.allowed[i] for i in range(problem.size)]
     total = math.prod(len(v) for v in values)

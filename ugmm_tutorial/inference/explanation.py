@@ -1,8 +1,8 @@
 """Most probable explanation: the inputs that a network scores highest, with a certificate.
 
-The paper leaves it open. The score is a network's output, which is no normalised density (chapter 1), so "probable"
-means "scored highest among what the box allows". Max-product, which replaces every sum by its largest term, does not
-solve it: a deeper neuron wants its inputs near its means, not large.
+The paper leaves it open. The score is a network's output, which is no normalised density (chapter 1), so
+"probable" means "scored highest among what the box allows". Max-product, which replaces every sum by its
+largest term, does not solve it: a deeper neuron wants its inputs near its means, not large.
 
 Taught in chapter 10.
 """
@@ -20,8 +20,8 @@ from ugmm_tutorial.inference.ascent import ascend, one_layer_optimum
 from ugmm_tutorial.inference.branch_and_bound import IMPROVEMENTS, search
 from ugmm_tutorial.inference.coordinate import coordinate_ascent
 from ugmm_tutorial.inference.enumeration import enumerate_all
-from ugmm_tutorial.inference.problem import Problem, pose
-from ugmm_tutorial.inference.result import Answer, Budget, MPEResult
+from ugmm_tutorial.inference.problem import pose
+from ugmm_tutorial.inference.result import Budget, MPEResult
 
 __all__ = ["METHODS", "mpe"]
 
@@ -55,8 +55,8 @@ def mpe(
             for a discrete one. The maximum over all of R^K may lie at infinity.
         method: ``"branch_and_bound"`` ends with a gap of at most ``tolerance``; its time is exponential
             in the number of continuous query inputs. ``"ascent"``, gradient ascent from many starts, and
-            ``"coordinate"``, exact ascent along one input at a time, are fast and have only the interval bound
-            of the whole box. ``"enumerate"`` looks at all combinations of discrete inputs and is exact.
+            ``"coordinate"``, exact ascent along one input at a time, are fast and have only the interval
+            bound of the whole box. ``"enumerate"`` looks at all combinations of discrete inputs and is exact.
         tolerance: largest gap, in nats, > 0. Rounding limits it: 1e-9 is within reach, 1e-13 is not.
         output: which output to maximise.
         time_limit: seconds after which the best so far is returned, with its bound; it is looked at between
@@ -75,8 +75,8 @@ def mpe(
     Raises:
         TypeError: the model holds something else than uGMM layers (a LayerNorm couples all inputs), or its
             parameters are neither float32 nor float64.
-        ValueError: evidence and query do not share out the inputs, a value is not finite, a box is empty, or an
-            option is out of its range.
+        ValueError: evidence and query do not share out the inputs, a value is not finite, a box is empty, or
+            an option is out of its range.
 
     Note:
         The arrays are small, so that one thread is fastest: PyTorch's number of threads is 1 during the call.

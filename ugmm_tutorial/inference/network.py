@@ -50,9 +50,9 @@ class Layer:
         With u = EPS / 2, a term q = ((z - mean) / std)**2 / 2 is off by less than 10 u q and log_peak by less
         than (K + 6) u (1 + |log_peak|); subtracting the largest term, the exponentials, their sum of K
         positive numbers and the logarithm add less than (K + 6) u (1 + |out|). A term counts with its
-        responsibility r, and r q <= |log_peak| + |out| + r log(1 / r) <= |log_peak| + |out| + 1. Together less than
-        (3 K + 30) u (1 + |log_peak|) (1 + |out|), a fourth of what is added here, which is also more than what
-        adding it rounds off.
+        responsibility r, and r q <= |log_peak| + |out| + r log(1 / r) <= |log_peak| + |out| + 1. Together
+        less than (3 K + 30) u (1 + |log_peak|) (1 + |out|), a fourth of what is added here, which is also
+        more than what adding it rounds off.
         """
         return self.slack * (1.0 + out.abs())
 

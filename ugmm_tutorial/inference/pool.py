@@ -13,8 +13,8 @@ __all__ = ["Boxes", "Pool"]
 
 @dataclass(frozen=True)
 class Boxes:
-    """B boxes: ``low`` and ``high`` (n, B), an upper ``bound`` of the output on each, and the ``axis`` along which
-    to halve it (-1: it cannot be halved any more), (B,) each."""
+    """B boxes: ``low`` and ``high`` (n, B), an upper ``bound`` of the output on each, and the ``axis`` along
+    which to halve it (-1: it cannot be halved any more), (B,) each."""
 
     low: Tensor
     high: Tensor
@@ -71,7 +71,7 @@ class Pool:
         return boxes
 
     def discard_below(self, threshold: float) -> float:
-        """Throw away the boxes whose bounds do not exceed ``threshold``; return the largest of these bounds."""
+        """Throw away the boxes with bounds up to ``threshold``; return the largest of these bounds."""
         bound = self._bound[: self._count]
         keep = (bound > threshold).nonzero()[:, 0]
         if len(keep) == self._count:

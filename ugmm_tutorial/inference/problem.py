@@ -86,7 +86,7 @@ def pose(
     output: int = 0,
     discrete: Mapping[int, Sequence[float]] | None = None,
 ) -> Problem:
-    """Check a query and put it into numbers; arguments and errors as for :func:`ugmm_tutorial.inference.mpe`."""
+    """Check a query and put it into numbers; see :func:`ugmm_tutorial.inference.mpe` for arguments and errors."""
     layers = layers_of(model)
     inputs, outputs = layers[0].mean.shape[1], layers[-1].mean.shape[0]
     if not _is_index(output) or not 0 <= output < outputs:
@@ -122,8 +122,8 @@ def _check_indices(evidence: dict, query: list, discrete: dict, inputs: int) -> 
     missing = sorted(set(range(inputs)) - set(query) - set(evidence))
     if missing:
         raise ValueError(
-            f"inputs {missing} are neither observed nor sought: a network of uGMM neurons has no marginals, so "
-            "give evidence for them or add them to the query"
+            f"inputs {missing} are neither observed nor sought: a network of uGMM neurons has no marginals, "
+            "so give evidence for them or add them to the query"
         )
     unknown = sorted(set(discrete) - set(query))
     if unknown:

@@ -41,7 +41,7 @@ class MPEResult:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method found: the sought values x (n,), a value the network surely has there, a bound, the work."""
+    """What a method found: sought values x (n,), a value the network surely has there, a bound, the work."""
 
     x: Tensor
     value: float
