@@ -1,4 +1,4 @@
-"""Interval bounds of uGMM networks and their gradients: true to the last bit, exact where they claim to be."""
+"""Interval bounds of uGMM networks and their gradients: sound in floating point, exact for one layer."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,9 @@ def test_the_sweep_notices_bounds_that_are_a_rounding_error_too_narrow(monkeypat
 
 
 def _without_margins(layers, low, high):
-    exact = [type(layer)(layer.mean, layer.inverse_std, layer.log_peak, 0.0 * layer.slack) for layer in layers]
+    exact = [
+        type(layer)(layer.mean, layer.inverse_std, layer.log_peak, 0.0 * layer.slack) for layer in layers
+    ]
     return output_bounds(exact, low, high)
 
 
@@ -101,7 +103,8 @@ def test_a_component_without_weight_changes_nothing():
     torch.testing.assert_close(interval_bounds(net, low - wider, high + wider), (least, most))
     layers = layers_of(net)
     slope = gradient_bounds(layers, output_bounds(layers, low[:, None], high[:, None]))
-    assert bool((slope[0][1] <= 0).all()) and bool((slope[1][1] >= 0).all())
+    assert bool((slope[0][1] <= 0).all())
+    assert bool((slope[1][1] >= 0).all())
     assert float((slope[1][1] - slope[0][1]).max()) < 1e-200
 
 
@@ -156,7 +159,8 @@ def test_responsibility_bounds_hold_the_responsibilities_and_stay_between_zero_a
     least, most = (r[..., 0] for r in responsibility_bounds(layer, bounds))
     share = net[0].responsibilities(inside(low, high, 400)).detach()
     assert bool(((share >= least) & (share <= most)).all())
-    assert float(least.min()) >= 0 and float(most.max()) <= 1
+    assert float(least.min()) >= 0
+    assert float(most.max()) <= 1
 
 
 def test_gradient_bounds_of_overflowing_boxes_are_infinite_rather_than_nan():
@@ -177,7 +181,8 @@ def test_boxes_may_have_any_leading_dimensions(shape):
     low = inside(*box(3, 1.0), int(np.prod(shape[:-1]))).reshape(shape)
     least, most = interval_bounds(net, low, low + 0.1)
     assert least.shape == most.shape == (*shape[:-1], 2)
-    assert bool((least <= net(low)).all()) and bool((net(low) <= most).all())
+    assert bool((least <= net(low)).all())
+    assert bool((net(low) <= most).all())
 
 
 def test_boxes_that_are_none_are_refused():
