@@ -10,7 +10,7 @@ from ugmm_tutorial.inference.network import evaluate
 from ugmm_tutorial.inference.problem import Problem
 from ugmm_tutorial.inference.result import Answer, Budget
 
-__all__ = ["ascend", "best_of", "one_layer_optimum", "root_bound"]
+__all__ = ["ascend", "best_of", "climb", "one_layer_optimum", "root_bound"]
 
 _FIRST_STEP = 0.05  # of the box's diagonal
 _AFTER_GAIN, _AFTER_LOSS = 1.5, 0.5
@@ -23,6 +23,13 @@ def ascend(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: i
     keep the values they started with. The bound is the interval bound of the whole box: nothing is learnt
     about it on the way.
     """
+    x, done = climb(problem, budget, starts=starts, steps=steps, seed=seed)
+    x, value = best_of(problem, x)
+    return Answer(x, value, root_bound(problem), (done + 1) * starts)
+
+
+def climb(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: int) -> tuple[Tensor, int]:
+    """Where the climbs end, (n, starts), the best first, and how many steps they took."""
     width = (problem.high - problem.low).unsqueeze(1)
     width[list(problem.allowed)] = 0.0
     x = problem.sample(starts, seed)
@@ -39,8 +46,7 @@ def ascend(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: i
         value = torch.where(better, there_value, value)
         step = step * torch.where(better, _AFTER_GAIN, _AFTER_LOSS)
         done += 1
-    x, value = best_of(problem, x)
-    return Answer(x, value, root_bound(problem), (done + 1) * starts)
+    return x[:, value.argsort(descending=True)], done
 
 
 def best_of(problem: Problem, x: Tensor) -> tuple[Tensor, float]:

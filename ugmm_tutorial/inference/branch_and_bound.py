@@ -9,6 +9,7 @@ bound:
   proportion.
 - ``"monotone"``: an input along which the gradient has one sign is fixed at the end where the output is
   larger.
+- ``"newton"``: the first point is the end of Newton's method from the ends of a gradient ascent, not their best.
 - ``"smear"``: a box is halved along the input with the largest width times slope instead of the widest one.
 
 Near the maximum many boxes of one size are equally promising (the cluster effect), which is what makes a
@@ -37,7 +38,7 @@ from ugmm_tutorial.inference.result import Answer, Budget
 __all__ = ["IMPROVEMENTS", "search"]
 
 #: What can be switched off, to see what it is worth.
-IMPROVEMENTS = ("mean-value", "monotone", "smear")
+IMPROVEMENTS = ("mean-value", "monotone", "smear", "newton")
 # Elements of a layer's (J, K, boxes) arrays that are worked on together: few enough for a processor's cache.
 _AT_ONCE = 1 << 18
 _FEWEST = 16
@@ -136,7 +137,7 @@ class _Search:
     def _refined(self, boxes: Boxes, layers: list[LayerBounds]) -> Boxes:
         low, high, bound, smear = boxes.low, boxes.high, boxes.bound, boxes.high - boxes.low
         slope = None
-        if self.improvements:
+        if self.improvements & {"mean-value", "monotone", "smear"}:
             slope = tuple(g[: self.problem.size] for g in gradient_bounds(self.problem.layers, layers))
         bound = torch.minimum(bound, self._looked_at(low, high, slope))
         if "monotone" in self.improvements:
