@@ -328,7 +328,7 @@ def test_newton_climbs_a_narrow_ridge_on_which_gradient_ascent_is_slow():
         net[1].log_std.fill_(math.log(0.05))
     problem = pose(net, {}, [0, 1], [(-1.0, 1.0)] * 2)
     certain = mpe(net, {}, [0, 1], [(-1.0, 1.0)] * 2, tolerance=1e-9)
-    ends, _ = climb(problem, Budget(), starts=64, steps=30, seed=0)
+    ends, _ = climb(problem, Budget(), starts=16, steps=10, seed=0)
     with torch.no_grad():
         polished = polish(problem, ends, Budget(), steps=30)
         climbed = best_of(problem, ends)[1]

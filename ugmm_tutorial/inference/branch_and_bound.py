@@ -9,7 +9,8 @@ bound:
   proportion.
 - ``"monotone"``: an input along which the gradient has one sign is fixed at the end where the output is
   larger.
-- ``"newton"``: the first point is the end of Newton's method from the ends of a gradient ascent, not their best.
+- ``"newton"``: the first point is the end of Newton's method from the ends of a gradient ascent, not their
+  best.
 - ``"smear"``: a box is halved along the input with the largest width times slope instead of the widest one.
 
 Near the maximum many boxes of one size are equally promising (the cluster effect), which is what makes a

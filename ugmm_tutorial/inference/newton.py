@@ -1,13 +1,14 @@
 """Newton's method from many points at once, to finish what gradient ascent leaves undone on narrow ridges.
 
-With r the responsibilities, tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term and a_jk = 1 / std_jk**2, a
-neuron has the gradient v_jk = r_jk tau_jk and the Hessian diag(r (tau**2 - a)) - v v'. In the chain rule for second
-derivatives the v_j, multiplied by the Jacobian of their inputs, are the Jacobian's rows one layer higher, so that
+With r the responsibilities, tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term and a_jk = 1 /
+std_jk**2, a neuron has the gradient v_jk = r_jk tau_jk and the Hessian diag(r (tau**2 - a)) - v v'. In the
+chain rule for second derivatives the v_j, multiplied by the Jacobian of their inputs, are the Jacobian's rows
+one layer higher, so that
 
     H = sum_z (d_z - adjoint_z) grad z grad z',   d_k = sum_j adjoint_j r_jk (tau_jk**2 - a_jk)
 
-over the inputs, the hidden units and the output, where adjoint_z is the output's derivative by unit z, but 0 for
-an input, and d_z is 0 for the output. Nothing here needs to be exact: the bounds do not depend on it.
+over the inputs, the hidden units and the output, where adjoint_z is the output's derivative by unit z, but 0
+for an input, and d_z is 0 for the output. Nothing here needs to be exact: the bounds do not depend on it.
 
 Source: Nocedal and Wright (2006), *Numerical Optimization*, chapters 3 and 4. Taught in chapter 10.
 """
@@ -33,8 +34,8 @@ _AFTER_GAIN, _AFTER_LOSS = 0.2, 4.0
 def polish(problem: Problem, x: Tensor, budget: Budget, *, steps: int) -> Answer:
     """Damped Newton steps from points (n, B), projected into the box; the best of where they end.
 
-    In units of the box's sides. Along directions in which the output is not concave a step goes uphill as far as
-    the same amount of concavity would allow; inputs at an end of the box that want to leave it are held.
+    In units of the box's sides. Along directions in which the output is not concave a step goes uphill as far
+    as the same amount of concavity would allow; inputs at an end of the box that want to leave it are held.
     """
     width = (problem.high - problem.low).unsqueeze(1)
     width[list(problem.allowed)] = 0.0

@@ -86,7 +86,7 @@ def pose(
     output: int = 0,
     discrete: Mapping[int, Sequence[float]] | None = None,
 ) -> Problem:
-    """Check a query and put it into numbers; arguments and errors as for :func:`~ugmm_tutorial.inference.mpe`."""
+    """Check a query and put it into numbers; arguments and errors are those of ``mpe``."""
     layers = layers_of(model)
     inputs, outputs = layers[0].mean.shape[1], layers[-1].mean.shape[0]
     if not _is_index(output) or not 0 <= output < outputs:

@@ -1,7 +1,8 @@
 """How far certified most probable explanations go: Iris, wine, other networks, and what each bound is worth.
 
-The networks are trained as the paper trains its generative one (Adam, learning rate 1e-3, 300 epochs, features and
-label as inputs). It does not say how large its batches were: ``"minibatch"`` and ``"full batch"`` are both measured.
+The networks are trained as the paper trains its generative one (Adam, learning rate 1e-3, 300 epochs,
+features and label as inputs). It does not say how large its batches were: ``"minibatch"`` and ``"full
+batch"`` are both measured.
 
 Run with ``python -m ugmm_tutorial study mpe``. Taught in chapter 10.
 """
@@ -29,7 +30,7 @@ SETTINGS: dict = {
     "batch_sizes": {"minibatch": 16, "full batch": 120},
     "tolerance": 1e-6,
     "time_limit": 60.0,
-    "ablation_time_limit": 15.0,
+    "ablation_time_limit": 10.0,
     "ablation": [
         [],
         ["smear"],
@@ -40,15 +41,17 @@ SETTINGS: dict = {
         ["mean-value", "monotone", "smear"],
         ["mean-value", "monotone", "smear", "newton"],
     ],
-    "tolerances": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7],
+    "tolerances": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6],
     "iris_sizes": [1, 2, 3, 4, 5],
     "wine_widths": [13, 10, 5, 1],
-    "wine_sizes": [1, 2, 3, 4, 5, 6, 7, 8, 10, 13],
+    "wine_sizes": [1, 2, 3, 4, 5, 6, 8, 13],
     "other_widths": [[5, 5, 1], [5, 20, 10, 1], [5, 40, 20, 1], [5, 10, 10, 5, 1], [5, 10, 10, 10, 5, 1]],
-    "other_time_limit": 30.0,
+    "other_time_limit": 20.0,
     "ascent_starts": [1, 16, 256],
     "ascent_seeds": 20,
+    "ascent_steps": 500,
     "coordinate_seeds": 3,
+    "coordinate_time_limit": 10.0,
     "sweep_networks": 10_000,
 }
 
@@ -63,7 +66,7 @@ def train_generatively(
     init: str,
     seed: int,
 ) -> UGMMNet:
-    """A network with one output, trained to score the rows (N, K) highly, as the paper's section 4.2.1 says."""
+    """A network with one output, trained to score rows (N, K) highly, as the paper's section 4.2.1 says."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = UGMMNet(widths, init=init)
@@ -130,6 +133,13 @@ def _box(rows: Tensor) -> list[tuple[float, float]]:
     return [(float(low), float(high)) for low, high in zip(rows.amin(dim=0), rows.amax(dim=0), strict=True)]
 
 
+def _ask(net: UGMMNet, *query, **options) -> dict:
+    """The result of ``mpe``, with the time of the processor beside that of the clock."""
+    start = time.process_time()
+    result = mpe(net, *query, **options)
+    return _report(result) | {"cpu_seconds": time.process_time() - start}
+
+
 def _report(result: MPEResult) -> dict:
     return {
         "point": [round(v, 6) for v in result.point.tolist()],
@@ -142,15 +152,14 @@ def _report(result: MPEResult) -> dict:
 
 
 def _iris_queries(net: UGMMNet, box: list, settings: dict) -> dict:
-    """A typical flower of each species, and the highest score of all with the label continuous and discrete."""
+    """A typical flower of each species, and the best of all with the label continuous and discrete."""
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["time_limit"]}
     found = {
-        f"features given label {c}": _report(mpe(net, {4: float(c)}, range(4), box[:4], **limits))
-        for c in range(3)
+        f"features given label {c}": _ask(net, {4: float(c)}, range(4), box[:4], **limits) for c in range(3)
     }
-    found["all, label continuous"] = _report(mpe(net, {}, range(5), box, **limits))
+    found["all, label continuous"] = _ask(net, {}, range(5), box, **limits)
     discrete = {4: [0.0, 1.0, 2.0]}
-    found["all, label discrete"] = _report(mpe(net, {}, range(5), box, discrete=discrete, **limits))
+    found["all, label discrete"] = _ask(net, {}, range(5), box, discrete=discrete, **limits)
     return found
 
 
@@ -162,8 +171,7 @@ def _ablation(net: UGMMNet, box: list, settings: dict) -> list[dict]:
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["ablation_time_limit"]}
     found = []
     for some in settings["ablation"]:
-        result = mpe(net, {}, range(5), box, improvements=some, **limits)
-        found.append({"improvements": some} | _report(result))
+        found.append({"improvements": some} | _ask(net, {}, range(5), box, improvements=some, **limits))
     return found
 
 
@@ -171,7 +179,7 @@ def _tolerances(net: UGMMNet, box: list, settings: dict) -> list[dict]:
     """What a smaller gap costs."""
     limit = settings["time_limit"]
     return [
-        {"tolerance": tolerance} | _report(mpe(net, {}, range(5), box, tolerance=tolerance, time_limit=limit))
+        {"tolerance": tolerance} | _ask(net, {}, range(5), box, tolerance=tolerance, time_limit=limit)
         for tolerance in settings["tolerances"]
     ]
 
@@ -184,7 +192,7 @@ def _sizes(net: UGMMNet, rows: Tensor, sizes: list[int], settings: dict) -> list
     found = []
     for n in sizes:
         evidence = {k: typical[k] for k in range(n, len(typical))}
-        found.append({"continuous": n} | _report(mpe(net, evidence, range(n), box[:n], **limits)))
+        found.append({"continuous": n} | _ask(net, evidence, range(n), box[:n], **limits))
     return found
 
 
@@ -199,7 +207,7 @@ def _other_networks(rows: Tensor, box: list, settings: dict) -> list[dict]:
     found = []
     for widths in settings["other_widths"]:
         net = _trained(widths, rows, settings["batch_sizes"]["minibatch"], settings)
-        found.append({"widths": widths} | _report(mpe(net, {}, range(5), box, **limits)))
+        found.append({"widths": widths} | _ask(net, {}, range(5), box, **limits))
     return found
 
 
@@ -220,8 +228,12 @@ def _local_methods(net: UGMMNet, box: list, settings: dict) -> dict:
         }
 
     found = {
-        f"ascent, {starts} starts": shortfalls(settings["ascent_seeds"], "ascent", starts=starts, steps=500)
+        f"ascent, {starts} starts": shortfalls(
+            settings["ascent_seeds"], "ascent", starts=starts, steps=settings["ascent_steps"]
+        )
         for starts in settings["ascent_starts"]
     }
-    found["coordinate"] = shortfalls(settings["coordinate_seeds"], "coordinate", time_limit=20.0)
+    found["coordinate"] = shortfalls(
+        settings["coordinate_seeds"], "coordinate", time_limit=settings["coordinate_time_limit"]
+    )
     return {"optimum": _report(best)} | found

@@ -1,7 +1,7 @@
 """Random networks against the bounds: no value and no slope may lie outside, not even by a rounding error.
 
-The oracle writes the network down once more, in NumPy's long double, whose unit of rounding is 2048 times smaller
-than float64's on x86. Part of the study ``mpe``.
+The oracle writes the network down once more, in NumPy's long double, whose unit of rounding is 2048 times
+smaller than float64's on x86. Part of the study ``mpe``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def sweep(networks: int, seed: int) -> dict:
 
 
 def random_case(rng: np.random.Generator) -> tuple[UGMMNet, np.ndarray, np.ndarray, np.ndarray]:
-    """A network of one to four layers, a box ``low``, ``high`` (K,) and points in it (P, K), corners among them."""
+    """A network and a box ``low``, ``high`` (K,), with points (P, K) in it, half of them corners."""
     widths = [int(n) for n in rng.integers(1, 9, size=rng.integers(1, 5))] + [1]
     net = UGMMNet(widths, dtype=torch.float64, min_std=0.0)
     spread, width = 10.0 ** rng.uniform(-1, 2), 10.0 ** rng.uniform(-2.5, 1)
