@@ -9,7 +9,7 @@ import torch
 
 from ugmm_tutorial import UGMMNet
 from ugmm_tutorial.functional import hard_log_density
-from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, mpe
+from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, interval_bounds, mpe
 from ugmm_tutorial.inference.ascent import best_of, climb
 from ugmm_tutorial.inference.network import layers_of
 from ugmm_tutorial.inference.newton import polish, second_order
@@ -361,6 +361,21 @@ def test_enumeration_within_limits_bounds_what_it_did_not_see():
     assert full.certified
     assert full.nodes == 10_000
     assert found.value <= full.value <= found.upper_bound
+
+
+def test_without_any_node_the_bound_is_that_of_the_whole_box():
+    net, box = network(4, 8, 6, 1, seed=3), [(-3.0, 3.0)] * 4
+    low, high = torch.tensor(box, dtype=torch.float64).T
+    for method in CONTINUOUS:
+        found = mpe(net, {}, range(4), box, method, node_limit=0, starts=1)
+        assert found.upper_bound == pytest.approx(float(interval_bounds(net, low, high)[1]), rel=1e-15)
+
+
+def test_boxes_so_far_away_that_squares_overflow_are_answered_without_a_false_claim():
+    net = network(2, 3, 3, 3, 1, width=0.1)
+    found = mpe(net, {}, [0, 1], [(9e99, 1e100)] * 2, node_limit=1000)
+    assert not math.isnan(found.upper_bound)
+    assert not found.certified
 
 
 def test_more_nodes_never_loosen_the_bound():

@@ -85,7 +85,9 @@ def layer_bounds(layer: Layer, low: Tensor, high: Tensor) -> LayerBounds:
     term_low = farthest.square_().mul_(-0.5).add_(layer.log_peak)
     nearest = torch.maximum(below, above.neg_()).clamp_(min=0.0).mul_(layer.inverse_std)
     term_high = nearest.square_().mul_(-0.5).add_(layer.log_peak)
-    out_low, out_high = _logsumexp(term_low), _logsumexp(term_high)
+    out_low = _logsumexp(term_low)
+    # What overflowed to -inf is a finite number below this one.
+    out_high = _logsumexp(term_high).clamp_(min=-1e300)
     return LayerBounds(
         low, high, term_low, term_high, out_low - layer.margin(out_low), out_high + layer.margin(out_high)
     )

@@ -62,7 +62,8 @@ def search(
     run = _Search(problem, start, tolerance, improvements)
     pool = Pool(problem.size)
     ends = problem.low.unsqueeze(1), problem.high.unsqueeze(1)
-    root = Boxes(*ends, torch.tensor([root_bound(problem)]).double(), run.axis(*ends, ends[1] - ends[0]))
+    bound = torch.tensor([root_bound(problem)], dtype=torch.float64)
+    root = Boxes(*ends, bound, run.axis(*ends, ends[1] - ends[0]))
     pool.add(run.still_open(root))
     while len(pool) and not budget.spent(run.nodes + 1):
         crowded = len(pool) > max_open
@@ -100,8 +101,11 @@ class _Search:
             boxes = boxes.take(keep.nonzero()[:, 0])
         return boxes
 
-    def halves(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """Both halves of every box, cut along its axis; discrete values go to the half in which they lie."""
+    def halves(self, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+        """Both halves of every box, cut along its axis, with the bound of the whole.
+
+        Discrete values go to the half in which they lie.
+        """
         every = torch.arange(len(boxes.axis))
         a, b = boxes.low[boxes.axis, every], boxes.high[boxes.axis, every]
         end, begin = self._cut(boxes.axis, a, b)
@@ -109,7 +113,8 @@ class _Search:
         high[boxes.axis, every] = end
         low[boxes.axis, every] = begin
         self.nodes += 2 * len(every)
-        return torch.cat([boxes.low, low], dim=1), torch.cat([high, boxes.high], dim=1)
+        low, high = torch.cat([boxes.low, low], dim=1), torch.cat([high, boxes.high], dim=1)
+        return low, high, boxes.bound.repeat(2)
 
     def _cut(self, axis: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Where the lower half ends and the upper one begins."""
@@ -122,10 +127,13 @@ class _Search:
             begin = torch.where(axis == i, values[cut.clamp(max=len(values) - 1)], begin)
         return end, begin
 
-    def examined(self, low: Tensor, high: Tensor) -> Boxes:
-        """Bound the boxes, look for better points in them, and return those that stay open."""
+    def examined(self, low: Tensor, high: Tensor, inherited: Tensor) -> Boxes:
+        """Bound the boxes, look for better points in them, and return those that stay open.
+
+        What was ``inherited`` still holds, and the mean-value bound of a half may be larger.
+        """
         layers = output_bounds(self.problem.layers, self.problem.inputs(low), self.problem.inputs(high))
-        bound = layers[-1].out_high[0].nan_to_num(nan=math.inf)
+        bound = torch.minimum(layers[-1].out_high[0], inherited)
         unknown = torch.zeros(low.shape[1], dtype=torch.long)
         boxes = self.still_open(Boxes(low, high, bound, unknown))
         if len(boxes.bound) == 0:
