@@ -26,9 +26,10 @@ def sweep(networks: int, seed: int) -> dict:
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
     values = slopes = 0
-    for _ in range(networks):
-        outside = violations(*random_case(rng))
-        values, slopes = values + outside[0], slopes + outside[1]
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(networks):
+            outside = violations(*random_case(rng))
+            values, slopes = values + outside[0], slopes + outside[1]
     return {
         "networks": networks,
         "points": networks * _POINTS,
