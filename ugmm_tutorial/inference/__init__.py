@@ -1,5 +1,20 @@
-"""Questions to a trained network: which label, given the features; what is most probable, given a part."""
+"""Questions to a trained network: which label, given the features; what scores highest, given a part.
 
+``label_posterior`` is taught in chapter 8, ``mpe`` and its interval bounds in chapter 10.
+"""
+
+from ugmm_tutorial.inference.bounds import interval_bounds
+from ugmm_tutorial.inference.branch_and_bound import IMPROVEMENTS
+from ugmm_tutorial.inference.explanation import METHODS, mpe
 from ugmm_tutorial.inference.labels import label_posterior, label_scores
+from ugmm_tutorial.inference.result import MPEResult
 
-__all__ = ["label_posterior", "label_scores"]
+__all__ = [
+    "IMPROVEMENTS",
+    "METHODS",
+    "MPEResult",
+    "interval_bounds",
+    "label_posterior",
+    "label_scores",
+    "mpe",
+]

@@ -23,6 +23,7 @@ STUDIES: dict[str, str] = {
     "degenerate": "What becomes of the paper's generative network when it is trained for long?",
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",
     "iris": "How often is the label right, over repeated cross-validation, beside other models?",
+    "mpe": "How far do certified most probable explanations go, and what does each bound give?",
 }
 
 

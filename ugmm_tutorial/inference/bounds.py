@@ -1,0 +1,110 @@
+"""Interval bounds: what a network's outputs can at most and at least be on a box of inputs.
+
+A term of layer 1 is largest at the point of ``[low, high]`` nearest to its mean and smallest at the farther
+end; the logsumexp grows with each of its terms, so the bounds of one neuron of layer 1 are exact. Deeper
+layers use the same formula on the bounds of the layer below: still bounds, but no longer exact, because
+neurons that share inputs are treated as if each could choose its own.
+
+All bounds hold in floating point: they are moved outward by
+:meth:`~ugmm_tutorial.inference.network.Layer.margin`.
+
+Source: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*. Taught in chapter 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.inference.network import Layer, layers_of
+
+__all__ = ["LayerBounds", "interval_bounds", "layer_bounds", "output_bounds"]
+
+
+@dataclass(frozen=True)
+class LayerBounds:
+    """One layer on B boxes: inputs (K, B), terms (J, K, B) and outputs (J, B), each with a low and a high
+    end.
+
+    The terms are as computed, the outputs rounded outward.
+    """
+
+    low: Tensor
+    high: Tensor
+    term_low: Tensor
+    term_high: Tensor
+    out_low: Tensor
+    out_high: Tensor
+
+    def take(self, index: Tensor) -> LayerBounds:
+        """The same for some of the boxes."""
+        return LayerBounds(
+            *(getattr(self, name).index_select(-1, index) for name in self.__dataclass_fields__)
+        )
+
+
+def interval_bounds(model: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds of all outputs of a uGMM network on boxes of its inputs.
+
+    Args:
+        model: a stack of uGMM layers without LayerNorm; dropout is off.
+        low: lower ends of the boxes, ``(*, K)``, finite.
+        high: upper ends, of the same shape, nowhere below the lower ones.
+
+    Returns:
+        The least and the most that the outputs can be there, ``(*, J)`` each, float64. Exact up to rounding
+        for a single layer.
+
+    Raises:
+        TypeError: the model is not such a stack.
+        ValueError: shapes do not fit, an end is not finite, or a box is empty.
+    """
+    layers = layers_of(model)
+    inputs = layers[0].mean.shape[1]
+    if low.shape != high.shape or low.shape[-1:] != (inputs,):
+        raise ValueError(
+            f"expected low and high of shape (*, {inputs}), got {tuple(low.shape)} and {tuple(high.shape)}"
+        )
+    low, high = low.detach().double().cpu(), high.detach().double().cpu()
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise ValueError("expected the ends of the boxes to be finite, got inf or NaN")
+    if bool((low > high).any()):
+        raise ValueError("a box is empty: expected low <= high everywhere")
+    last = output_bounds(layers, low.reshape(-1, inputs).T, high.reshape(-1, inputs).T)[-1]
+    shape = (*low.shape[:-1], len(last.out_low))
+    return last.out_low.T.reshape(shape), last.out_high.T.reshape(shape)
+
+
+def layer_bounds(layer: Layer, low: Tensor, high: Tensor) -> LayerBounds:
+    """Bounds of a layer whose inputs lie in ``[low, high]``, (K, B) each."""
+    below, above = low.unsqueeze(0) - layer.mean, high.unsqueeze(0) - layer.mean
+    farthest = torch.maximum(below.neg(), above).mul_(layer.inverse_std)
+    term_low = farthest.square_().mul_(-0.5).add_(layer.log_peak)
+    nearest = torch.maximum(below, above.neg_()).clamp_(min=0.0).mul_(layer.inverse_std)
+    term_high = nearest.square_().mul_(-0.5).add_(layer.log_peak)
+    out_low = _logsumexp(term_low)
+    # What overflowed to -inf is a finite number below this one.
+    out_high = _logsumexp(term_high).clamp_(min=-1e300)
+    return LayerBounds(
+        low, high, term_low, term_high, out_low - layer.margin(out_low), out_high + layer.margin(out_high)
+    )
+
+
+def output_bounds(layers: Sequence[Layer], low: Tensor, high: Tensor) -> list[LayerBounds]:
+    """Bounds of every layer on B boxes ``[low, high]``, (K, B) each; the last one's are the network's."""
+    found: list[LayerBounds] = []
+    for layer in layers:
+        found.append(layer_bounds(layer, low, high))
+        low, high = found[-1].out_low, found[-1].out_high
+    return found
+
+
+def _logsumexp(terms: Tensor) -> Tensor:
+    """logsumexp over dimension 1, in fewer passes than torch.logsumexp where few are summed."""
+    largest = terms.amax(dim=1)
+    # A box so far away that every term overflows to -inf has this output exactly.
+    shift = largest.clamp(min=-1e300)
+    return (terms - shift.unsqueeze(1)).exp_().sum(dim=1).log_().add_(shift)

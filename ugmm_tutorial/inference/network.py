@@ -1,0 +1,138 @@
+"""The network as inference sees it: float64 constants, the evidence folded into one component a neuron.
+
+Arrays here and in the other files of this package keep the boxes last, as in (J, K, B): the sums over inputs
+then run along whole rows of memory, one row for each pair of a neuron and an input.
+
+Taught in chapter 10.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.layers import UGMMLayer
+
+__all__ = ["EPS", "Layer", "condition", "evaluate", "layers_of", "only_output"]
+
+#: Distance from 1 to the next float64.
+EPS = torch.finfo(torch.float64).eps
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's constants, float64, each (J, K, 1): term jk is ``log_peak - ((z_k - mean) / std)**2 / 2``.
+
+    ``slack`` times ``1 + |output|`` bounds the rounding error of an output (see :func:`Layer.margin`).
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+    log_peak: Tensor
+    slack: Tensor
+
+    @staticmethod
+    def of(mean: Tensor, inverse_std: Tensor, log_peak: Tensor) -> Layer:
+        """The layer with these (J, K) constants."""
+        largest = log_peak.masked_fill(log_peak == -math.inf, 0.0).abs().amax(dim=1, keepdim=True)
+        slack = 8.0 * EPS * (mean.shape[1] + 8) * (1.0 + largest)
+        return Layer(*(a.unsqueeze(-1).contiguous() for a in (mean, inverse_std, log_peak)), slack)
+
+    def margin(self, out: Tensor) -> Tensor:
+        """An upper bound on the rounding error of outputs (J, B), parameters' own rounding included.
+
+        With u = EPS / 2, a term q = ((z - mean) / std)**2 / 2 is off by less than 10 u q and log_peak by less
+        than (K + 6) u (1 + |log_peak|); subtracting the largest term, the exponentials, their sum of K
+        positive numbers and the logarithm add less than (K + 6) u (1 + |out|). A term counts with its
+        responsibility r, and r q <= |log_peak| + |out| + r log(1 / r) <= |log_peak| + |out| + 1. Together
+        less than (3 K + 30) u (1 + |log_peak|) (1 + |out|), a fourth of what is added here, which is also
+        more than what adding it rounds off.
+        """
+        return self.slack * (1.0 + out.abs())
+
+
+def layers_of(model: nn.Module) -> list[Layer]:
+    """The constants of a stack of :class:`~ugmm_tutorial.layers.UGMMLayer`, without dropout.
+
+    Raises:
+        TypeError: the model is no sequence of uGMM layers (a LayerNorm among them is refused too), or its
+            parameters are neither float32 nor float64.
+        ValueError: a parameter is not finite (a mixing logit may be -inf: the component is not there).
+    """
+    modules = [model] if isinstance(model, UGMMLayer) else model
+    if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
+        raise TypeError(f"expected a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
+    return [_layer(module, place) for place, module in enumerate(modules)]
+
+
+@torch.no_grad()
+def _layer(module: nn.Module, place: int) -> Layer:
+    if isinstance(module, nn.LayerNorm):
+        raise TypeError(
+            f"module {place} is a LayerNorm, whose mean and variance couple all of its inputs: the bounds of "
+            "uGMM terms do not hold through it. Train a network with norm='none'"
+        )
+    computes = ("forward", "_log_density")
+    usual = all(getattr(type(module), name, None) is getattr(UGMMLayer, name) for name in computes)
+    if not usual:
+        raise TypeError(
+            f"expected every module to be a UGMMLayer, got {type(module).__name__} as module {place}: its "
+            "outputs are no logsumexp of Gaussian terms, which all bounds here are made for"
+        )
+    if module.mean.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"expected parameters in float32 or float64, got {module.mean.dtype}: use model.float()"
+        )
+    module = copy.deepcopy(module).to("cpu", torch.float64)
+    log_std, log_weight = module._bounded_log_std(), torch.log_softmax(module.mix_logits, dim=-1)
+    mean = module.mean.detach()
+    bad = not (mean.isfinite().all() and log_std.isfinite().all())
+    if bad or bool((log_weight.isnan() | (log_weight == math.inf)).any()):
+        raise ValueError(
+            f"module {place} has parameters that are not finite: nothing can be inferred from it"
+        )
+    return Layer.of(mean, torch.exp(-log_std), log_weight - log_std - _HALF_LOG_2PI)
+
+
+def only_output(layers: Sequence[Layer], output: int) -> list[Layer]:
+    """The network without its other outputs."""
+    last, one = layers[-1], slice(output, output + 1)
+    parts = (last.mean, last.inverse_std, last.log_peak, last.slack)
+    return [*layers[:-1], Layer(*(a[one] for a in parts))]
+
+
+def condition(layers: Sequence[Layer], evidence: dict[int, float], query: Sequence[int]) -> list[Layer]:
+    """The network as a function of the query alone, in its order; its last input, always 0, is the evidence.
+
+    What the observed inputs add to a neuron's sum does not depend on the query: one component of an infinite
+    std stands for all of them. Without evidence there is no such input.
+    """
+    first = layers[0]
+    query = list(query)
+    parts = [a.squeeze(-1) for a in (first.mean, first.inverse_std, first.log_peak)]
+    mean, inverse_std, log_peak = (a[:, query] for a in parts)
+    if evidence:
+        index = list(evidence)
+        value = torch.tensor([evidence[k] for k in index], dtype=torch.float64)
+        m, s, c = (a[:, index] for a in parts)
+        observed = torch.logsumexp(c - 0.5 * ((value - m) * s) ** 2, dim=1, keepdim=True)
+        nothing = torch.zeros_like(observed)
+        mean, inverse_std = torch.cat([mean, nothing], dim=1), torch.cat([inverse_std, nothing], dim=1)
+        log_peak = torch.cat([log_peak, observed], dim=1)
+    conditioned = Layer.of(mean, inverse_std, log_peak)
+    # The evidence's component has the rounding error of an output of the whole layer.
+    return [replace(conditioned, slack=conditioned.slack + first.slack), *layers[1:]]
+
+
+def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """Outputs (J, B) at points (K, B), in float64, rounded as they come."""
+    for layer in layers:
+        distance = (x.unsqueeze(0) - layer.mean) * layer.inverse_std
+        x = torch.logsumexp(layer.log_peak - 0.5 * distance * distance, dim=1)
+    return x

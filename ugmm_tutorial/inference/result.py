@@ -1,0 +1,77 @@
+"""What an inference returns, and the clock that ends it in time. Taught in chapter 10."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+__all__ = ["Answer", "Budget", "MPEResult"]
+
+
+@dataclass(frozen=True)
+class MPEResult:
+    """The best point found and how much better any other can be.
+
+    Attributes:
+        point: all inputs, (K,), float64: the evidence and, for the query, the best values found.
+        value: the network's output there, computed in float64, in nats.
+        upper_bound: no point of the box has a larger output, rounding included; never below ``value``.
+        certified: whether the gap is at most the tolerance that was asked for.
+        nodes: boxes (branch and bound), points (enumeration) or evaluations (ascent) looked at.
+        seconds: wall-clock time.
+        method: how the point was found.
+    """
+
+    point: Tensor
+    value: float
+    upper_bound: float
+    certified: bool
+    nodes: int
+    seconds: float
+    method: str
+
+    @property
+    def gap(self) -> float:
+        """``upper_bound - value``, at least the distance to the true maximum."""
+        return self.upper_bound - self.value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method found: sought values x (n,), a value the network surely has there, a bound, the work."""
+
+    x: Tensor
+    value: float
+    upper_bound: float
+    nodes: int
+
+
+@dataclass
+class Budget:
+    """When to stop: after some seconds or some nodes, whichever comes first; None for no limit."""
+
+    time_limit: float | None = None
+    node_limit: int | None = None
+    _start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self._start
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the limit; None for no limit."""
+        return None if self.time_limit is None else max(0.0, self.time_limit - self.seconds)
+
+    def spent(self, nodes: int = 0) -> bool:
+        """Whether the work has to end."""
+        late = self.time_limit is not None and self.seconds >= self.time_limit
+        return late or self.remaining(nodes) <= 0
+
+    def remaining(self, nodes: int) -> float:
+        """How many nodes may still be looked at."""
+        return math.inf if self.node_limit is None else self.node_limit - nodes
