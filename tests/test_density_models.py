@@ -96,6 +96,35 @@ def test_a_smoothed_neuron_is_its_terms_completed_by_the_background():
     torch.testing.assert_close(model.log_prob(x), (density @ pi).log())
 
 
+def test_covariances_of_smoothed_neurons_are_minus_a_vector_times_itself():
+    """So of three inputs, no three covariances have a positive product: they cannot all rise together."""
+    model = MODELS["smoothed"](3)
+    weight = (model.log_component_weight[:, None] + model.log_weight).exp()
+    a = (weight * (model.mean - model.background.mean)).sum(dim=0)
+    points, weights = grid(2)
+    for k, other in ((0, 1), (0, 2), (1, 2)):
+        rows = torch.full((len(points), 3), NAN, **F64)
+        rows[:, [k, other]] = points
+        density = model.log_prob(rows).exp() * weights
+        mean = density @ points
+        covariance = (density * (points - mean).prod(dim=1)).sum()
+        torch.testing.assert_close(covariance, -a[k] * a[other], atol=1e-7, rtol=0)
+
+
+def test_a_mixture_of_smoothed_neurons_is_one_with_more_components():
+    model = MODELS["smoothed"](3)
+    weight = (model.log_component_weight[:, None] + model.log_weight).exp()
+    repeated = SmoothedUGMM(9, 1, background=gaussian(3).select(torch.arange(9) % 3), **F64)
+    with torch.no_grad():
+        repeated.mix_logits.copy_(weight.log().reshape(1, 9))
+        repeated.mean.copy_(model.mean.reshape(1, 9))
+        repeated.log_std.copy_(model.log_std.reshape(1, 9))
+    x = torch.randn(5, 3, **F64)
+    # Every input stands there three times, and so do the factors b of all inputs but the term's own.
+    base = model.background.log_prob(x).sum(dim=1)
+    torch.testing.assert_close(repeated.log_prob(x.repeat(1, 3)) - 3 * base, model.log_prob(x) - base)
+
+
 def test_smoothed_neurons_run_through_the_operator(monkeypatch):
     model, seen = MODELS["smoothed"](3), []
     usual = functional.ugmm_log_density
