@@ -288,6 +288,20 @@ def test_samples_fit_the_density_and_not_another(name):
     assert p_value(samples, lambda x: model.log_prob(x).exp()) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["circuit", "smoothed circuit"])
+@pytest.mark.parametrize("pair", [[0, 1], [0, 2], [0, 3]])
+def test_pairs_of_a_deeper_circuits_samples_fit_their_marginals(name, pair):
+    model = MODELS[name](4)
+    samples = model.sample(20000, torch.Generator().manual_seed(9))
+
+    def marginal(points):
+        rows = torch.full((len(points), 4), NAN, **F64)
+        rows[:, pair] = points
+        return model.log_prob(rows).exp()
+
+    assert p_value(samples[:, pair], marginal) > 1e-3
+
+
 @EVERY
 def test_conditional_samples_fit_the_conditional_and_not_the_marginal(name):
     model = MODELS[name](4)
