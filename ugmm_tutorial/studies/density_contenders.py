@@ -66,6 +66,11 @@ def _product(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
     return _ours(ProductTwin(rows.shape[1], size, min_std=floor, dtype=_DTYPE), rows, seed, options)
 
 
+def _independent(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
+    """One Gaussian for each feature, whatever the size: what knowing nothing of dependence gives."""
+    return _product(rows, 1, seed, options)
+
+
 def _circuit(leaf: str) -> Callable[[Tensor, int, int, dict], Fitted]:
     def fit(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
         model = Circuit(
@@ -204,4 +209,5 @@ CONTENDERS: dict[str, Callable[[Tensor, float, int, dict], Fitted]] = {
     "scikit-learn, full": _mixture("full"),
     "kernels": _kernels,
     "SPFlow, RAT-SPN": _spflow,
+    "independent Gaussians": _independent,
 }
