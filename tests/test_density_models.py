@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from densities import F64, HIGH, LOW, MODELS, gaussian, grid, p_value, scattered, uniform
+from scipy import stats
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Normal
 
@@ -365,6 +366,16 @@ def test_a_fitted_background_is_the_maximum_likelihood_one():
     box = UniformBackground.fit(x, margin=0.5)
     torch.testing.assert_close(box.low, torch.tensor([-2.0, 0.0], **F64))
     torch.testing.assert_close(box.high, torch.tensor([6.0, 4.0], **F64))
+
+
+def test_background_samples_reach_into_the_tails():
+    background = gaussian(2)
+    samples = background.sample(100000, torch.Generator().manual_seed(6))
+    for k in range(2):
+        z = (samples[:, k] - background.mean[k]) / background.std[k]
+        assert stats.kstest(z.numpy(), "norm").pvalue > 1e-3
+        assert z.min() < -4
+        assert z.max() > 4
 
 
 @pytest.mark.parametrize("background", [gaussian(2), uniform(2)])

@@ -56,6 +56,8 @@ def test_spflow_is_a_density_with_the_same_floor():
     pytest.importorskip("spflow")
     rows = torch.cat([cloud(), torch.zeros(20, 2, **F64)])  # what repeats would draw a width to zero
     model = CONTENDERS["SPFlow, RAT-SPN"](rows, 4, 0, SMALL | {"depth": 1, "iterations": 30})
+    again = CONTENDERS["SPFlow, RAT-SPN"](rows, 4, 0, SMALL | {"depth": 1, "iterations": 30})
+    assert torch.equal(model.log_prob(rows), again.log_prob(rows))
     points, weights = axis()
     mesh = torch.cartesian_prod(points, points)
     assert (

@@ -166,6 +166,7 @@ def _spflow(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
     scope, trees = Scope(list(range(rows.shape[1]))), options["trees"]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - it shuffles the features by NumPy's global generator
         leaf = Normal(scope=scope, out_channels=size, num_repetitions=trees)
         model = RatSPN(
             [leaf], n_root_nodes=1, n_region_nodes=size, num_repetitions=trees, depth=options["depth"]
