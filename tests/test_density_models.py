@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from densities import F64, HIGH, LOW, MODELS, gaussian, grid, p_value, scattered, uniform
+from scipy import stats
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Normal
 
@@ -94,6 +95,35 @@ def test_a_smoothed_neuron_is_its_terms_completed_by_the_background():
     torch.testing.assert_close(model.neuron_log_prob(x), density.log())
     pi = torch.softmax(model.component_logits, dim=0)
     torch.testing.assert_close(model.log_prob(x), (density @ pi).log())
+
+
+def test_covariances_of_smoothed_neurons_are_minus_a_vector_times_itself():
+    """So of three inputs, no three covariances have a positive product: they cannot all rise together."""
+    model = MODELS["smoothed"](3)
+    weight = (model.log_component_weight[:, None] + model.log_weight).exp()
+    a = (weight * (model.mean - model.background.mean)).sum(dim=0)
+    points, weights = grid(2)
+    for k, other in ((0, 1), (0, 2), (1, 2)):
+        rows = torch.full((len(points), 3), NAN, **F64)
+        rows[:, [k, other]] = points
+        density = model.log_prob(rows).exp() * weights
+        mean = density @ points
+        covariance = (density * (points - mean).prod(dim=1)).sum()
+        torch.testing.assert_close(covariance, -a[k] * a[other], atol=1e-7, rtol=0)
+
+
+def test_a_mixture_of_smoothed_neurons_is_one_with_more_components():
+    model = MODELS["smoothed"](3)
+    weight = (model.log_component_weight[:, None] + model.log_weight).exp()
+    repeated = SmoothedUGMM(9, 1, background=gaussian(3).select(torch.arange(9) % 3), **F64)
+    with torch.no_grad():
+        repeated.mix_logits.copy_(weight.log().reshape(1, 9))
+        repeated.mean.copy_(model.mean.reshape(1, 9))
+        repeated.log_std.copy_(model.log_std.reshape(1, 9))
+    x = torch.randn(5, 3, **F64)
+    # Every input stands there three times, and so do the factors b of all inputs but the term's own.
+    base = model.background.log_prob(x).sum(dim=1)
+    torch.testing.assert_close(repeated.log_prob(x.repeat(1, 3)) - 3 * base, model.log_prob(x) - base)
 
 
 def test_smoothed_neurons_run_through_the_operator(monkeypatch):
@@ -259,6 +289,20 @@ def test_samples_fit_the_density_and_not_another(name):
     assert p_value(samples, lambda x: model.log_prob(x).exp()) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["circuit", "smoothed circuit"])
+@pytest.mark.parametrize("pair", [[0, 1], [0, 2], [0, 3]])
+def test_pairs_of_a_deeper_circuits_samples_fit_their_marginals(name, pair):
+    model = MODELS[name](4)
+    samples = model.sample(20000, torch.Generator().manual_seed(9))
+
+    def marginal(points):
+        rows = torch.full((len(points), 4), NAN, **F64)
+        rows[:, pair] = points
+        return model.log_prob(rows).exp()
+
+    assert p_value(samples[:, pair], marginal) > 1e-3
+
+
 @EVERY
 def test_conditional_samples_fit_the_conditional_and_not_the_marginal(name):
     model = MODELS[name](4)
@@ -322,6 +366,16 @@ def test_a_fitted_background_is_the_maximum_likelihood_one():
     box = UniformBackground.fit(x, margin=0.5)
     torch.testing.assert_close(box.low, torch.tensor([-2.0, 0.0], **F64))
     torch.testing.assert_close(box.high, torch.tensor([6.0, 4.0], **F64))
+
+
+def test_background_samples_reach_into_the_tails():
+    background = gaussian(2)
+    samples = background.sample(100000, torch.Generator().manual_seed(6))
+    for k in range(2):
+        z = (samples[:, k] - background.mean[k]) / background.std[k]
+        assert stats.kstest(z.numpy(), "norm").pvalue > 1e-3
+        assert z.min() < -4
+        assert z.max() > 4
 
 
 @pytest.mark.parametrize("background", [gaussian(2), uniform(2)])

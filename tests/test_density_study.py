@@ -43,10 +43,21 @@ def test_a_contender_fills_in_the_mean_of_its_own_density(name):
     assert filled[1].tolist() == [0.1, 0.2]
 
 
+def test_kernels_are_summed_exactly_in_many_dimensions():
+    rows = torch.randn(200, 40, generator=torch.Generator().manual_seed(2), **F64)
+    x = 1.5 * rows[:50] + 0.1
+    found = CONTENDERS["kernels"](rows, 0.4, 0, SMALL).log_prob(x)
+    squares = (x[:, None] - rows).square().sum(dim=-1)
+    constant = math.log(200) + 40 * math.log(0.4 * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(found, torch.logsumexp(-squares / (2 * 0.4**2), dim=1) - constant)
+
+
 def test_spflow_is_a_density_with_the_same_floor():
     pytest.importorskip("spflow")
     rows = torch.cat([cloud(), torch.zeros(20, 2, **F64)])  # what repeats would draw a width to zero
     model = CONTENDERS["SPFlow, RAT-SPN"](rows, 4, 0, SMALL | {"depth": 1, "iterations": 30})
+    again = CONTENDERS["SPFlow, RAT-SPN"](rows, 4, 0, SMALL | {"depth": 1, "iterations": 30})
+    assert torch.equal(model.log_prob(rows), again.log_prob(rows))
     points, weights = axis()
     mesh = torch.cartesian_prod(points, points)
     assert (

@@ -23,7 +23,7 @@ from ugmm_tutorial.density.tractable import TractableDensity
 
 __all__ = ["fit"]
 
-# Gaussians that see less than this much of a row keep their place: there is nothing to average.
+# A Gaussian that sees less than this much of a row has nothing to average.
 _LEAST_COUNT = 1e-8
 
 
@@ -99,15 +99,15 @@ def _maximisation(
 
 def _update_gaussians(leaf: Components, arrays: Arrays) -> None:
     count = arrays["log_weight"].grad
-    seen = count > _LEAST_COUNT
-    count = torch.where(seen, count, 1.0)
+    # Where the count vanishes, so do the other two gradients, and the Gaussian stays as it is.
+    count = torch.where(count > _LEAST_COUNT, count, 1.0)
     variance = (2.0 * arrays["log_std"]).exp()
     shift = variance * arrays["mean"].grad / count
     # Around the old mean, then moved to the new one.
     new_variance = variance * (arrays["log_std"].grad / count + 1.0) - shift.square()
     new_log_std = 0.5 * new_variance.clamp(min=leaf.min_std**2).log()
-    leaf.mean.copy_(torch.where(seen, arrays["mean"] + shift, arrays["mean"]))
-    leaf.log_std.copy_(torch.where(seen, new_log_std, arrays["log_std"]))
+    leaf.mean.copy_(arrays["mean"] + shift)
+    leaf.log_std.copy_(new_log_std)
 
 
 def _update_background(background: GaussianBackground, rows: Tensor, arrays: Arrays, min_std: float) -> None:

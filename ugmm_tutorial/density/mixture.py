@@ -31,10 +31,12 @@ class Mixture(TractableDensity):
 
     @property
     def components(self) -> Components:
+        """The J densities."""
         return self.leaves[0]
 
     @property
     def component_logits(self) -> nn.Parameter:
+        """Unnormalised log-weights, (J,)."""
         return self.sum_logits[0]
 
     @property

@@ -6,7 +6,12 @@ inputs it is a density of the whole vector, and so is the neuron:
     p_j(x) = sum_k w_jk N(x_k; mean_jk, std_jk^2) prod_{l != k} b_l(x_l)
     log p_j(x) = sum_l log b_l(x_l) + lse_k[ log w_jk + log N(x_k; mean_jk, std_jk^2) - log b_k(x_k) ]
 
-The second line is the fused operator with ``log_background``. Taught in chapter 9.
+The second line is the fused operator with ``log_background``.
+
+What it can say is little: exp(log p_j) over the product of all backgrounds is a *sum* of functions of one
+input each. A mixture of J such neurons is one neuron with J components for each input, and its covariances
+between different inputs are -a_k a_l for some vector a: three inputs that rise together are beyond it.
+Depth (circuit.py) is the remedy. Taught in chapter 9.
 """
 
 from __future__ import annotations
@@ -188,6 +193,7 @@ class SmoothedUGMM(Mixture):
 
     @property
     def background(self) -> Background:
+        """The densities b_k."""
         return self.components.background
 
     @property

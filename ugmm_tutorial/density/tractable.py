@@ -33,6 +33,7 @@ class TractableDensity(Density):
 
     @property
     def scopes(self) -> Sequence[Tensor]:
+        """Indices of the features of every group of leaves."""
         raise NotImplementedError
 
     def log_weights(self) -> list[Tensor]:
