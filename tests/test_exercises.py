@@ -19,7 +19,7 @@ from ugmm_tutorial.generative import JointTraining
 from ugmm_tutorial.networks import UGMMNet
 
 FOLDER = Path(exercises.__file__).parent
-NUMBERS = [f"{chapter}.{place}" for chapter in (1, 2, 3, 4, 5, 6, 7, 8, 9) for place in (1, 2, 3)]
+NUMBERS = [f"{chapter}.{place}" for chapter in range(1, 11) for place in (1, 2, 3)]
 LOG2E, HALF_LOG_2PI = math.log2(math.e), 0.5 * math.log(2 * math.pi)
 
 
@@ -122,6 +122,49 @@ def twice(model):
     log_prob = model.log_prob
     model.log_prob = lambda x: log_prob(x) + math.log(2.0)
     return model
+
+
+def nearest_in_box(low, high, mean):
+    return mean.clamp(low, high) - mean
+
+
+def nearer_end(low, high, mean):
+    return torch.minimum((low - mean).abs(), (high - mean).abs())
+
+
+def layer_bounds(low, high, mean, log_std, log_weight, nearest=nearest_in_box):
+    low, high = low.unsqueeze(1), high.unsqueeze(1)
+
+    def out(away):
+        terms = log_weight - log_std - HALF_LOG_2PI - 0.5 * (away / log_std.exp()) ** 2
+        return terms.logsumexp(dim=2)
+
+    return out(torch.maximum((low - mean).abs(), (high - mean).abs())), out(nearest(low, high, mean))
+
+
+def layer_bounds_by_corners(low, high, mean, log_std, log_weight):
+    """The least over all corners; the most over all corners and the means that lie inside."""
+    inputs = low.shape[1]
+    corners = torch.cartesian_prod(*[torch.arange(2)] * inputs).bool()
+    x = torch.where(corners.unsqueeze(1), high, low)  # (8, B, K)
+    at_corners = ugmm_log_density(x, mean, log_std, log_weight)
+    at_means = torch.stack(
+        [ugmm_log_density(m.clamp(low, high), mean, log_std, log_weight)[:, j] for j, m in enumerate(mean)],
+        dim=1,
+    )
+    return at_corners.amin(dim=0), torch.maximum(at_corners.amax(dim=0), at_means)
+
+
+def highest(root, low, high):
+    x = low + (high - low) * torch.rand(50_000, 3, dtype=low.dtype)
+    radius = (high - low) / 20
+    for _ in range(40):
+        best = x[root(x).topk(100).indices]
+        near = best.repeat(20, 1)
+        near = near + radius * torch.randn_like(near)
+        x = torch.cat([best, torch.minimum(torch.maximum(near, low), high)])
+        radius = radius * 0.8
+    return x[root(x).argmax()]
 
 
 class TiedStd(nn.Module):
@@ -330,6 +373,11 @@ RIGHT = [
     ("9.2", with_gaps),
     ("9.2", with_gaps_input_by_input),
     ("9.3", fit_moons),
+    ("10.1", -1.138),
+    ("10.1", np.logaddexp(0.0, -0.5) - math.log(2.0) - HALF_LOG_2PI),
+    ("10.2", layer_bounds),
+    ("10.2", layer_bounds_by_corners),
+    ("10.3", highest),
 ]
 
 
@@ -1256,6 +1304,64 @@ WRONG = [
     ("9.3", lambda x: 1.0, "Expected a density with a method log_prob"),
     ("9.3", lambda x: ProductTwin(3, 2).double(), "Your code raised ValueError"),
     ("9.3", -1.2, "Expected the function fit"),
+    # 10.1
+    ("10.1", -HALF_LOG_2PI, "cannot reach its mean"),
+    ("10.1", np.logaddexp(0.0, -0.5) - HALF_LOG_2PI, "The weights are missing"),
+    ("10.1", -math.log(2.0) - HALF_LOG_2PI, "Both inputs have their best place"),
+    ("10.1", np.logaddexp(-4.5, -0.5) - math.log(2.0) - HALF_LOG_2PI, "The first input may be 0"),
+    ("10.1", -2 * math.log(2.0) - 2 * HALF_LOG_2PI - 0.5, "not the sum of logarithms"),
+    ("10.1", 0.32, "This is the density itself"),
+    ("10.1", np.logaddexp(-1.125, -3.125) - math.log(2.0) - HALF_LOG_2PI, "the centres of the box"),
+    ("10.1", 3.0, "Where is each term highest"),
+    ("10.1", "high", "Expected one number"),
+    # 10.2
+    ("10.2", lambda *a: layer_bounds(*a)[::-1], "The two are exchanged"),
+    (
+        "10.2",
+        lambda *a: layer_bounds(*a, nearest=nearer_end),
+        "upper bound: a mean inside the box is reached",
+    ),
+    (
+        "10.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: low - mean),
+        "where the lower end of the box leads",
+    ),
+    (
+        "10.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: high - mean),
+        "where the upper end of the box leads",
+    ),
+    (
+        "10.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: 0.5 * (low + high) - mean),
+        "at the middle of the box",
+    ),
+    ("10.2", lambda *a: (layer_bounds(*a)[0],) * 2, "upper bound: the farther end gives the least"),
+    ("10.2", lambda *a: (layer_bounds(*a)[1],) * 2, "lower bound: the nearest point gives the most"),
+    (
+        "10.2",
+        lambda a, b, m, s, w: (None, layer_bounds(a, b, m, 0 * s, w - s)[1]),
+        "Expected a tensor of shape",
+    ),
+    (
+        "10.2",
+        lambda a, b, m, s, w: 2 * (layer_bounds(a, b, m, 0 * s, w - s)[1],),
+        "the exponential of log_std",
+    ),
+    ("10.2", lambda *a: (layer_bounds(*a)[0] - 1, layer_bounds(*a)[1]), "The lower bound is not right"),
+    ("10.2", lambda *a: tuple(b.T for b in layer_bounds(*a)), "Boxes first"),
+    ("10.2", lambda *a: layer_bounds(*a)[0], "Expected two tensors"),
+    ("10.2", 0.0, "Expected the function layer_bounds"),
+    # 10.3
+    ("10.3", lambda root, low, high: 0.5 * (low + high), "below the certified bound"),
+    ("10.3", lambda root, low, high: 2 * high, "lies outside the box"),
+    (
+        "10.3",
+        lambda root, low, high: (highest(root, low, high), highest(root, low, high))[0],
+        "200,000 are allowed",
+    ),
+    ("10.3", lambda root, low, high: root(low.unsqueeze(0)), "Expected a tensor of shape (3,)"),
+    ("10.3", 0.0, "Expected the function highest"),
 ]
 
 
@@ -1428,7 +1534,7 @@ def test_answers_are_right_with_float64_as_the_default_and_without_gradients(num
 
 
 def test_unknown_numbers_are_errors_that_list_what_there_is():
-    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*9\.3"):
+    with pytest.raises(ValueError, match=r"unknown exercise '0\.1'.*1\.1, 1\.2.*10\.3"):
         check("0.1", 1)
     assert check(1.1, 1.3836)  # a number instead of a string is no harm
 

@@ -10,6 +10,7 @@ from ugmm_tutorial.inference import interval_bounds
 from ugmm_tutorial.inference.bounds import output_bounds
 from ugmm_tutorial.inference.derivatives import gradient_bounds, responsibility_bounds
 from ugmm_tutorial.inference.network import evaluate, layers_of, only_output
+from ugmm_tutorial.leaves import CategoricalLeafLayer
 from ugmm_tutorial.studies import mpe_sweep
 
 PRECISE = pytest.mark.skipif(

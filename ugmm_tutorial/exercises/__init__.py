@@ -17,15 +17,39 @@ from ugmm_tutorial.exercises import (
     chapter7,
     chapter8,
     chapter9,
+    chapter10,
 )
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
 
 __all__ = ["Feedback", "check"]
 
+_CHAPTERS = (
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter4,
+    chapter5,
+    chapter6,
+    chapter7,
+    chapter8,
+    chapter9,
+    chapter10,
+)
 _EXERCISES = {
     number: exercise
-    for chapter in (chapter1, chapter2, chapter3, chapter4, chapter5, chapter6, chapter7, chapter8, chapter9)
+    for chapter in (
+        chapter1,
+        chapter2,
+        chapter3,
+        chapter4,
+        chapter5,
+        chapter6,
+        chapter7,
+        chapter8,
+        chapter9,
+        chapter10,
+    )
     for number, exercise in chapter.EXERCISES.items()
 }
 
