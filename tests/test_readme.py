@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial import bench, records, verdicts
+from ugmm_tutorial import bench, records, studies, verdicts
 from ugmm_tutorial.catalogue import find
 from ugmm_tutorial.claims import claim, plain_text
+from ugmm_tutorial.studies import iris
 
 ROOT = Path(__file__).resolve().parents[1]
 README = plain_text((ROOT / "README.md").read_text(encoding="utf-8"))
@@ -152,3 +153,28 @@ def test_steps_of_the_wide_mlp_are_faster_by_what_the_readme_says():
         # By the smallest of its times, and by the median.
         ratios += [rows[0].value / rows[1].value, rows[0].median / rows[1].median]
     claim("three to five times faster", ratios)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("the paper's generative network (reported: 100 %)", "paper"),
+        ("the settings of its author's notebook (98.4 % on the flowers of training)", "notebook"),
+        ("the same network trained for the label, wide start", "conditional-unit"),
+        ("linear discriminant analysis", "lda"),
+    ],
+)
+def test_iris_numbers_are_those_of_the_study(words, name):
+    found = studies.read("iris", ROOT / "results").results[name]
+    mean, half = iris.corrected_interval(found["accuracy"], 30 / 120)
+    says(f"| {words} | {100 * mean:.1f} % ± {100 * half:.1f} % |")
+    if name == "notebook":
+        claim("98.4 %", sum(found["train_accuracy"]) / len(found["train_accuracy"]))
+
+
+def test_smoothed_neurons_are_behind_the_mixture_on_all_four_tables():
+    tables = studies.read("densities", ROOT / "results").results["data"]
+    assert len(tables) == 4
+    for table in tables.values():
+        against = table["contenders"]["smoothed uGMM"]["against_twin"]
+        assert against["mean"] + against["half_width"] < 0.0
