@@ -131,6 +131,21 @@ def test_em_ends_where_the_gradient_vanishes(name):
     assert all(logits.grad.abs().max() < 1e-4 for logits in model.sum_logits)
 
 
+def test_a_model_starts_at_clusters_whose_variances_lean_on_the_whole():
+    near = torch.tensor([[0.0, 1.0], [2.0, 1.0], [1.0, NAN]], **F64)
+    x = torch.cat([near, torch.tensor([[50.0, 4.0]], **F64)])
+    model = ProductTwin(2, 2, **F64).initialise(x)
+    filled = torch.where(x.isnan(), torch.tensor(2.0, **F64), x)  # the mean of the second feature
+    order = model.mean[:, 0].argsort()
+    expected = torch.stack([filled[:3].mean(0), filled[3]])
+    torch.testing.assert_close(model.mean[order].detach(), expected)
+    whole = filled.var(0, correction=0)
+    variances = torch.stack([(3 * filled[:3].var(0, correction=0) + whole) / 4, whole / 2])
+    torch.testing.assert_close(model.std[order].square(), variances)
+    shares = model.log_component_weight.exp()[order]
+    torch.testing.assert_close(shares, torch.tensor([4.0, 2.0], **F64) / 6)
+
+
 def test_float32_takes_the_same_step_through_the_fused_kernel():
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(80, 20, generator=draw, **F64)

@@ -430,6 +430,11 @@ def test_rows_that_do_not_fit_are_refused(name, x, error, match):
         (lambda: GaussianBackground(torch.zeros(2), torch.ones(3)), ValueError, "one shape"),
         (lambda: UniformBackground(torch.ones(2), torch.ones(2)), ValueError, "empty interval"),
         (lambda: MODELS["product"](2).sample(-1), ValueError, "number of draws >= 0"),
+        (
+            lambda: MODELS["product"](2).conditional(torch.zeros(2, **F64)).sample(1.5),
+            ValueError,
+            "number of draws >= 0, got 1.5",
+        ),
         (lambda: MODELS["product"](2).initialise(torch.zeros(2, 2, **F64)), ValueError, "at least 3 rows"),
         (lambda: MODELS["product"](2).initialise(torch.zeros(0, 2, **F64)), ValueError, "at least one row"),
         (

@@ -5,6 +5,7 @@ The same for every model, because a conditional is a joint divided by a marginal
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,8 +45,12 @@ class Conditional:
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are."""
-        rows = self._rows.expand(n, *self._rows.shape).reshape(-1, self.model.in_features)
+        """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are.
+
+        Raises:
+            ValueError: ``n`` is negative or no integer.
+        """
+        rows = self._rows.expand(count(n), *self._rows.shape).reshape(-1, self.model.in_features)
         return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)
 
     @torch.no_grad()
@@ -53,3 +58,10 @@ class Conditional:
         """Expected values, ``(*, D)``, for imputation; known values stay as they are."""
         filled = torch.where(self._rows.isnan(), self.model._expected(self._rows), self._rows)
         return filled.reshape(self.evidence.shape)
+
+
+def count(n: int) -> int:
+    """``n``, if it is a number of draws."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
+        raise ValueError(f"expected a number of draws >= 0, got {n!r}")
+    return int(n)

@@ -6,13 +6,12 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.density.conditional import Conditional
+from ugmm_tutorial.density.conditional import Conditional, count
 
 __all__ = ["Density"]
 
@@ -51,7 +50,7 @@ class Density(nn.Module):
         Raises:
             ValueError: ``n`` is negative or no integer.
         """
-        return self._complete(self._nothing_known(_count(n)), generator)
+        return self._complete(self._nothing_known(count(n)), generator)
 
     def conditional(self, x: Tensor) -> Conditional:
         """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given those that are there.
@@ -111,9 +110,3 @@ class Density(nn.Module):
     def initialise(self, x: Tensor, seed: int = 0) -> Self:
         """Set the parameters from data; only the models that need it have a way."""
         raise NotImplementedError(f"{type(self).__name__} has no initialisation from data")
-
-
-def _count(n: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
-        raise ValueError(f"expected a number of draws >= 0, got {n!r}")
-    return int(n)
