@@ -11,11 +11,12 @@ from ugmm_tutorial import UGMMNet
 from ugmm_tutorial.functional import hard_log_density
 from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, interval_bounds, mpe
 from ugmm_tutorial.inference.ascent import best_of, climb
+from ugmm_tutorial.inference.branch_and_bound import search
 from ugmm_tutorial.inference.network import layers_of
 from ugmm_tutorial.inference.newton import polish, second_order
 from ugmm_tutorial.inference.pool import Boxes, Pool
 from ugmm_tutorial.inference.problem import pose
-from ugmm_tutorial.inference.result import Budget
+from ugmm_tutorial.inference.result import Answer, Budget
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONTINUOUS = tuple(m for m in METHODS if m != "enumerate")
@@ -170,6 +171,30 @@ def test_nothing_of_the_caller_changes():
     assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
     assert net.training
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_dropout_is_off():
+    net, box = network(2, 4, 3, 1), [(-1.0, 1.0)] * 2
+    expected = mpe(net, {}, [0, 1], box)
+    for layer in net:
+        layer.dropout = 0.5
+    found = mpe(net.train(), {}, [0, 1], box)
+    assert found.value == expected.value
+    assert found.upper_bound == expected.upper_bound
+
+
+def test_a_crowded_pool_ends_with_the_same_certificate():
+    net = network(3, 6, 4, 1, seed=5)
+    problem = pose(net, {}, range(3), [(-2.0, 2.0)] * 3)
+    with torch.no_grad():
+        start = Answer(*best_of(problem, problem.sample(1, seed=0)), math.inf, 0)
+        free, crowded = (
+            search(problem, start, Budget(), tolerance=1e-4, max_open=limit) for limit in (10**6, 20)
+        )
+    assert free.upper_bound - free.value <= 1e-4
+    assert crowded.upper_bound - crowded.value <= 1e-4
+    assert crowded.nodes >= free.nodes
+    assert max(free.value, crowded.value) <= min(free.upper_bound, crowded.upper_bound)
 
 
 # --- One layer, discrete inputs, max-product
