@@ -163,6 +163,22 @@ def test_responsibility_bounds_hold_the_responsibilities_and_stay_between_zero_a
     assert float(most.max()) <= 1
 
 
+def test_responsibility_bounds_survive_the_cancellation_of_a_dominant_term():
+    """Near its mean the first term is 1e19 times the second, which their sum forgets; elsewhere it is less."""
+    net = network(2, 1)
+    with torch.no_grad():
+        net[0].mean.zero_()
+        net[0].log_std.zero_()
+        net[0].mix_logits.zero_()
+    low, high = torch.tensor([[0.0, 9.38], [9.6, 9.38]], dtype=torch.float64)
+    (layer,) = layers_of(net)
+    (bounds,) = output_bounds([layer], low[:, None], high[:, None])
+    least, most = (r[..., 0] for r in responsibility_bounds(layer, bounds))
+    for x in (low, high):
+        share = net[0].responsibilities(x).detach()
+        assert bool(((share >= least) & (share <= most)).all())
+
+
 def test_gradient_bounds_of_overflowing_boxes_are_infinite_rather_than_nan():
     layers = only_output(layers_of(network(2, 3, 3, 3, 1)), 0)
     far = torch.full((2, 1), 1e99, dtype=torch.float64)
