@@ -87,6 +87,19 @@ def test_branch_and_bound_equals_a_dense_grid(seed, query, points):
     assert found.value - on_grid <= 200 * spacing
 
 
+def test_a_coarse_bound_covers_the_maximum_that_was_not_looked_for():
+    """What closed boxes may still hold counts in the bound, however early they were closed."""
+    box, missed = [(-2.0, 2.0)] * 3, 0
+    for seed in range(6):
+        net = network(3, 6, 4, 1, seed=seed)
+        coarse = mpe(net, {}, range(3), box, tolerance=0.5, starts=1, steps=0, improvements=["mean-value"])
+        fine = mpe(net, {}, range(3), box, tolerance=1e-4)
+        assert coarse.certified
+        assert fine.value <= coarse.upper_bound
+        missed += fine.value > coarse.value + 1e-3
+    assert missed >= 3
+
+
 def test_a_needle_that_ascent_misses_is_found():
     """One component 1e-4 wide in a box of 10: random starts hardly ever land on it, boxes cannot miss it."""
     net = network(1, 2, 1)
