@@ -100,6 +100,16 @@ def test_a_coarse_bound_covers_the_maximum_that_was_not_looked_for():
     assert missed >= 3
 
 
+def test_a_box_that_monotony_shrinks_to_a_corner_is_certified_there():
+    box = [(1.9, 2.1)] * 2
+    for seed in range(6):
+        net = network(2, 4, 3, 1, seed=seed)
+        found = mpe(net, {}, [0, 1], box, starts=1, steps=0, improvements=["monotone"], node_limit=20_000)
+        best, _ = grid_maximum(net, {}, [0, 1], box, 101)
+        assert found.certified
+        assert best <= found.upper_bound
+
+
 def test_a_needle_that_ascent_misses_is_found():
     """One component 1e-4 wide in a box of 10: random starts hardly ever land on it, boxes cannot miss it."""
     net = network(1, 2, 1)
