@@ -164,6 +164,44 @@ def test_responsibility_bounds_hold_the_responsibilities_and_stay_between_zero_a
     assert float(most.max()) <= 1
 
 
+def test_responsibility_bounds_survive_the_cancellation_of_a_dominant_term():
+    """Near its mean the first term is 1e19 times the second, which their sum forgets; elsewhere less."""
+    net = network(2, 1)
+    with torch.no_grad():
+        net[0].mean.zero_()
+        net[0].log_std.zero_()
+        net[0].mix_logits.zero_()
+    low, high = torch.tensor([[0.0, 9.38], [9.6, 9.38]], dtype=torch.float64)
+    (layer,) = layers_of(net)
+    (bounds,) = output_bounds([layer], low[:, None], high[:, None])
+    least, most = (r[..., 0] for r in responsibility_bounds(layer, bounds))
+    for x in (low, high):
+        share = net[0].responsibilities(x).detach()
+        assert bool(((share >= least) & (share <= most)).all())
+
+
+@PRECISE
+def test_responsibility_bounds_hold_far_away_where_exponents_lose_digits():
+    """A thousand standard deviations from both means the terms are -5e5, known to some 1e-10 only."""
+    net = UGMMNet((2, 1), dtype=torch.float64)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        far = 1000.0 + rng.random(2) * 1e-4
+        with torch.no_grad():
+            net[0].mean.copy_(torch.from_numpy(rng.normal(size=(1, 2))))
+            net[0].log_std.fill_(np.log(3e-3))
+            net[0].mix_logits.zero_()
+        x = net[0].mean.detach()[0] + torch.from_numpy(far) * 3e-3
+        (layer,) = layers_of(net)
+        (bounds,) = output_bounds([layer], x[:, None], x[:, None])
+        least, most = (float(r[0, 0, 0]) for r in responsibility_bounds(layer, bounds))
+        z = (x.numpy().astype(np.longdouble) - net[0].mean.detach().numpy()[0]) / np.exp(
+            net[0].log_std.detach().numpy()[0].astype(np.longdouble)
+        )
+        exact = 1 / (1 + np.exp((z[0] ** 2 - z[1] ** 2) / 2))
+        assert least <= exact <= most
+
+
 def test_gradient_bounds_of_overflowing_boxes_are_infinite_rather_than_nan():
     layers = only_output(layers_of(network(2, 3, 3, 3, 1)), 0)
     far = torch.full((2, 1), 1e99, dtype=torch.float64)

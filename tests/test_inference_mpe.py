@@ -11,11 +11,12 @@ from ugmm_tutorial import UGMMNet
 from ugmm_tutorial.functional import hard_log_density
 from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, interval_bounds, mpe
 from ugmm_tutorial.inference.ascent import best_of, climb
+from ugmm_tutorial.inference.branch_and_bound import search
 from ugmm_tutorial.inference.network import layers_of
 from ugmm_tutorial.inference.newton import polish, second_order
 from ugmm_tutorial.inference.pool import Boxes, Pool
 from ugmm_tutorial.inference.problem import pose
-from ugmm_tutorial.inference.result import Budget
+from ugmm_tutorial.inference.result import Answer, Budget
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONTINUOUS = tuple(m for m in METHODS if m != "enumerate")
@@ -73,7 +74,9 @@ def test_branch_and_bound_equals_a_dense_grid(seed, query, points):
     net = network(4, 6, 5, 2, seed=seed)
     evidence = {k: 0.3 * k - 0.5 for k in range(4) if k not in query}
     box = [(-2.0, 1.5)] * len(query)
-    found = mpe(net, evidence, query, box, output=1)
+    # A good first point would hide a box that was closed wrongly: begin anywhere.
+    poor = {"starts": 1, "steps": 0, "improvements": ["mean-value", "monotone", "smear"]}
+    found = mpe(net, evidence, query, box, output=1, **poor)
     check_certificate(net, evidence, query, box, found, output=1)
     on_grid, _ = grid_maximum(net, evidence, query, box, points, output=1)
     assert found.certified
@@ -82,6 +85,29 @@ def test_branch_and_bound_equals_a_dense_grid(seed, query, points):
     # The grid misses the maximum by little: no step of it is far from the best point.
     spacing = 3.5 / (points - 1)
     assert found.value - on_grid <= 200 * spacing
+
+
+def test_a_coarse_bound_covers_the_maximum_that_was_not_looked_for():
+    """What closed boxes may still hold counts in the bound, however early they were closed."""
+    box, missed = [(-2.0, 2.0)] * 3, 0
+    for seed in range(6):
+        net = network(3, 6, 4, 1, seed=seed)
+        coarse = mpe(net, {}, range(3), box, tolerance=0.5, starts=1, steps=0, improvements=["mean-value"])
+        fine = mpe(net, {}, range(3), box, tolerance=1e-4)
+        assert coarse.certified
+        assert fine.value <= coarse.upper_bound
+        missed += fine.value > coarse.value + 1e-3
+    assert missed >= 3
+
+
+def test_a_box_that_monotony_shrinks_to_a_corner_is_certified_there():
+    box = [(1.9, 2.1)] * 2
+    for seed in range(6):
+        net = network(2, 4, 3, 1, seed=seed)
+        found = mpe(net, {}, [0, 1], box, starts=1, steps=0, improvements=["monotone"], node_limit=20_000)
+        best, _ = grid_maximum(net, {}, [0, 1], box, 101)
+        assert found.certified
+        assert best <= found.upper_bound
 
 
 def test_a_needle_that_ascent_misses_is_found():
@@ -110,7 +136,8 @@ def test_every_choice_of_improvements_certifies_the_same_maximum(improvements):
     for seed in range(3):
         net = network(3, 5, 4, 1, seed=seed)
         box = [(-2.0, 2.0)] * 2
-        found = mpe(net, {0: 0.2}, [1, 2], box, tolerance=1e-3, improvements=improvements)
+        some = {"improvements": improvements, "starts": 1, "steps": 0}
+        found = mpe(net, {0: 0.2}, [1, 2], box, tolerance=1e-3, **some)
         best, _ = grid_maximum(net, {0: 0.2}, [1, 2], box, 401)
         assert found.certified
         assert best <= found.upper_bound
@@ -170,6 +197,30 @@ def test_nothing_of_the_caller_changes():
     assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
     assert net.training
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_dropout_is_off():
+    net, box = network(2, 4, 3, 1), [(-1.0, 1.0)] * 2
+    expected = mpe(net, {}, [0, 1], box)
+    for layer in net:
+        layer.dropout = 0.5
+    found = mpe(net.train(), {}, [0, 1], box)
+    assert found.value == expected.value
+    assert found.upper_bound == expected.upper_bound
+
+
+def test_a_crowded_pool_ends_with_the_same_certificate():
+    net = network(3, 6, 4, 1, seed=5)
+    problem = pose(net, {}, range(3), [(-2.0, 2.0)] * 3)
+    with torch.no_grad():
+        start = Answer(*best_of(problem, problem.sample(1, seed=0)), math.inf, 0)
+        free, crowded = (
+            search(problem, start, Budget(), tolerance=1e-4, max_open=limit) for limit in (10**6, 20)
+        )
+    assert free.upper_bound - free.value <= 1e-4
+    assert crowded.upper_bound - crowded.value <= 1e-4
+    assert crowded.nodes >= free.nodes
+    assert max(free.value, crowded.value) <= min(free.upper_bound, crowded.upper_bound)
 
 
 # --- One layer, discrete inputs, max-product
