@@ -61,7 +61,9 @@ def test_a_file_that_is_no_outcome_is_named_and_kept(counting, tmp_path, text):
 def test_what_is_not_there_says_how_to_make_it(counting, tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m ugmm_tutorial study counting"):
         studies.read("counting", tmp_path)
-    with pytest.raises(ValueError, match="no study is called 'flowers': expected one of degenerate, densities, iris"):
+    with pytest.raises(
+        ValueError, match="no study is called 'flowers': expected one of degenerate, densities, iris"
+    ):
         studies.find("flowers")
 
 
