@@ -185,7 +185,8 @@ def test_float32_networks_are_answered_in_float64():
     assert found.certified
 
 
-def test_nothing_of_the_caller_changes():
+def test_nothing_of_the_caller_changes(set_threads):
+    set_threads(2)
     net = network(2, 4, 3, 1).float().train()
     before = {name: p.clone() for name, p in net.state_dict().items()}
     state, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -352,10 +353,10 @@ def test_coordinate_ascent_ends_at_the_best_of_every_line():
 
 
 def test_local_methods_keep_discrete_inputs_discrete():
-    net = network(3, 5, 4, 1, seed=1)
-    for method in ("ascent", "coordinate"):
-        found = mpe(net, {}, range(3), [(-1.0, 1.0), None, (-1.0, 1.0)], method, discrete={1: [-1.0, 0.5]})
-        assert float(found.point[1]) in (-1.0, 0.5)
+    box, values = [(-1.0, 1.0), None, (-1.0, 1.0)], (-2.0, -0.3, 0.4, 2.0)
+    for seed, method in itertools.product(range(4), ("ascent", "coordinate")):
+        found = mpe(network(3, 5, 4, 1, seed=seed), {}, range(3), box, method, discrete={1: values})
+        assert float(found.point[1]) in values
 
 
 def test_hessian_and_gradient_equal_autograd():
