@@ -30,6 +30,7 @@ FLOORS = {
     "stored": 0,
     "masks": 0,
     "steps": 0,
+    "threads": 0,
     "plotting": 1,
     "verdicts": 1,
     "functional": 1,

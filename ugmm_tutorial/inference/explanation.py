@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from ugmm_tutorial.inference.enumeration import enumerate_all
 from ugmm_tutorial.inference.newton import polish
 from ugmm_tutorial.inference.problem import Problem, pose
 from ugmm_tutorial.inference.result import Answer, Budget, MPEResult
+from ugmm_tutorial.threads import one_thread
 
 __all__ = ["METHODS", "mpe"]
 
@@ -90,7 +90,7 @@ def mpe(
     _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements)
     budget = Budget(time_limit, node_limit)
     problem = pose(model, evidence, query, box, output, discrete)
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), one_thread():
         if method == "enumerate":
             answer = enumerate_all(problem, budget)
         elif method == "ascent":
@@ -132,16 +132,6 @@ def _value(model: nn.Module, point: Tensor, output: int) -> float:
     exact = copy.deepcopy(model).to("cpu", torch.float64).eval()
     with torch.no_grad():
         return float(exact(point.unsqueeze(0))[0, output])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements) -> None:

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from ugmm_tutorial.records import mean_and_interval
 from ugmm_tutorial.studies.density_contenders import CONTENDERS, Fitted, spflow_version
+from ugmm_tutorial.threads import one_thread
 
 __all__ = ["SETTINGS", "measure"]
 
@@ -65,7 +66,6 @@ def measure(settings: dict, progress: bool) -> dict:
         its log-likelihood to the product twin's; ``sizes`` and ``class_sizes``, chosen in each fold; and
         ``seconds``. A contender that is not installed is None.
     """
-    torch.set_num_threads(1)
     installed = spflow_version()
     results = {}
     for name in settings["data"]:
@@ -75,7 +75,8 @@ def measure(settings: dict, progress: bool) -> dict:
             if contender.startswith("SPFlow") and installed is None:
                 each[contender] = None
                 continue
-            each[contender] = _over_folds(contender, x, y, settings)
+            with one_thread():
+                each[contender] = _over_folds(contender, x, y, settings)
             if progress:
                 found = {key: each[contender][key] for key in ("log_likelihood", "accuracy")}
                 shown = ", ".join(f"{key} {value['mean']:.3f}" for key, value in found.items())
