@@ -8,10 +8,10 @@ import re
 _OPERATORS = set(
     re.findall(
         r"\w+",
-        "frac tfrac sqrt sum int log exp max min lim infty left right big Big bigg Bigg Bigl Bigr bigl bigr "
-        "le ge leq geq ne approx sim propto cdot times dots ldots cdots mid to quad qquad text mathrm mathtt "
-        "mathbf mathcal operatorname begin end aligned gathered partial pm in notin pi ln cos sin prime "
-        "underbrace overline hat bar tilde widehat",
+        "frac tfrac sqrt sum prod int log exp max min arg lim infty left right big Big bigg Bigg Bigl Bigr "
+        "bigl bigr le ge leq geq ne approx sim propto cdot times dots ldots cdots mid to quad qquad text "
+        "mathrm mathtt mathbf mathcal operatorname begin end aligned gathered partial pm in notin pi ln cos "
+        "sin prime underbrace overline hat bar tilde widehat",
     )
 )
 _NAMES = re.compile(r"\\(?:mathrm|mathtt|text|operatorname)\s*\{((?:[^{}]|\{[^}]*\})*)\}")
