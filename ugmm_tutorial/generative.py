@@ -20,7 +20,7 @@ OBJECTIVES = ("joint", "conditional")
 
 
 def joint(x: Tensor, y: Tensor) -> Tensor:
-    """Features (*, K) and labels (*,) as one input (*, K + 1), the label last, as a number.
+    """Features ``(*, K)`` and labels ``(*,)`` as one input ``(*, K + 1)``, the label last, as a number.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -39,7 +39,7 @@ class JointTraining:
     What a network becomes does not depend on those beside it.
 
     Args:
-        networks: M networks from (*, K + 1) to (*, 1), equal but for their parameters.
+        networks: M networks from ``(*, K + 1)`` to ``(*, 1)``, equal but for their parameters.
         x: features, (M, N, K): row m for network m.
         y: labels as the numbers that the networks read, (M, N).
         objective: one of :data:`OBJECTIVES`.

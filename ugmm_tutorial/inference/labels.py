@@ -15,8 +15,8 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
     """The model's output for every example beside every label: ``(*, K)`` to ``(*, L)``, in nats.
 
     Args:
-        model: from features and label (*, K + 1), the label last, to one output (*, 1).
-        x: features, (*, K), without the label and without NaN.
+        model: from features and label ``(*, K + 1)``, the label last, to one output ``(*, 1)``.
+        x: features, ``(*, K)``, without the label and without NaN.
         labels: the L numbers that stand for the labels, as the model was trained with them. A number
             that it never saw is scored too: for a Gaussian component a label is a number like any
             other. A :class:`~ugmm_tutorial.leaves.CategoricalLeafLayer` refuses what is no class.
@@ -58,6 +58,6 @@ def label_posterior(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Ten
 
 
 def beside_labels(x: Tensor, labels: Tensor) -> Tensor:
-    """Every example beside every label: x (*, K) and labels (L,) to (*, L, K + 1)."""
+    """Every example beside every label: x ``(*, K)`` and labels (L,) to ``(*, L, K + 1)``."""
     many = x.unsqueeze(-2).expand(*x.shape[:-1], len(labels), x.shape[-1])
     return torch.cat([many, labels.unsqueeze(-1).expand(*many.shape[:-1], 1)], dim=-1)
