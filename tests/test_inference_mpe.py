@@ -162,6 +162,35 @@ def test_a_bad_start_costs_time_but_not_the_certificate():
     assert abs(poor.value - good.value) <= 1e-6
 
 
+@pytest.mark.parametrize("seed", [6, 15, 27])  # where no box that was closed later has a larger bound
+def test_boxes_thrown_away_for_a_better_point_still_count_for_the_bound(seed, monkeypatch):
+    """With a wide tolerance they may hold something better than what was found."""
+    thrown, discard = [], Pool.discard_below
+
+    def watched(self, threshold):
+        thrown.append(discard(self, threshold))
+        return thrown[-1]
+
+    monkeypatch.setattr(Pool, "discard_below", watched)
+    net, box = network(2, 5, 1, seed=seed, width=0.5), [(-4.0, 4.0)] * 2
+    options = {"starts": 1, "steps": 0, "improvements": (), "boxes_at_once": 1}
+    result = mpe(net, {}, range(2), box, tolerance=0.5, **options)
+    assert result.certified
+    assert max(thrown) > result.value
+    assert result.upper_bound >= max(thrown)
+
+
+def test_one_box_at_a_time_gives_the_same_answer_with_no_more_boxes():
+    net, box = network(2, 5, 1, seed=1), [(-3.0, 3.0)] * 2
+    together = mpe(net, {}, range(2), box, steps=0, starts=1)
+    single = mpe(net, {}, range(2), box, steps=0, starts=1, boxes_at_once=1)
+    assert single.certified
+    assert single.nodes <= together.nodes
+    assert abs(single.value - together.value) <= 1e-6
+    with pytest.raises(ValueError, match="boxes_at_once >= 1 or None, got 0"):
+        mpe(net, {}, range(2), box, boxes_at_once=0)
+
+
 def test_the_order_of_the_query_is_that_of_the_box():
     net = network(3, 5, 1, seed=1)
     a = mpe(net, {1: 0.1}, [0, 2], [(-1.0, 0.0), (0.5, 2.0)])

@@ -53,13 +53,15 @@ def search(
     tolerance: float,
     improvements: Collection[str] = IMPROVEMENTS,
     max_open: int = 2_000_000,
+    boxes_at_once: int | None = None,
 ) -> Answer:
     """The maximum up to ``tolerance``, or what is certain of it when the budget is spent.
 
     ``start`` is any point with its value. From ``max_open`` open boxes on, the most nearly closed are taken
-    first, so that memory stays bounded; the bound then falls only when they are done.
+    first, so that memory stays bounded; the bound then falls only when they are done. ``boxes_at_once`` are
+    halved together at most: 1 is best-first search in the strict sense, None as many as a cache holds.
     """
-    run = _Search(problem, start, tolerance, improvements)
+    run = _Search(problem, start, tolerance, improvements, boxes_at_once)
     pool = Pool(problem.size)
     ends = problem.low.unsqueeze(1), problem.high.unsqueeze(1)
     bound = torch.tensor([root_bound(problem)], dtype=torch.float64)
@@ -79,14 +81,19 @@ class _Search:
     """The best point so far, the largest bound among the boxes that were closed, and the work done."""
 
     def __init__(
-        self, problem: Problem, start: Answer, tolerance: float, improvements: Collection[str]
+        self,
+        problem: Problem,
+        start: Answer,
+        tolerance: float,
+        improvements: Collection[str],
+        boxes_at_once: int | None,
     ) -> None:
         self.problem, self.tolerance, self.improvements = problem, tolerance, set(improvements)
         self.x, self.value = start.x, start.value
         self.closed = -math.inf
         self.nodes = 0
         terms = max(layer.mean.shape[0] * layer.mean.shape[1] for layer in problem.layers)
-        self.most = max(_FEWEST, _AT_ONCE // (2 * terms))
+        self.most = boxes_at_once or max(_FEWEST, _AT_ONCE // (2 * terms))
 
     @property
     def threshold(self) -> float:

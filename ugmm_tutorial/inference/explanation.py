@@ -48,6 +48,7 @@ def mpe(
     starts: int = 256,
     steps: int = 100,
     improvements: Collection[str] = IMPROVEMENTS,
+    boxes_at_once: int | None = None,
 ) -> MPEResult:
     """Maximise one output of a uGMM network over some of its inputs, the others observed.
 
@@ -72,6 +73,8 @@ def mpe(
         steps: of gradient ascent from each of them, for ``"ascent"`` and before a branch and bound.
         improvements: of the branch and bound, a choice of
             :data:`~ugmm_tutorial.inference.IMPROVEMENTS`; fewer, to see what each is worth.
+        boxes_at_once: how many boxes are halved and bounded together at most: 1 is best-first search in the
+            strict sense, with the fewest boxes; None takes as many as a processor's cache holds.
 
     Returns:
         The best point found, its value, and an upper bound that holds for the whole box.
@@ -87,7 +90,7 @@ def mpe(
 
     Source: the paper's section on future work names the problem; chapter 10 teaches the methods.
     """
-    _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements)
+    _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once)
     budget = Budget(time_limit, node_limit)
     problem = pose(model, evidence, query, box, output, discrete)
     with torch.no_grad(), one_thread():
@@ -101,7 +104,8 @@ def mpe(
             answer = one_layer_optimum(problem)
         else:
             start = _first_point(problem, time_limit, improvements, starts=starts, steps=steps, seed=seed)
-            answer = search(problem, start, budget, tolerance=tolerance, improvements=improvements)
+            options = {"improvements": improvements, "boxes_at_once": boxes_at_once}
+            answer = search(problem, start, budget, tolerance=tolerance, **options)
     point = _full_point(evidence, query, answer.x)
     value = _value(model, point, output)
     bound = max(answer.upper_bound, value)
@@ -134,7 +138,9 @@ def _value(model: nn.Module, point: Tensor, output: int) -> float:
         return float(exact(point.unsqueeze(0))[0, output])
 
 
-def _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements) -> None:
+def _check_options(
+    method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once
+) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
     if not 0.0 < tolerance < float("inf"):
@@ -145,6 +151,8 @@ def _check_options(method, tolerance, time_limit, node_limit, starts, steps, imp
         raise ValueError(f"expected node_limit >= 0 or None, got {node_limit}")
     if starts < 1 or steps < 0:
         raise ValueError(f"expected starts >= 1 and steps >= 0, got {starts} and {steps}")
+    if boxes_at_once is not None and boxes_at_once < 1:
+        raise ValueError(f"expected boxes_at_once >= 1 or None, got {boxes_at_once}")
     unknown = sorted(set(improvements) - set(IMPROVEMENTS))
     if unknown:
         raise ValueError(f"unknown improvements {unknown}: expected a choice of {', '.join(IMPROVEMENTS)}")
