@@ -105,10 +105,10 @@ def without_ratio(x, mean, log_std, log_weight, log_background):
     return log_background.nansum(dim=1, keepdim=True) + terms.logsumexp(dim=2)
 
 
-def renormalised(x, mean, log_std, log_weight, log_background):
-    out = with_gaps(x, mean, log_std, log_weight, log_background, left_out=-1e4)
+def renormalised(x, mean, log_std, log_weight, log_background, left_out=-1e4):
+    out = with_gaps(x, mean, log_std, log_weight, log_background, left_out)
     kept = (~x.isnan()).to(x.dtype) @ log_weight.exp().T
-    return out - kept.clamp(min=1e-300).log()
+    return out - kept.log()
 
 
 def fit_moons(x, components=12):
@@ -140,6 +140,10 @@ def layer_bounds(low, high, mean, log_std, log_weight, nearest=nearest_in_box):
         return terms.logsumexp(dim=2)
 
     return out(torch.maximum((low - mean).abs(), (high - mean).abs())), out(nearest(low, high, mean))
+
+
+def near_for_far(*arguments):
+    return layer_bounds(*arguments, nearest=nearer_end)[1]
 
 
 def layer_bounds_by_corners(low, high, mean, log_std, log_weight):
@@ -1251,7 +1255,7 @@ WRONG = [
     # 8.1
     ("8.1", 7.979, "This is the density itself"),
     ("8.1", -2.077, "The sign is turned around"),
-    ("8.1", 2.996, "square root of two pi, is missing"),
+    ("8.1", 2.996, "square root of two pi is missing"),
     ("8.1", 3.915, "stands below the fraction"),
     ("8.1", 0.579, "not a variance"),
     ("8.1", 5.989, "0.001"),
@@ -1290,7 +1294,9 @@ WRONG = [
     ("9.2", lambda x, m, s, w, b: with_gaps(x, m, s, w, b) - b.nansum(1, keepdim=True), "missing in front"),
     ("9.2", without_ratio, "subtract log b_k there"),
     ("9.2", lambda *a: with_gaps(*a, left_out=-1e4), "A missing input's term is not gone"),
+    ("9.2", lambda *a: with_gaps(*a, left_out=-math.inf), "A missing input's term is not gone"),
     ("9.2", renormalised, "need no new sum of one"),
+    ("9.2", lambda *a: renormalised(*a, left_out=-math.inf), "need no new sum of one"),
     ("9.2", lambda x, m, s, w, b: with_gaps(x.nan_to_num(), m, s, w, b.nan_to_num()), "Zero in place"),
     ("9.2", lambda *a: with_gaps(*a).exp(), "take the logarithm"),
     ("9.2", lambda *a: 2 * with_gaps(*a), "Go through one row"),
@@ -1350,6 +1356,11 @@ WRONG = [
     ),
     ("10.2", lambda *a: (layer_bounds(*a)[0] - 1, layer_bounds(*a)[1]), "The lower bound is not right"),
     ("10.2", lambda *a: tuple(b.T for b in layer_bounds(*a)), "Boxes first"),
+    (
+        "10.2",
+        lambda *a: (near_for_far(*a), layer_bounds(*a)[1]),
+        "lower bound: the least is reached at the farther",
+    ),
     ("10.2", lambda *a: layer_bounds(*a)[0], "Expected two tensors"),
     ("10.2", 0.0, "Expected the function layer_bounds"),
     # 10.3

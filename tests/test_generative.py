@@ -105,6 +105,19 @@ def test_what_does_not_fit_is_refused(change, message):
         JointTraining(**arguments)
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0.5, 1, 2]])
+def test_labels_that_a_categorical_leaf_does_not_know_are_refused(labels):
+    x, y = flowers(1)
+    with pytest.raises(ValueError, match=r"labels 0 to 2 as the last input, got (3|0\.5)"):
+        JointTraining([categorical(0)], x, y, objective="conditional", labels=labels)
+
+
+def test_a_batch_without_examples_is_refused():
+    x, y = flowers(1)
+    with pytest.raises(ValueError, match="batch_size >= 1, got 0"):
+        JointTraining([gaussian(0)], x, y, batch_size=0)
+
+
 def test_a_joint_input_has_the_label_last():
     z = joint(torch.tensor([[1.0, 2.0]]), torch.tensor([2]))
     assert z.tolist() == [[1.0, 2.0, 2.0]]

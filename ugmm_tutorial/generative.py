@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from ugmm_tutorial.inference.labels import beside_labels
+from ugmm_tutorial.leaves import CategoricalLeafLayer
 
 __all__ = ["OBJECTIVES", "JointTraining", "joint"]
 
@@ -36,21 +37,21 @@ class JointTraining:
     ``"joint"`` maximises the mean output over (features, label), as the paper does; ``"conditional"`` the
     mean of ``log softmax over labels`` at the true one, which is bounded by zero.
 
-    What a network becomes does not depend on those beside it.
+    Given ``labels``, what a network becomes does not depend on those beside it.
 
     Args:
         networks: M networks from ``(*, K + 1)`` to ``(*, 1)``, equal but for their parameters.
         x: features, (M, N, K): row m for network m.
         y: labels as the numbers that the networks read, (M, N).
         objective: one of :data:`OBJECTIVES`.
-        labels: every number that is a label; by default those in ``y``.
+        labels: every number that is a label; by default those in ``y``, of all networks together.
         batch_size: examples a step.
         learning_rate: Adam's.
         seed: fixes the orders of the examples, one for each network.
 
     Raises:
-        ValueError: no network, shapes that do not fit, x or y not finite, labels in ``y`` that are none, or
-            an unknown objective.
+        ValueError: no network, shapes that do not fit, x or y not finite, labels in ``y`` that are none or
+            that a categorical leaf does not know, a batch without examples, or an unknown objective.
     """
 
     def __init__(
@@ -78,6 +79,11 @@ class JointTraining:
         self.labels = present if labels is None else torch.tensor([float(c) for c in labels], dtype=x.dtype)
         if not torch.isin(present, self.labels).all():
             raise ValueError(f"expected labels among {self.labels.tolist()}, got {present.tolist()}")
+        if batch_size < 1:
+            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+        for leaf in (m for network in networks for m in network.modules()):
+            if isinstance(leaf, CategoricalLeafLayer):  # within vmap it cannot look for itself
+                leaf.check_labels(self.labels)
         self.networks, self.objective, self.batch_size = list(networks), objective, batch_size
         self.epoch = 0
         self._parameters, self._buffers = stack_module_state(self.networks)

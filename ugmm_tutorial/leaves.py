@@ -70,7 +70,7 @@ class CategoricalLeafLayer(UGMMLayer):
         """Outputs ``(*, J)`` in nats; the last input is a class."""
         features, label = x[..., :-1], x[..., -1]
         if not functional.transformed(x):
-            self._check_labels(label)
+            self.check_labels(label)
         log_weight = self.log_weight
         from_features = self._log_density(features, self._bounded_log_std(), log_weight[:, :-1])
         chosen = self.label_log_prob.T[label.long()]
@@ -79,7 +79,7 @@ class CategoricalLeafLayer(UGMMLayer):
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each feature and, last, of the label in each output: ``(*, K)`` to ``(*, J, K)``."""
         features, label = x[..., :-1], x[..., -1]
-        self._check_labels(label)
+        self.check_labels(label)
         log_weight = self.log_weight
         terms = functional.component_log_densities(
             features, self.mean, self._bounded_log_std(), log_weight[:, :-1]
@@ -90,7 +90,8 @@ class CategoricalLeafLayer(UGMMLayer):
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_labels={self.num_labels}"
 
-    def _check_labels(self, label: Tensor) -> None:
+    def check_labels(self, label: Tensor) -> None:
+        """Raise ValueError if one of the labels is no class."""
         known = (label == label.round()) & (label >= 0) & (label < self.num_labels)
         if not known.all():
             raise ValueError(

@@ -77,9 +77,15 @@ def bounds_of_a_layer(answer: object) -> str:
     right = interval_bounds(layer, *arguments[:2])
     if close(upper, right[0]) and close(lower, right[1]):
         raise NotYet("The two are exchanged: the lower bound comes first.")
-    _check_end("upper", upper, right[1], _bound_mistakes(*arguments))
-    _check_end("lower", lower, right[0], _bound_mistakes(*arguments))
+    mistakes = _bound_mistakes(*arguments)
+    _check_end("upper", upper, right[1], mistakes)
+    _check_end("lower", lower, right[0], {_OF_LOWER.get(hint, hint): v for hint, v in mistakes.items()})
     return "Both are reached in a single layer; those of a second layer on top of them need not be."
+
+
+_NEARER_END = "a mean inside the box is reached: the distance is then zero, not that of the nearer end."
+#: Where the same wrong number has another reason in the lower bound.
+_OF_LOWER = {_NEARER_END: "the least is reached at the farther end, not at the nearer one."}
 
 
 def _check_end(which: str, got: Tensor, right: Tensor, mistakes: dict[str, Tensor]) -> None:
@@ -107,9 +113,7 @@ def _bound_mistakes(
         return torch.logsumexp(weight - log_std - _HALF_LOG_2PI - 0.5 * z.square(), dim=2)
 
     return {
-        "a mean inside the box is reached: the distance is then zero, not that of the nearer end.": out(
-            nearer_end
-        ),
+        _NEARER_END: out(nearer_end),
         "this is where the lower end of the box leads.": out(low - mean),
         "this is where the upper end of the box leads.": out(high - mean),
         "this is the output at the middle of the box.": out(0.5 * (low + high) - mean),

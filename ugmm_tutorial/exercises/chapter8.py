@@ -37,12 +37,14 @@ def highest_score(answer: object) -> str:
         "The sign is turned around: narrower components are higher.": math.log(
             floor * math.sqrt(2 * math.pi)
         ),
-        "The factor of the Gaussian, the square root of two pi, is missing.": -math.log(floor),
+        # Nearly the same number: the second is -log2(floor sqrt(2 pi)).
+        "The square root of two pi is missing, or the logarithm is to base 2: outputs are in nats.": (
+            -math.log(floor)
+        ),
         "The root of two pi stands below the fraction, with the floor.": (
             -math.log(floor / math.sqrt(2 * math.pi))
         ),
         "The floor is a deviation, not a variance.": -0.5 * math.log(2 * math.pi * floor),
-        "The natural logarithm is meant: outputs are in nats.": -math.log2(floor * math.sqrt(2 * math.pi)),
         "This is the bound for the floor of the package, 0.001.": -math.log(1e-3 * math.sqrt(2 * math.pi)),
     }
     otherwise = "How high is a Gaussian of deviation 0.05 at its mean? And can a mixture of such be higher?"

@@ -14,6 +14,7 @@ from ugmm_tutorial.exercises.answers import (
     as_number,
     as_tensor,
     call,
+    close,
     compare,
     draw,
     shown,
@@ -61,6 +62,13 @@ def with_gaps(answer: object) -> str:
         (6, 4): "One log-density for each neuron, not for each input.",
     }
     got = call(function, *(t.clone() for t in arguments))
+    right = _with_gaps(*arguments)
+    mistakes = _gap_mistakes(arguments, right)
+    if isinstance(got, Tensor) and got.shape == (6, 3) and not got[-1].isfinite().all():
+        # Whoever drops or renormalises terms has nothing left in the last row, where all is missing.
+        for hint, wrong in mistakes.items():
+            if close(got[:-1], wrong[:-1]):
+                raise NotYet(hint)
     if isinstance(got, Tensor) and got.shape == (6, 3) and got.isnan().any():
         raise NotYet("Some are NaN: replace missing values before computing with them, then take them out.")
     got = as_tensor(got, (6, 3), "(B, J)", hints)
