@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import UGMMLayer, UGMMNet
-from ugmm_tutorial.generative import JointTraining, joint
+from ugmm_tutorial.generative import JointTraining, joint, train_alone
 from ugmm_tutorial.inference import label_scores
 from ugmm_tutorial.leaves import CategoricalLeafLayer
 
@@ -122,3 +122,23 @@ def test_a_joint_input_has_the_label_last():
     z = joint(torch.tensor([[1.0, 2.0]]), torch.tensor([2]))
     assert z.tolist() == [[1.0, 2.0, 2.0]]
     assert z.dtype == torch.float32
+
+
+def test_training_one_network_raises_the_score_of_the_data_and_can_be_repeated():
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    options = {"learning_rate": 1e-2, "batch_size": 20, "init": "unit", "seed": 1}
+    none, some, again = (train_alone([3, 4, 1], rows, epochs=e, **options) for e in (0, 20, 20))
+    with torch.no_grad():
+        assert float(some(rows).mean()) > float(none(rows).mean()) + 0.1
+        assert torch.equal(some(rows), again(rows))
+
+
+def test_one_network_alone_becomes_what_it_becomes_side_by_side():
+    x, y = flowers(1, 20)
+    rows = joint(x, y)[0].float()
+    options = {"learning_rate": 1e-2, "batch_size": 8}
+    alone = train_alone([3, 4, 1], rows, epochs=5, init="paper", seed=3, **options)
+    beside = train_alone([3, 4, 1], rows, epochs=0, init="paper", seed=3, **options)
+    JointTraining([beside], x.float(), y, seed=3, **options).run(5)
+    for mine, theirs in zip(alone.parameters(), beside.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)

@@ -14,8 +14,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from ugmm_tutorial.inference.labels import beside_labels
 from ugmm_tutorial.leaves import CategoricalLeafLayer
+from ugmm_tutorial.networks import UGMMNet
 
-__all__ = ["OBJECTIVES", "JointTraining", "joint"]
+__all__ = ["OBJECTIVES", "JointTraining", "joint", "train_alone"]
 
 OBJECTIVES = ("joint", "conditional")
 
@@ -128,3 +129,40 @@ class JointTraining:
         scores = root(beside_labels(batch[:, :-1], self.labels))
         true = (batch[:, -1:] == self.labels).to(scores.dtype)
         return -(torch.log_softmax(scores, dim=-1) * true).sum(dim=-1).mean()
+
+
+def train_alone(
+    widths: list[int],
+    rows: Tensor,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    init: str,
+    seed: int,
+) -> UGMMNet:
+    """One network with one output, trained to score rows (N, K) highly, as the paper's section 4.2.1 says.
+
+    For one network an ordinary loop takes a fifth of the time of :class:`JointTraining`, whose calls cost the
+    same for one as for many.
+
+    Args:
+        widths: sizes from K to 1.
+        rows: what to score highly, features and perhaps a label, float32.
+        epochs: passes over the rows.
+        learning_rate: Adam's.
+        batch_size: rows a step.
+        init: start of the layers, ``"unit"`` or ``"paper"``.
+        seed: fixes the start and the order of the rows.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = UGMMNet(widths, init=init)
+    shuffle = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        for index in torch.randperm(len(rows), generator=shuffle).split(batch_size):
+            optimizer.zero_grad()
+            (-model(rows[index]).mean()).backward()
+            optimizer.step()
+    return model.eval()

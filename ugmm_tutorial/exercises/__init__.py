@@ -36,22 +36,7 @@ _CHAPTERS = (
     chapter9,
     chapter10,
 )
-_EXERCISES = {
-    number: exercise
-    for chapter in (
-        chapter1,
-        chapter2,
-        chapter3,
-        chapter4,
-        chapter5,
-        chapter6,
-        chapter7,
-        chapter8,
-        chapter9,
-        chapter10,
-    )
-    for number, exercise in chapter.EXERCISES.items()
-}
+_EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
 
 
 def check(exercise: str, answer: object) -> Feedback:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial import data
+from ugmm_tutorial.generative import train_alone
 from ugmm_tutorial.inference import IMPROVEMENTS, MPEResult, mpe
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.studies.mpe_sweep import sweep
 
-__all__ = ["SETTINGS", "measure", "train_generatively"]
+__all__ = ["SETTINGS", "iris_rows", "measure", "ranges", "trained"]
 
 SETTINGS: dict = {
     "seed": 0,
@@ -56,39 +57,15 @@ SETTINGS: dict = {
 }
 
 
-def train_generatively(
-    widths: list[int],
-    rows: Tensor,
-    *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    init: str,
-    seed: int,
-) -> UGMMNet:
-    """A network with one output, trained to score rows (N, K) highly, as the paper's section 4.2.1 says."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = UGMMNet(widths, init=init)
-    shuffle = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    for _ in range(epochs):
-        for index in torch.randperm(len(rows), generator=shuffle).split(batch_size):
-            optimizer.zero_grad()
-            (-model(rows[index]).mean()).backward()
-            optimizer.step()
-    return model.eval()
-
-
 def measure(settings: dict, progress: bool) -> dict:
     """Everything that chapter 10 says about certified explanations, in numbers."""
     say: Callable[[str], None] = print if progress else lambda _: None
-    rows = _iris_rows()
-    box = _box(rows)
+    rows = iris_rows()
+    box = ranges(rows)
     networks = {}
     for name, size in settings["batch_sizes"].items():
         say(f"train on Iris, {name}")
-        networks[name] = _trained([5, 10, 5, 1], rows, size, settings)
+        networks[name] = trained([5, 10, 5, 1], rows, size, settings)
     results = {}
     parts = {
         "iris": lambda: {name: _iris_queries(net, box, settings) for name, net in networks.items()},
@@ -109,7 +86,7 @@ def measure(settings: dict, progress: bool) -> dict:
     return results
 
 
-def _iris_rows() -> Tensor:
+def iris_rows() -> Tensor:
     """Features in centimetres and the label as a number, (120, 5): the part to train on."""
     x, y = data.iris().train
     return torch.cat([x, y.float().unsqueeze(1)], dim=1)
@@ -123,12 +100,12 @@ def _wine_rows() -> Tensor:
     return ((x - x.mean(dim=0)) / x.std(dim=0)).float()
 
 
-def _trained(widths: list[int], rows: Tensor, batch_size: int, settings: dict) -> UGMMNet:
+def trained(widths: list[int], rows: Tensor, batch_size: int, settings: dict) -> UGMMNet:
     chosen = {name: settings[name] for name in ("epochs", "learning_rate", "init", "seed")}
-    return train_generatively(widths, rows, batch_size=batch_size, **chosen)
+    return train_alone(widths, rows, batch_size=batch_size, **chosen)
 
 
-def _box(rows: Tensor) -> list[tuple[float, float]]:
+def ranges(rows: Tensor) -> list[tuple[float, float]]:
     """The range of the data."""
     return [(float(low), float(high)) for low, high in zip(rows.amin(dim=0), rows.amax(dim=0), strict=True)]
 
@@ -186,7 +163,7 @@ def _tolerances(net: UGMMNet, box: list, settings: dict) -> list[dict]:
 
 def _sizes(net: UGMMNet, rows: Tensor, sizes: list[int], settings: dict) -> list[dict]:
     """The first inputs sought, the others observed as in the row nearest to the mean of all."""
-    box = _box(rows)
+    box = ranges(rows)
     typical = rows[(rows - rows.mean(dim=0)).norm(dim=1).argmin()].tolist()
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["time_limit"]}
     found = []
@@ -198,7 +175,7 @@ def _sizes(net: UGMMNet, rows: Tensor, sizes: list[int], settings: dict) -> list
 
 def _wine(settings: dict) -> list[dict]:
     rows = _wine_rows()
-    net = _trained(settings["wine_widths"], rows, settings["batch_sizes"]["minibatch"], settings)
+    net = trained(settings["wine_widths"], rows, settings["batch_sizes"]["minibatch"], settings)
     return _sizes(net, rows, settings["wine_sizes"], settings)
 
 
@@ -206,7 +183,7 @@ def _other_networks(rows: Tensor, box: list, settings: dict) -> list[dict]:
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["other_time_limit"]}
     found = []
     for widths in settings["other_widths"]:
-        net = _trained(widths, rows, settings["batch_sizes"]["minibatch"], settings)
+        net = trained(widths, rows, settings["batch_sizes"]["minibatch"], settings)
         found.append({"widths": widths} | _ask(net, {}, range(5), box, **limits))
     return found
 

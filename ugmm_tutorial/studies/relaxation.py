@@ -48,11 +48,11 @@ def measure(settings: dict, progress: bool) -> dict:
     boxes, nats; ``closed``: share of the boxes that the interval bound alone, or together with another,
     shows to hold nothing better than the optimum; and ``violations``: bounds below a value.
     """
-    rows = explanations._iris_rows()
-    sides = torch.tensor(explanations._box(rows), dtype=torch.float64)
+    rows = explanations.iris_rows()
+    sides = torch.tensor(explanations.ranges(rows), dtype=torch.float64)
     results = {}
     for name, size in settings["networks"].items():
-        net = explanations._trained([5, 10, 5, 1], rows, size, explanations.SETTINGS)
+        net = explanations.trained([5, 10, 5, 1], rows, size, explanations.SETTINGS)
         with one_thread(), torch.no_grad():
             best = mpe(net, {}, range(5), sides.tolist())
             layers = layers_of(net)
