@@ -19,9 +19,10 @@ book: $(READY)
 pdf: book
 	$(BIN)/python book/_ext/pdf.py
 
-# The book first: some tests look at the pages.
+# The book first: some tests look at the pages. One worker for each core, with one thread each; the cells of a
+# chapter, as the tests of a file, stay with one worker.
 test: $(READY) lint book
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

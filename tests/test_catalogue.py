@@ -239,7 +239,7 @@ def test_every_experiment_but_the_first_epoch_belongs_to_a_group():
 
 @pytest.mark.parametrize("name", ["7", "", "two", 2])
 def test_unknown_group_is_refused_and_the_known_ones_named(name):
-    known = "2, variants, fair, tuned, ablations, digits"
+    known = "2, variants, fair, tuned, ablations, digits, digits-tuned"
     expected = rf"no experiment belongs to table {name!r}: expected one of {known}$"
     with pytest.raises(ValueError, match=expected):
         catalogue.group(name)
@@ -307,3 +307,18 @@ def test_a_tuned_experiment_is_the_best_trial_of_its_search_with_numbers_of_two_
         milestones=falls,
     )
     assert found.data == "mnist"
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp-wide", "ugmm"])
+def test_on_the_second_set_of_images_a_tuned_network_differs_in_its_widths_alone(name):
+    first, second = EXPERIMENTS[f"tuned-{name}-long"], EXPERIMENTS[f"digits-tuned-{name}"]
+    assert second.config == first.config
+    assert second.preset == first.preset
+    assert second.data == "digits"
+    assert {**second.options, "widths": None} == {**first.options, "widths": None}
+    assert second.options["widths"][::3] == (64, 10)
+
+
+def test_on_the_second_set_too_the_wide_mlp_has_as_many_parameters_as_the_mixtures():
+    wide, mixtures = (size(f"digits-tuned-{name}") for name in ("mlp-wide", "ugmm"))
+    assert wide == pytest.approx(mixtures, rel=0.003)

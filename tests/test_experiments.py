@@ -175,7 +175,7 @@ def test_other_tables_give_no_verdict(tmp_path):
 
 
 def test_unknown_table_is_refused_and_the_known_ones_named(tmp_path):
-    known = "2, variants, fair, tuned, ablations, digits"
+    known = "2, variants, fair, tuned, ablations, digits, digits-tuned"
     with pytest.raises(ValueError, match=f"table '7': expected one of {known}"):
         experiments.table("7", tmp_path)
 
