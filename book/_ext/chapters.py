@@ -43,8 +43,13 @@ class Chapter:
 
     @property
     def number(self) -> int:
-        """Its place in the plan of the book, from the file's name."""
-        return int(self.path.stem.partition("_")[0])
+        """Its place in the plan of the book, from the file's name; an interlude has the chapter's before it."""
+        return int(re.match(r"\d+", self.path.stem)[0])
+
+    @property
+    def interlude(self) -> bool:
+        """Whether it stands between chapters, ``07a_...`` behind 7: shorter, without exercises and quiz."""
+        return not self.path.stem.partition("_")[0].isdigit()
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -19,10 +20,46 @@ from measured import uncovered, unsaid
 from symbols import formulas, undefined
 from ugmm_tutorial.claims import VERDICTS
 
-HEADINGS_LAST = ["Limits, and the paper against this chapter", "Exercises", "Quiz", "Take-aways"]
-LONGEST_CELL, MOST_CELLS, FEWEST_CELLS = 25, 22, 15
-FEWEST_WORDS, MOST_WORDS = 2000, 2800
-FEWEST_FIGURES, MOST_FIGURES, MOST_BYTES = 5, 8, 400_000
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a notebook, its last headings, and how few and how many words, cells and figures."""
+
+    parts: tuple[str, ...]
+    first: str | None
+    last: tuple[str, ...]
+    words: tuple[int, int]
+    cells: tuple[int, int]
+    figures: tuple[int, int]
+    asserting: int
+
+
+CHAPTER = Anatomy(
+    parts=(
+        "**After this chapter you can**",
+        "**You need**",
+        "**Run time:**",
+        "**Predict, then run.**",
+        "eliberate failure",
+        "**References.**",
+    ),
+    first="A picture before any formula",
+    last=("Limits, and the paper against this chapter", "Exercises", "Quiz", "Take-aways"),
+    words=(2000, 2800),
+    cells=(15, 22),
+    figures=(5, 8),
+    asserting=6,
+)
+INTERLUDE = Anatomy(
+    parts=("**You need**", "**Run time:**", "**References.**"),
+    first=None,
+    last=("Limits", "Take-aways"),
+    words=(800, 2000),
+    cells=(6, 15),
+    figures=(3, 8),
+    asserting=4,
+)
+LONGEST_CELL, MOST_BYTES = 25, 400_000
 
 
 def storage(chapter: Chapter) -> list[str]:
@@ -42,36 +79,34 @@ def storage(chapter: Chapter) -> list[str]:
 
 
 def anatomy(chapter: Chapter) -> list[str]:
-    """The parts that every chapter has, in their order, and its size."""
-    text, found = chapter.prose, []
-    for part in (
-        "**After this chapter you can**",
-        "**You need**",
-        "**Run time:**",
-        "**Predict, then run.**",
-        "eliberate failure",
-        "**References.**",
-    ):
-        if part not in text:
-            found.append(f"has no {part!r}")
+    """The parts that every chapter, or every interlude, has, in their order, and its size."""
+    text, form = chapter.prose, form_of(chapter)
+    found = [f"has no {part!r}" for part in form.parts if part not in text]
     headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-    if headings[:1] != ["A picture before any formula"] or headings[-4:] != HEADINGS_LAST:
-        found.append(f"begins with a picture and ends with {', '.join(HEADINGS_LAST)}; it has {headings}")
+    if form.first not in (None, *headings[:1]):
+        found.append(f"begins with {form.first!r}; it has {headings}")
+    if headings[-len(form.last) :] != list(form.last):
+        found.append(f"ends with {', '.join(form.last)}; it has {headings}")
     goals = re.findall(r"^\d\. ", chapter.notebook.cells[0].source, flags=re.MULTILINE)
-    if not 3 <= len(goals) <= 5:
+    if not chapter.interlude and not 3 <= len(goals) <= 5:
         found.append(f"states three to five goals, not {len(goals)}")
     words = len(re.sub(r"<details>.*?</details>|\$\$.*?\$\$|\$[^$\n]*\$", " ", text, flags=re.DOTALL).split())
-    if not FEWEST_WORDS <= words <= MOST_WORDS:
-        found.append(f"has {words} words, not {FEWEST_WORDS} to {MOST_WORDS}")
+    if not form.words[0] <= words <= form.words[1]:
+        found.append(f"has {words} words, not {form.words[0]} to {form.words[1]}")
     taught = [c for c in chapter.code if not re.match(r"setup-|exercise-|solution-", c.id)]
-    if not FEWEST_CELLS <= len(taught) <= MOST_CELLS:
-        found.append(f"has {len(taught)} code cells, not {FEWEST_CELLS} to {MOST_CELLS}")
+    if not form.cells[0] <= len(taught) <= form.cells[1]:
+        found.append(f"has {len(taught)} code cells, not {form.cells[0]} to {form.cells[1]}")
     for cell in chapter.code:
         if (length := len(cell.source.splitlines())) > LONGEST_CELL:
             found.append(f"{cell.id}: {length} lines of code, not more than {LONGEST_CELL}")
-    if sum("assert" in cell.source for cell in taught) < 6:
-        found.append("asserts in fewer than six cells")
+    if (asserting := sum("assert" in cell.source for cell in taught)) < form.asserting:
+        found.append(f"asserts in {asserting} cells, fewer than {form.asserting}")
     return found
+
+
+def form_of(chapter: Chapter) -> Anatomy:
+    """What is asked of a chapter, or of an interlude."""
+    return INTERLUDE if chapter.interlude else CHAPTER
 
 
 def first_cell(chapter: Chapter) -> list[str]:
@@ -88,8 +123,9 @@ def figures(chapter: Chapter) -> list[str]:
     cells = [cell for cell in chapter.code if drawing.search(cell.source)]
     cells = [c for c in cells if not re.match(r"setup-|solution-", c.id)]
     found = []
-    if not FEWEST_FIGURES <= len(cells) <= MOST_FIGURES:
-        found.append(f"has {len(cells)} figures, not {FEWEST_FIGURES} to {MOST_FIGURES}")
+    fewest, most = form_of(chapter).figures
+    if not fewest <= len(cells) <= most:
+        found.append(f"has {len(cells)} figures, not {fewest} to {most}")
     elsewhere = {
         figure_of(cell).get("name") for other in Chapter.all() if other.path.stem != chapter.path.stem
         for cell in other.code if figure_of(cell)
@@ -161,9 +197,9 @@ def claims(chapter: Chapter) -> list[str]:
 
 
 def exercises(chapter: Chapter) -> list[str]:
-    """Three exercises with a checked answer, and a solution that is folded everywhere."""
+    """Three exercises with a checked answer, and a solution that is folded everywhere; none in interludes."""
     found = []
-    for n in (1, 2, 3):
+    for n in () if chapter.interlude else (1, 2, 3):
         call = f'check("{chapter.number}.{n}"'
         stub, solution = chapter.cell(f"exercise-{n}-check"), chapter.cell(f"solution-{n}")
         if stub is None or call not in stub.source:
@@ -188,7 +224,9 @@ def exercises(chapter: Chapter) -> list[str]:
 
 
 def quiz(chapter: Chapter) -> list[str]:
-    """Four questions, each with lettered options and an answer that explains."""
+    """Four questions, each with lettered options and an answer that explains; none in interludes."""
+    if chapter.interlude:
+        return []
     source = chapter.prose.partition("\n## Quiz")[2].partition("\n## ")[0]
     questions = re.split(r"^\*\*\d\.\*\* ", source, flags=re.MULTILINE)[1:]
     found = [] if len(questions) == 4 else [f"the quiz has {len(questions)} questions, not 4"]
@@ -214,10 +252,10 @@ def notation(chapter: Chapter) -> list[str]:
 
 
 def verdicts(chapter: Chapter) -> list[str]:
-    """The table that compares with the paper says of each row how the two stand."""
+    """The table that compares with the paper, in every chapter, says of each row how the two stand."""
     rows = paper_rows(chapter)
     allowed = {"reproduces", "differs", "goes beyond", "open"}
-    found = [] if rows else ["has no table of the paper against this chapter"]
+    found = [] if rows or chapter.interlude else ["has no table of the paper against this chapter"]
     return found + [
         f"verdict {row[-1]!r} is none of {sorted(allowed)}" for row in rows if row[-1] not in allowed
     ]
@@ -225,7 +263,7 @@ def verdicts(chapter: Chapter) -> list[str]:
 
 def paper_rows(chapter: Chapter) -> list[list[str]]:
     """Rows of the table under *Limits, and the paper against this chapter*: paper, ours, verdict."""
-    section = chapter.prose.partition(f"\n## {HEADINGS_LAST[0]}")[2].partition("\n## ")[0]
+    section = chapter.prose.partition(f"\n## {CHAPTER.last[0]}")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     # A bar between letters belongs to a formula; those of the table have spaces around them.
     return [

@@ -5,7 +5,7 @@ import pytest
 from .conftest import SITE
 from .inspect_page import broken_mathematics
 
-CHAPTERS = sorted(path.stem for path in (SITE / "book").glob("[0-9]*.html"))
+CHAPTERS = sorted(path.stem for path in (SITE / "book").glob("[0-9][0-9]_*.html"))
 MATHJAX_DONE = "window.MathJax && MathJax.startup && MathJax.startup.promise.then(() => true)"
 
 pytestmark = pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` builds it")

@@ -4,7 +4,7 @@ import pytest
 
 from .conftest import SITE
 
-CHAPTERS = sorted(path.stem for path in (SITE / "book").glob("[0-9]*.html"))
+CHAPTERS = sorted(path.stem for path in (SITE / "book").glob("[0-9][0-9]_*.html"))
 
 pytestmark = pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `make book` builds it")
 
