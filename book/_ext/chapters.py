@@ -43,7 +43,7 @@ class Chapter:
 
     @property
     def number(self) -> int:
-        """Its place in the plan of the book, from the file's name; an interlude has the chapter's before it."""
+        """Its place in the plan of the book, from the file's name; an interlude has the one before it."""
         return int(re.match(r"\d+", self.path.stem)[0])
 
     @property
