@@ -25,7 +25,11 @@ MATHJAX_BUNDLE = "tex-chtml.js"
 MATHJAX_FONTS = Path("output", "chtml", "fonts")
 
 #: Interactive parts, in _static, and what a page that has one contains.
-INTERACTIVE = {"explorer": 'id="fig-explorer', "quiz": '<section id="quiz">'}
+INTERACTIVE = {
+    "explorer": 'id="fig-explorer',
+    "quiz": '<section id="quiz">',
+    "viewer": 'class="submodes"',
+}
 
 #: Markup of docutils and MyST-NB that screen readers stumble over, and its repair.
 REPAIRS = {
