@@ -163,19 +163,19 @@ def _calibration_mistakes(
 
 
 def _by_width(confidence: Tensor, right: Tensor, bins: int) -> list[float]:
-    """With bins of equal width: weighted by examples, over the bins that hold any, over all bins."""
+    """With bins of equal width: weighted by their numbers of examples, and not."""
     member = (confidence * bins).long().clamp(max=bins - 1)
     held = [(confidence[member == b], right[member == b].double()) for b in range(bins)]
     sizes = [(len(c), abs((r.mean() - c.mean()).item())) for c, r in held if len(c)]
-    total = sum(gap for _, gap in sizes)
-    return [sum(n * gap for n, gap in sizes) / len(confidence), total / len(sizes), total / bins]
+    weighted = sum(n * gap for n, gap in sizes) / len(confidence)
+    return [weighted, sum(gap for _, gap in sizes) / len(sizes)]
 
 
 # --- 11.3 -------------------------------------------------------------------------------------------
 
 _EXAMPLES = 100
 _LEVEL, _LAST_DIGIT = -40.5, 2.0**-18
-_UNITS = (2.0**10, 2.0**-12)
+_UNITS = {"1024": 1024.0, "1/4096": 1.0 / 4096.0}
 #: The columns of the planted layer; the living ones spread alike within a factor of ten, so that a rule may
 #: call anything constant that spreads by less than a hundredth of what is usual, or by less than 1e-5 of it.
 _PLANTED = ("usual", "same", "usual", "rare", "usual", "usual", "rounded", "far", "usual", "same", "usual")
@@ -195,10 +195,10 @@ def dead(answer: object) -> str:
             "tell nothing about an example: measure how much a neuron's outputs differ, and compare it with "
             "nothing in which levels have a part, such as outputs.std() over everything."
         )
-    for factor in _UNITS:
-        if _verdict(function, factor * layer) != said:
+    for factor, number in _UNITS.items():
+        if _verdict(function, number * layer) != said:
             raise NotYet(
-                f"With all outputs times {factor:.3g}, as in another unit, your answer changes: a fixed "
+                f"With all outputs times {factor}, as in another unit, your answer changes: a fixed "
                 "number of nats fits one layer only. How much do the other neurons of the layer differ?"
             )
     _check_planted(_by_kind(said))
@@ -218,9 +218,8 @@ def _verdict(function, outputs: Tensor) -> list[bool]:
         (_EXAMPLES, count): "One answer for each neuron: put the examples together.",
         (1, count): "Take the axis of length one away.",
         (): "One answer for each neuron, not for the layer.",
-        (
-            _PLANTED.count("same") + 1,
-        ): "If these are the places of dead neurons: True or False is asked for, for each.",
+        # As many as are dead.
+        (3,): "If these are the places of dead neurons: True or False is asked for, for every neuron.",
     }
     if not isinstance(said, Tensor):
         try:
