@@ -237,3 +237,44 @@ def test_symbols_are_read_from_formulas():
     table = "| Symbol | Meaning |\n|---|---|\n| $x$ | input |\n\nChapter 2:\n\n| $q$ | there |\n|---|---|\n"
     assert undefined("$x + q$ in `$code$`", table, chapter=1) == ["q"]
     assert undefined("$x + q$", table, chapter=2) == []
+
+
+# --- interludes -------------------------------------------------------------------------------------
+
+INTERLUDE = next(chapter for chapter in Chapter.all() if chapter.interlude)
+
+
+@pytest.fixture
+def broken_interlude(tmp_path):
+    """A copy of the interlude, changed by a function of its notebook."""
+
+    def copy(change):
+        notebook = nbformat.reads(nbformat.writes(INTERLUDE.notebook), as_version=4)
+        change(notebook)
+        path = tmp_path / INTERLUDE.path.name
+        path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        return Chapter(path)
+
+    return copy
+
+
+def test_an_interlude_stands_between_chapters_and_needs_no_exercises(broken_interlude):
+    assert not SOUND.interlude
+    assert INTERLUDE.number in {chapter.number for chapter in Chapter.all() if not chapter.interlude}
+    chapter = broken_interlude(lambda notebook: None)
+    assert {rule.__name__: rule(chapter) for rule in RULES} == {name: [] for name in RULE}
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "message"),
+    [
+        ("anatomy", replace("take-aways", "## Take-aways", "## End"), "ends with Limits, Take-aways"),
+        ("anatomy", lambda n: replace_all(n, "**You need**", "Needed"), "has no '**You need**'"),
+        ("anatomy", lambda n: n.cells.__delitem__(slice(8, -2)), "words, not 800 to 2000"),
+        ("figures", lambda n: n.cells.__delitem__(slice(8, -2)), "figures, not 3 to 8"),
+        ("claims", lambda n: replace_all(n, "98.55 %", "98.65 %"), "no claim covers"),
+    ],
+)
+def test_rules_hold_for_an_interlude_too(rule, change, message, broken_interlude):
+    findings = RULE[rule](broken_interlude(change))
+    assert any(message in finding for finding in findings), findings
