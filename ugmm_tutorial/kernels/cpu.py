@@ -16,7 +16,7 @@ from torch import Tensor
 from ugmm_tutorial.kernels import cpu_loops, pool
 from ugmm_tutorial.kernels.background import below_its_maximum
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "sparse_forward"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
@@ -26,6 +26,9 @@ _TASKS_PER_THREAD = 4
 _TASKS_PER_THREAD_WITH_COPIES = 2
 # Room for these copies: this many numbers, or as many as x has.
 _ROOM = 1 << 20
+# Examples whose inputs are laid side by side for sparse neurons: enough for full vectors, few enough for a
+# processor's own cache.
+_EXAMPLES_AT_ONCE = 128
 
 _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
 
@@ -52,6 +55,25 @@ def forward(
     if top is not None:
         out += top
     return out, state
+
+
+def sparse_forward(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> Tensor:
+    """Outputs (B, J) in nats of neurons that read the inputs x[:, index[j]] only.
+
+    Args:
+        x: (B, K), B >= 1.
+        index: (J, m), int64, from 0 to K - 1; unchecked.
+        mean, log_std, log_weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
+    """
+    out, total = (x.new_empty(len(x), len(mean)) for _ in range(2))
+    arrays = _numpy(x, index, mean, log_std, log_weight, out, total)
+    blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
+    _run(partial(cpu_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
+    whole, sums = _numpy(out, total)
+    whole += np.log(sums)
+    return out
 
 
 def backward(

@@ -19,7 +19,7 @@ from numba import njit
 
 from ugmm_tutorial.kernels.compiled import compiled
 
-__all__ = ["backward", "forward", "input_gradients", "parameter_gradients"]
+__all__ = ["backward", "forward", "input_gradients", "parameter_gradients", "sparse_forward"]
 
 _f32 = np.float32
 _LOG2E = _f32(math.log2(math.e))
@@ -286,3 +286,40 @@ def input_gradients(gx, copies, factor, b0, b1):
                 gx[b, k] += copies[part, b, k]
         for k in range(gx.shape[1]):
             gx[b, k] *= factor
+
+
+@njit(fastmath=_FAST)
+def _sparse_sums(xt, index, mean, s, c, total):
+    """Fill the totals of one neuron, (b,), from xt (K, b): along the examples, whose inputs are neighbours."""
+    total[:] = _f32(0.0)
+    for k in range(index.shape[0]):
+        row, mk, sk, ck = xt[index[k]], mean[k], s[k], c[k]
+        for b in range(total.shape[0]):
+            t = (row[b] - mk) * sk
+            total[b] += _exp2(ck - t * t)
+
+
+@compiled(_FAST)
+def sparse_forward(x, index, mean, log_std, log_weight, out, total, b0, b1):
+    """As :func:`forward`, for neurons that read the inputs in index (J, m); parameters (J, m) too."""
+    xt = np.empty((x.shape[1], b1 - b0), np.float32)
+    for k in range(x.shape[1]):
+        for b in range(b0, b1):
+            xt[k, b - b0] = x[b, k]
+    sums = np.empty_like(xt[0])
+    s, c, y, read = np.empty_like(mean[0]), np.empty_like(mean[0]), np.empty_like(mean[0]), np.empty_like(mean[0])
+    for j in range(index.shape[0]):
+        shift = _prepare(log_std[j], log_weight[j], s, c)
+        _sparse_sums(xt, index[j], mean[j], s, c, sums)
+        for b in range(b0, b1):
+            top, sum_b = _f32(0.0), sums[b - b0]
+            if sum_b < _VANISHING:
+                for k in range(read.shape[0]):
+                    read[k] = x[b, index[j, k]]
+                _exponents(read, mean[j], s, c, None, y)
+                top = _largest(y)
+                if top == -np.inf:
+                    total[b, j], out[b, j] = 1.0, -np.inf
+                    continue
+                sum_b = _sum_below(y, top)
+            total[b, j], out[b, j] = sum_b, (shift + top) * _LN2
