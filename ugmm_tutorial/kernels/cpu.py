@@ -57,9 +57,7 @@ def forward(
     return out, state
 
 
-def sparse_forward(
-    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
-) -> Tensor:
+def sparse_forward(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
     """Outputs (B, J) in nats of neurons that read the inputs x[:, index[j]] only.
 
     Args:

@@ -290,7 +290,7 @@ def input_gradients(gx, copies, factor, b0, b1):
 
 @njit(fastmath=_FAST)
 def _sparse_sums(xt, index, mean, s, c, total):
-    """Fill the totals of one neuron, (b,), from xt (K, b): along the examples, whose inputs are neighbours."""
+    """Fill the totals of one neuron, (b,), from xt (K, b): the inner loop runs along the examples."""
     total[:] = _f32(0.0)
     for k in range(index.shape[0]):
         row, mk, sk, ck = xt[index[k]], mean[k], s[k], c[k]
@@ -307,7 +307,8 @@ def sparse_forward(x, index, mean, log_std, log_weight, out, total, b0, b1):
         for b in range(b0, b1):
             xt[k, b - b0] = x[b, k]
     sums = np.empty_like(xt[0])
-    s, c, y, read = np.empty_like(mean[0]), np.empty_like(mean[0]), np.empty_like(mean[0]), np.empty_like(mean[0])
+    s, c = np.empty_like(mean[0]), np.empty_like(mean[0])
+    y, read = np.empty_like(mean[0]), np.empty_like(mean[0])
     for j in range(index.shape[0]):
         shift = _prepare(log_std[j], log_weight[j], s, c)
         _sparse_sums(xt, index[j], mean[j], s, c, sums)

@@ -32,9 +32,7 @@ def sparse_reference_log_density(
 
 
 @torch.library.custom_op("ugmm::sparse_log_density", mutates_args=())
-def sparse_log_density(
-    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
-) -> Tensor:
+def sparse_log_density(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
     """Outputs (B, J) on the CPU: x (B, K), index (J, m) int64, the rest (J, m), all float32."""
     from ugmm_tutorial.kernels import cpu  # Numba takes long to import
 
