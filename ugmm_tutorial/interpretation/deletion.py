@@ -29,6 +29,7 @@ def deletion_curve(
     importance: Sequence[Tensor],
     fractions: Sequence[float],
     *,
+    layers: Sequence[int] | None = None,
     renormalize: bool = False,
 ) -> list[float]:
     """Accuracy after deleting fractions of the components of every neuron, the least important first.
@@ -39,25 +40,30 @@ def deletion_curve(
         importance: of the components of every layer, each (J, K). With all signs changed, the most
             important go first.
         fractions: from 0 to below 1; every neuron keeps at least one component.
+        layers: which mixture layers lose components, counted from the input; all by default.
         renormalize: whether the weights that stay are divided by their sum.
 
     Raises:
         TypeError, ValueError: as for :func:`~ugmm_tutorial.interpretation.prune`; ValueError for a fraction
             that is out of its range.
+        IndexError: there is no such layer.
 
     Taught in chapter 11.
     """
-    _check(fractions)
     accuracies = []
-    for fraction in fractions:
-        rest = prune(model, 1.0 - fraction, importance, renormalize=renormalize, remove_unread=False)
+    for keep in _keeps(model, fractions, layers):
+        rest = prune(model, keep, importance, renormalize=renormalize, remove_unread=False)
         accuracies.append(evaluate(rest, examples)["accuracy"])
     return accuracies
 
 
 @torch.no_grad()
 def deletion_curve_by_example(
-    model: nn.Module, examples: Examples, fractions: Sequence[float]
+    model: nn.Module,
+    examples: Examples,
+    fractions: Sequence[float],
+    *,
+    layers: Sequence[int] | None = None,
 ) -> list[float]:
     """The same, but every example deletes the components that are least responsible for it alone.
 
@@ -68,10 +74,9 @@ def deletion_curve_by_example(
 
     Taught in chapter 11.
     """
-    _check(fractions)
     accuracies = []
-    for fraction in fractions:
-        counts = counts_of(1.0 - fraction, layers_of(model))
+    for keep in _keeps(model, fractions, layers):
+        counts = counts_of(keep, layers_of(model))
         correct = 0
         for x, y in batches(model, *examples):
             correct += int((_scores(model, x, counts).argmax(dim=1).cpu() == y.cpu()).sum())
@@ -95,6 +100,12 @@ def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
     return x
 
 
-def _check(fractions: Sequence[float]) -> None:
+def _keeps(model: nn.Module, fractions: Sequence[float], layers: Sequence[int] | None) -> list[list[float]]:
+    """What each layer keeps, for every fraction."""
     if not all(0.0 <= fraction < 1.0 for fraction in fractions):
         raise ValueError(f"expected fractions from 0 to below 1, got {list(fractions)}")
+    depth = len(layers_of(model))
+    layers = range(depth) if layers is None else layers
+    if not all(0 <= layer < depth for layer in layers):
+        raise IndexError(f"expected layers from 0 to {depth - 1}, got {list(layers)}")
+    return [[1.0 - f if place in layers else 1.0 for place in range(depth)] for f in fractions]

@@ -1,7 +1,7 @@
 """Neurons that read a few inputs each: the specification by gathering, and its operator for PyTorch.
 
-Only the forward pass is fused, ``cpu.sparse_forward``: gradients are those of the specification. Taught in
-chapter 11.
+Only the forward pass is fused, ``cpu.sparse_forward``: gradients gather the inputs again, and second ones are
+those of the specification. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -51,21 +51,39 @@ def _(x, index, mean, log_std, log_weight):
     return x.new_empty(x.shape[0], mean.shape[0])
 
 
+@torch.library.custom_op("ugmm::sparse_log_density_backward", mutates_args=())
+def _sparse_log_density_backward(
+    grad: Tensor, x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, out: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, mean, log_std and log_weight, by gathering: blocks of (B, J, m) exist."""
+    terms = sparse_component_log_densities(x, index, mean, log_std, log_weight)
+    share = torch.exp(terms - out.unsqueeze(-1)).mul_(grad.unsqueeze(-1))
+    scale = torch.exp(-log_std)
+    z = (x[:, index] - mean) * scale
+    pull = share * z * scale
+    gx = torch.zeros_like(x).index_add_(1, index.flatten(), -pull.flatten(1))
+    return gx, pull.sum(dim=0), (share * (z * z - 1.0)).sum(dim=0), share.sum(dim=0)
+
+
+@_sparse_log_density_backward.register_fake
+def _(grad, x, index, mean, log_std, log_weight, out):
+    return tuple(torch.empty_like(t) for t in (x, mean, log_std, log_weight))
+
+
 def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
+    ctx.save_for_backward(*inputs, output)
 
 
 def _differentiate(ctx, grad: Tensor):
-    x, index, *parameters = ctx.saved_tensors
-    again = torch.is_grad_enabled()  # asked for by create_graph
+    x, index, *parameters, out = ctx.saved_tensors
+    if not torch.is_grad_enabled():
+        gx, *others = _sparse_log_density_backward(grad, x, index, *parameters, out)
+        return gx, None, *others
+    # Asked for by create_graph: gradients that can be differentiated again are the reference's.
     needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
-    arguments = [x, *parameters]
-    if not again:
-        arguments = [a.detach().requires_grad_(need) for a, need in zip(arguments, needed, strict=True)]
-    with torch.enable_grad():
-        out = sparse_reference_log_density(arguments[0], index, *arguments[1:])
-        wanted = [a for a, need in zip(arguments, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
+    wanted = [a for a, need in zip((x, *parameters), needed, strict=True) if need]
+    again = sparse_reference_log_density(x, index, *parameters)
+    gradients = iter(torch.autograd.grad(again, wanted, grad, create_graph=True))
     gx, *others = (next(gradients) if need else None for need in needed)
     return gx, None, *others
 
