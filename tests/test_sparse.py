@@ -113,16 +113,51 @@ def test_its_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(lambda x, *p: sparse_log_density(x, index, *p), arguments)
 
 
-@pytest.mark.parametrize("wanted", [(0, 2, 3, 4), (0,), (3,)], ids=str)
-def test_gradients_through_the_kernel_are_those_of_the_reference(wanted):
-    def gradients(backend):
-        args = drawn(50, 12, 8, 4)
-        asked = [args[i].requires_grad_() for i in wanted]
-        sparse_log_density(*args, backend=backend).square().sum().backward()
-        return [a.grad for a in asked]
+def gradients(args, wanted, backend):
+    args = [t.double() if backend == "float64" and t.is_floating_point() else t for t in args]
+    args = [t.detach().clone().requires_grad_(i in wanted) for i, t in enumerate(args)]
+    out = sparse_log_density(*args, backend="reference" if backend == "float64" else backend)
+    weights = torch.linspace(-1.0, 2.0, out.numel()).to(out.dtype).reshape(out.shape)
+    (out * weights).sum().backward()
+    return [args[i].grad for i in wanted]
 
-    for got, want in zip(gradients("cpu"), gradients("reference"), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("wanted", [(0, 2, 3, 4), (0,), (3,)], ids=str)
+@pytest.mark.parametrize("size", [(300, 12, 8, 4), (1, 5, 3, 2), (130, 30, 20, 30)], ids=str)
+def test_gradients_of_the_kernel_are_those_in_float64(size, wanted, threads, set_threads):
+    set_threads(threads)
+    args = drawn(*size)
+    for got, want in zip(gradients(args, wanted, "cpu"), gradients(args, wanted, "float64"), strict=True):
+        assert (got.double() - want).norm() <= 2e-6 * want.norm()
+
+
+@pytest.mark.parametrize("distance", [10.0, 40.0])
+def test_gradients_of_the_kernel_are_right_where_the_sum_would_vanish(distance):
+    args = drawn(50, 12, 8, 4)
+    args[0][::2] += distance
+    wanted = (0, 2, 3, 4)
+    for got, want in zip(gradients(args, wanted, "cpu"), gradients(args, wanted, "float64"), strict=True):
+        assert (got.double() - want).norm() <= 5e-6 * want.norm()
+
+
+def test_components_without_weight_have_no_gradient_and_neurons_without_any_none():
+    args = drawn(40, 12, 8, 4)
+    args[4][1, 2], args[4][3] = -math.inf, -math.inf
+    args = [t.requires_grad_(t.is_floating_point()) for t in args]
+    out = sparse_log_density(*args, backend="cpu")
+    out[:, [0, 1, 2, 3]].nan_to_num(neginf=0.0).sum().backward()
+    for i in (2, 3, 4):
+        assert args[i].grad.isfinite().all()
+        assert args[i].grad[1, 2] == 0.0
+        assert (args[i].grad[3:] == 0.0).all()
+        assert (args[i].grad[0] != 0.0).all()
+
+
+def test_an_empty_batch_has_gradients_of_zero():
+    args = [t.requires_grad_(t.is_floating_point()) for t in drawn(4, 12, 8, 4)]
+    sparse_log_density(args[0][:0], *args[1:], backend="cpu").sum().backward()
+    assert all((args[i].grad == 0.0).all() for i in (2, 3, 4))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

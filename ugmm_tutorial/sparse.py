@@ -38,9 +38,8 @@ def sparse_log_density(
         index: which input each component reads, (J, m), int64, from 0 to K - 1. One input may be read by
             several components of a neuron.
         mean, log_std, log_weight: as for the dense operator, but (J, m).
-        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"cpu"`` is a fused forward pass in
-            float32, whose gradients are the reference's; ``"auto"`` takes the faster one that can run.
-            There is no fused kernel for GPUs.
+        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"cpu"`` is a fused kernel in float32;
+            ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
 
     Returns:
         The outputs, ``(*, J)``, in nats.
@@ -58,7 +57,7 @@ def sparse_log_density(
     if _choose(backend, x, mean) == "reference" or functional.transformed(*arguments):
         return sparse.sparse_reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
-    out = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
+    out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
     return out.reshape(*x.shape[:-1], len(mean))
 
 

@@ -1,7 +1,6 @@
-"""Neurons that read a few inputs each: the specification by gathering, and its operator for PyTorch.
+"""Neurons that read a few inputs each: the specification by gathering, and the fused kernel as an operator.
 
-Only the forward pass is fused, ``cpu.sparse_forward``: gradients gather the inputs again, and second ones are
-those of the specification. Taught in chapter 11.
+Second derivatives go to the specification. There is no kernel for GPUs. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -32,60 +31,86 @@ def sparse_reference_log_density(
 
 
 @torch.library.custom_op("ugmm::sparse_log_density", mutates_args=())
-def sparse_log_density(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """Outputs (B, J) on the CPU: x (B, K), index (J, m) int64, the rest (J, m), all float32."""
-    from ugmm_tutorial.kernels import cpu  # Numba takes long to import
+def sparse_log_density(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs (B, J) on the CPU, and a state (2, B, J) for the backward pass.
 
+    Args:
+        x: (B, K).
+        index: (J, m), int64.
+        mean, log_std, log_weight: (J, m); all float32, any strides.
+    """
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < x.shape[1]:
         raise IndexError(
             f"expected index from 0 to {x.shape[1] - 1}, one less than the inputs, got "
             f"{int(index.min())} to {int(index.max())}"
         )
     if len(x) == 0 or len(mean) == 0:
-        return x.new_empty(len(x), len(mean))
+        return _outputs(x, mean)
+    from ugmm_tutorial.kernels import cpu  # Numba takes long to import
+
     return cpu.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
-
-
-@sparse_log_density.register_fake
-def _(x, index, mean, log_std, log_weight):
-    return x.new_empty(x.shape[0], mean.shape[0])
 
 
 @torch.library.custom_op("ugmm::sparse_log_density_backward", mutates_args=())
 def _sparse_log_density_backward(
-    grad: Tensor, x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, out: Tensor
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    state: Tensor,
+    needs_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, mean, log_std and log_weight, by gathering: blocks of (B, J, m) exist."""
-    terms = sparse_component_log_densities(x, index, mean, log_std, log_weight)
-    share = torch.exp(terms - out.unsqueeze(-1)).mul_(grad.unsqueeze(-1))
-    scale = torch.exp(-log_std)
-    z = (x[:, index] - mean) * scale
-    pull = share * z * scale
-    gx = torch.zeros_like(x).index_add_(1, index.flatten(), -pull.flatten(1))
-    return gx, pull.sum(dim=0), (share * (z * z - 1.0)).sum(dim=0), share.sum(dim=0)
+    """Gradients of x, empty where it is not needed, mean, log_std and log_weight."""
+    arguments = (grad, x, index, mean, log_std, log_weight, state)
+    if grad.numel() == 0:
+        gx, *others = _like(x, mean, needs_x)
+        return gx.zero_(), *(g.zero_() for g in others)
+    from ugmm_tutorial.kernels import cpu
+
+    return cpu.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
+
+
+def _outputs(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    sizes = x.shape[0], mean.shape[0]
+    return x.new_empty(sizes), x.new_empty((2, *sizes))
+
+
+def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    gx = x.new_empty(x.shape if needs_x else (0,))
+    return gx, *(mean.new_empty(mean.shape) for _ in range(3))
+
+
+@sparse_log_density.register_fake
+def _(x, index, mean, log_std, log_weight):
+    return _outputs(x, mean)
 
 
 @_sparse_log_density_backward.register_fake
-def _(grad, x, index, mean, log_std, log_weight, out):
-    return tuple(torch.empty_like(t) for t in (x, mean, log_std, log_weight))
+def _(grad, x, index, mean, log_std, log_weight, state, needs_x):
+    return _like(x, mean, needs_x)
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs, output)
+    ctx.save_for_backward(*inputs, output[1])
 
 
-def _differentiate(ctx, grad: Tensor):
-    x, index, *parameters, out = ctx.saved_tensors
-    if not torch.is_grad_enabled():
-        gx, *others = _sparse_log_density_backward(grad, x, index, *parameters, out)
-        return gx, None, *others
-    # Asked for by create_graph: gradients that can be differentiated again are the reference's.
+def _differentiate(ctx, grad: Tensor, _):
+    x, index, *parameters, state = ctx.saved_tensors
     needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
-    wanted = [a for a, need in zip((x, *parameters), needed, strict=True) if need]
-    again = sparse_reference_log_density(x, index, *parameters)
-    gradients = iter(torch.autograd.grad(again, wanted, grad, create_graph=True))
-    gx, *others = (next(gradients) if need else None for need in needed)
-    return gx, None, *others
+    if torch.is_grad_enabled():
+        # Asked for by create_graph: gradients that can be differentiated again are the reference's.
+        wanted = [a for a, need in zip((x, *parameters), needed, strict=True) if need]
+        out = sparse_reference_log_density(x, index, *parameters)
+        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+        gradients = [next(found) if need else None for need in needed]
+    else:
+        found = _sparse_log_density_backward(grad, x, index, *parameters, state, needed[0])
+        gradients = [g if need else None for g, need in zip(found, needed, strict=True)]
+    return gradients[0], None, *gradients[1:]
 
 
 sparse_log_density.register_autograd(_differentiate, setup_context=_setup_context)
