@@ -351,13 +351,20 @@ def _sparse_pull(xt, index, mean, s, c, g, gxt, s0, s1, s2):
     for k in range(index.shape[0]):
         row, mk, sk, ck = xt[index[k]], mean[k], s[k], c[k]
         a0, a1, a2 = _f32(0.0), _f32(0.0), _f32(0.0)
-        for b in range(g.shape[0]):
-            r, rt, rtt = _terms(row[b], mk, sk, ck, g[b])
-            a0 += r
-            a1 += rt
-            a2 += rtt
-            if gxt is not None:
-                gxt[index[k], b] -= rt * sk
+        if gxt is not None:
+            gx = gxt[index[k]]
+            for b in range(g.shape[0]):
+                r, rt, rtt = _terms(row[b], mk, sk, ck, g[b])
+                a0 += r
+                a1 += rt
+                a2 += rtt
+                gx[b] -= rt * sk
+        else:
+            for b in range(g.shape[0]):
+                r, rt, rtt = _terms(row[b], mk, sk, ck, g[b])
+                a0 += r
+                a1 += rt
+                a2 += rtt
         s0[k] += a0
         s1[k] += a1
         s2[k] += a2
