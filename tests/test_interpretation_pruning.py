@@ -137,6 +137,8 @@ def test_importance_is_the_mean_responsibility_the_weight_or_drawn():
     model, x = network(), inputs()
     for got, share in zip(importance(model, x=x), responsibilities(model, x), strict=True):
         torch.testing.assert_close(got, share.mean(dim=0))
+    for got, share in zip(importance(model, "largest", x=x), responsibilities(model, x), strict=True):
+        torch.testing.assert_close(got, share.amax(dim=0))
     for got, layer in zip(importance(model, "weight"), model, strict=True):
         assert got.equal(layer.mix_weight)
     first, again, other = (importance(model, "random", seed=s) for s in (0, 0, 1))
@@ -144,8 +146,9 @@ def test_importance_is_the_mean_responsibility_the_weight_or_drawn():
     assert not first[0].equal(other[0])
     with pytest.raises(ValueError, match="unknown importance 'size'"):
         importance(model, "size")
-    with pytest.raises(ValueError, match="pass training inputs"):
-        importance(model)
+    for by in ("responsibility", "largest"):
+        with pytest.raises(ValueError, match="pass training inputs"):
+            importance(model, by)
 
 
 # --- pruned networks

@@ -57,13 +57,9 @@ def test_curves_of_all_orders_begin_at_the_accuracy_of_the_network(found):
     whole = curves["all layers"]["responsibility"][0]
     assert whole > 0.8
     for orders in curves.values():
-        lists = [
-            orders["responsibility"],
-            orders["weight"],
-            orders["most responsible first"],
-            *orders["random"],
-        ]
-        assert [len(values) for values in lists] == [3] * 5
+        names = ("responsibility", "largest responsibility", "weight", "most responsible first")
+        lists = [orders[name] for name in names] + orders["random"]
+        assert [len(values) for values in lists] == [3] * 6
         assert all(values[0] == whole for values in lists)
     assert curves["all layers"]["random"][0] != curves["all layers"]["random"][1]
     # Half of the components gone: those that never answer cost less than those that answer most.

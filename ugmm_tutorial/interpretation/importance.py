@@ -1,4 +1,4 @@
-"""How much each component counts: three measures by which to delete and to prune.
+"""How much each component counts: measures by which to delete and to prune.
 
 Taught in chapter 11.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.interpretation.responsible import mean_responsibilities
+from ugmm_tutorial.interpretation.responsible import mean_responsibilities, statistics
 from ugmm_tutorial.interpretation.tracing import layers_of
 
 __all__ = ["IMPORTANCES", "importance", "most_important"]
 
-IMPORTANCES = ("responsibility", "weight", "random")
+IMPORTANCES = ("responsibility", "largest", "weight", "random")
 
 
 def importance(
@@ -24,7 +24,8 @@ def importance(
     Args:
         model: as for :func:`~ugmm_tutorial.interpretation.responsibilities`.
         by: ``"responsibility"``, the mean over the examples ``x``, which should be training examples;
-            ``"weight"``, the mixing weight; ``"random"``, drawn from ``seed``.
+            ``"largest"``, the largest responsibility over them, some milliseconds an image; ``"weight"``,
+            the mixing weight; ``"random"``, drawn from ``seed``.
         x: inputs to measure responsibilities on, needed for them only.
         seed: for ``"random"``.
 
@@ -36,10 +37,12 @@ def importance(
     """
     if by not in IMPORTANCES:
         raise ValueError(f"unknown importance {by!r}: expected one of {', '.join(IMPORTANCES)}")
-    if by == "responsibility":
+    if by in ("responsibility", "largest"):
         if x is None:
             raise ValueError("expected x, examples to measure responsibilities on: pass training inputs")
-        return mean_responsibilities(model, x)
+        if by == "responsibility":
+            return mean_responsibilities(model, x)
+        return [layer.largest for layer in statistics(model, x)]
     if by == "weight":
         return [layer.mix_weight.detach() for layer in layers_of(model)]
     generator = torch.Generator().manual_seed(seed)

@@ -67,7 +67,9 @@ def measure(settings: dict, progress: bool) -> dict:
     for seed in tqdm(settings["seeds"], disable=not progress, unit="seed"):
         model = _trained(settings["experiment"], seed, data, settings, progress)
         by_responsibility = importance(model, x=data.train.x[: settings["importance_images"]])
-        results["deletion"].append(_curves(model, by_responsibility, data.test, settings))
+        largest = importance(model, "largest", x=data.train.x[: settings["health_images"]])
+        orders = {"responsibility": by_responsibility, "largest responsibility": largest}
+        results["deletion"].append(_curves(model, orders, data.test, settings))
         some = Examples(*(t[: settings["by_example_images"]] for t in data.test))
         fractions = settings["by_example_fractions"]
         results["by_example"].append(
@@ -101,9 +103,13 @@ def _trained(name: str, seed: int, data: Splits, settings: dict, progress: bool)
     return model.eval()
 
 
-def _curves(model: nn.Module, by_responsibility: list[Tensor], test: Examples, settings: dict) -> dict:
+def _curves(model: nn.Module, orders: dict[str, list[Tensor]], test: Examples, settings: dict) -> dict:
     """Accuracies over the fractions: by scope and order; at random a list of several orders."""
     fractions = settings["fractions"]
+    orders = orders | {
+        "weight": importance(model, "weight"),
+        "most responsible first": [-values for values in orders["responsibility"]],
+    }
     drawn = [importance(model, "random", seed=seed) for seed in range(settings["random_orders"])]
     curves = {}
     for scope, layers in settings["scopes"].items():
@@ -111,12 +117,8 @@ def _curves(model: nn.Module, by_responsibility: list[Tensor], test: Examples, s
         def curve(order: list[Tensor], layers: list[int] | None = layers) -> list[float]:
             return deletion_curve(model, test, order, fractions, layers=layers)
 
-        curves[scope] = {
-            "responsibility": curve(by_responsibility),
-            "weight": curve(importance(model, "weight")),
-            "most responsible first": curve([-values for values in by_responsibility]),
-            "random": [curve(order) for order in drawn],
-        }
+        curves[scope] = {name: curve(order) for name, order in orders.items()}
+        curves[scope]["random"] = [curve(order) for order in drawn]
     return curves
 
 
@@ -175,7 +177,7 @@ def _pruned(
 
 
 def _times(networks: dict[str, nn.Module], x: Tensor, settings: dict) -> dict[str, float]:
-    """Median milliseconds for 1000 images on one thread; all networks take turns."""
+    """Smallest milliseconds for 1000 images on one thread; all networks take turns."""
 
     def scores(network: nn.Module):
         def call() -> Tensor:
@@ -187,7 +189,7 @@ def _times(networks: dict[str, nn.Module], x: Tensor, settings: dict) -> dict[st
     with one_thread():
         calls = {name: scores(network.eval()) for name, network in networks.items()}
         found = in_turns(calls, seconds=settings["seconds"])
-    return {name: 1e6 / len(x) * median for name, (_, median) in found.items()}
+    return {name: 1e6 / len(x) * least for name, (least, _) in found.items()}
 
 
 def _mlp_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
