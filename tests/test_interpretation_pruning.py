@@ -201,7 +201,8 @@ def test_neurons_that_nobody_reads_are_gone_with_what_they_read_and_with_their_l
     # The outputs read neurons 0 and 1 of the second layer, which read 5 and 6 of the first.
     measured = [torch.rand(9, 12), torch.rand(7, 9), torch.rand(4, 7)]
     measured[2][:, :2] += 2.0
-    measured[1][:, 5:7] += 2.0
+    measured[1][:2, 5:7] += 2.0
+    measured[1][2:, :5] += 2.0  # by neurons that go themselves
     pruned = prune(model, 2, measured)
     assert [m.mean.shape for m in pruned if isinstance(m, SparseUGMMLayer)] == [(2, 2), (2, 2), (4, 2)]
     assert [tuple(m.normalized_shape) for m in pruned if isinstance(m, nn.LayerNorm)] == [(2,), (2,)]

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from ugmm_tutorial import MLP, evaluate, stored, studies
+from ugmm_tutorial import MLP, UGMMLayer, evaluate, stored, studies
+from ugmm_tutorial.data import Examples
 from ugmm_tutorial.studies import pruning
 
 SMALL = pruning.SETTINGS | {
@@ -23,6 +24,7 @@ SMALL = pruning.SETTINGS | {
     "importance_images": 200,
     "health_images": 100,
     "by_example_images": 60,
+    "map_images": 40,
     "by_example_fractions": [0.0, 0.9],
     "keeps": [[1.0, 1.0], [0.25, 0.5]],
     "scopes": {"all layers": None, "first layer": [0]},
@@ -77,6 +79,28 @@ def test_by_example_and_layers_and_the_mlp_are_there(found):
         assert max(row["constant"], row["unread"]) <= row["dead"] <= row["neurons"]
     assert mlp["all layers"]["magnitude"][0] == mlp["first layer"]["random"][0][0] > 0.5
     assert mlp["all layers"]["magnitude"][1] > mlp["all layers"]["random"][0][2]
+
+
+def test_maps_of_a_network_by_hand():
+    """Two neurons that each read one pixel of their own: all distances are 1."""
+    layer = UGMMLayer(3, 2)
+    with torch.no_grad():
+        layer.mean.zero_()
+        layer.mix_logits.copy_(torch.tensor([[0.0, -40.0, -40.0], [-40.0, 0.0, -40.0]]))
+    x = torch.tensor([[0.5, 0.0, 0.2], [0.0, 0.5, 0.3], [0.1, 0.0, 0.0], [0.0, 0.2, 0.4]])
+    found = pruning._maps(nn.Sequential(layer), Examples(x, torch.tensor([0, 1, 0, 1])))
+    assert found == pytest.approx(
+        {"ink": 7 / 12, "share_on_ink": 1.0, "pixels": 1.0, "between_classes": 1.0, "between_images": 0.0}
+    )
+    # One neuron that reads whichever pixel is at its mean: the same map for both classes, another an image.
+    with torch.no_grad():
+        layer.mix_logits.zero_()
+        layer.mean.zero_()
+    x = 9.0 * (1.0 - torch.eye(3))[:2]
+    found = pruning._maps(nn.Sequential(layer), Examples(x, torch.tensor([0, 1])))
+    assert found == pytest.approx(
+        {"ink": 2 / 3, "share_on_ink": 0.0, "pixels": 1.0, "between_classes": 0.0, "between_images": 1.0}
+    )
 
 
 def test_pruned_networks_have_fewer_parameters_and_times_of_their_own(found):

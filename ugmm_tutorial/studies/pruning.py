@@ -23,6 +23,7 @@ from ugmm_tutorial.bench.timing import in_turns
 from ugmm_tutorial.data import Examples, Splits
 from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.interpretation import (
+    back_project,
     deletion_curve,
     deletion_curve_by_example,
     health,
@@ -50,6 +51,7 @@ SETTINGS = {
     # Deleting anew for every image looks at all components of each: fewer images do.
     "by_example_images": 1000,
     "by_example_fractions": [0.0, 0.5, 0.9, 0.95, 0.99],
+    "map_images": 500,
     "importance": "weight",
     "keeps": [[1.0, 1.0, 1.0], [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], [0.1, 0.1, 0.1], [0.25, 1.0, 1.0],
               [0.1, 1.0, 1.0], [0.1, 0.5, 0.5], [0.05, 0.25, 0.25], [0.02, 0.25, 0.25]],
@@ -63,7 +65,14 @@ def measure(settings: dict, progress: bool) -> dict:
     """For each seed: accuracies by order and scope, the state of the layers, the pruned networks."""
     experiment = replace(catalogue.find(settings["experiment"]), data=settings["data"])
     data = experiments.load_data(experiment)
-    results: dict[str, list] = {"deletion": [], "by_example": [], "layers": [], "pruned": [], "mlp": []}
+    results: dict[str, list] = {
+        "deletion": [],
+        "by_example": [],
+        "layers": [],
+        "maps": [],
+        "pruned": [],
+        "mlp": [],
+    }
     for seed in tqdm(settings["seeds"], disable=not progress, unit="seed"):
         model = _trained(settings["experiment"], seed, data, settings, progress)
         by_responsibility = importance(model, x=data.train.x[: settings["importance_images"]])
@@ -79,6 +88,7 @@ def measure(settings: dict, progress: bool) -> dict:
             }
         )
         results["layers"].append(_layers(model, data.train.x[: settings["health_images"]]))
+        results["maps"].append(_maps(model, Examples(*(t[: settings["map_images"]] for t in data.test))))
         results["pruned"].append(_pruned(model, by_responsibility, data, seed, settings, progress))
         mlp = _trained(settings["baseline"], seed, data, settings, progress)
         results["mlp"].append(_mlp_curves(mlp, data.test, settings))
@@ -143,6 +153,32 @@ def _layers(model: nn.Module, x: Tensor) -> list[dict]:
             }
         )
     return rows
+
+
+@torch.no_grad()
+def _maps(model: nn.Module, examples: Examples) -> dict[str, float]:
+    """How the back-projected maps of images differ: distances are total variations, from 0 to 1.
+
+    Returns:
+        ``ink``: share of pixels that are not blank; ``share_on_ink``: of the map of the true class;
+        ``pixels``: how many pixels share it, exp(entropy); ``between_classes``: distance of the true
+        class's map from that of the strongest other class, for the same image; ``between_images``: from
+        the same class's map for the next image of another class.
+    """
+    x, y = examples
+    maps, rows = back_project(model, x), torch.arange(len(y))
+    own = maps[rows, y]
+    rival = model(x).scatter(1, y.unsqueeze(1), -torch.inf).argmax(dim=1)
+    ink = (x != 0.0).to(maps.dtype)
+    other = torch.stack([(rows + step) % len(y) for step in range(1, len(y))], dim=1)
+    other = other.gather(1, (y[other] != y.unsqueeze(1)).int().argmax(dim=1, keepdim=True)).squeeze(1)
+    return {
+        "ink": ink.mean().item(),
+        "share_on_ink": (own * ink).sum(dim=1).mean().item(),
+        "pixels": torch.special.entr(own).sum(dim=1).exp().mean().item(),
+        "between_classes": 0.5 * (own - maps[rows, rival]).abs().sum(dim=1).mean().item(),
+        "between_images": 0.5 * (own - maps[other, y]).abs().sum(dim=1).mean().item(),
+    }
 
 
 def _pruned(
