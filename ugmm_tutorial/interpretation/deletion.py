@@ -86,15 +86,15 @@ def deletion_curve_by_example(
 
 def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
     """Outputs of the network in which each neuron sums its largest terms only, (B, J)."""
-    head, each = head_of(model), iter(counts)
+    head, each = head_of(model), iter(counts)  # a layer that keeps all is left to the fused kernel
     with evaluating(model):
         x = x.to(next(model.parameters()).device)
         x = model.features(x) if isinstance(model, ConvNet) else x
         for module in head:
-            if isinstance(module, UGMMLayer):
+            if isinstance(module, UGMMLayer) and (count := next(each)) < module.in_features:
                 std = module._bounded_log_std()
                 terms = component_log_densities(x, module.mean, std, module.log_weight)
-                x = terms.topk(next(each), dim=-1, sorted=False).values.logsumexp(dim=-1)
+                x = terms.topk(count, dim=-1, sorted=False).values.logsumexp(dim=-1)
             else:
                 x = module(x)
     return x
