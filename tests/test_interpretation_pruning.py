@@ -325,6 +325,10 @@ def test_importance_and_networks_that_do_not_fit_are_refused():
         prune(UGMMNet((4, 3), layer="hard"), 0.5)
     with pytest.raises(TypeError, match="got SparseUGMMLayer: prune the network they come from"):
         prune(prune(model, 0.5), 0.5)
+    examples = Examples(inputs(), torch.arange(20) % 4)
+    for wrong in (prune(model, 0.5), UGMMNet((12, 4), layer="hard").double()):
+        with pytest.raises(TypeError, match="expected dense layers that sum"):
+            deletion_curve_by_example(wrong, examples, [0.5])
 
 
 # --- curves

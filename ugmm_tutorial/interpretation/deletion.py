@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.evaluation import evaluate, evaluating
 from ugmm_tutorial.functional import component_log_densities
-from ugmm_tutorial.interpretation.pruning import counts_of, prune
+from ugmm_tutorial.interpretation.pruning import counts_of, dense_layers_of, prune
 from ugmm_tutorial.interpretation.tracing import batches, head_of, layers_of
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import ConvNet
@@ -76,7 +76,7 @@ def deletion_curve_by_example(
     """
     accuracies = []
     for keep in _keeps(model, fractions, layers):
-        counts = counts_of(keep, layers_of(model))
+        counts = counts_of(keep, dense_layers_of(model))
         correct = 0
         for x, y in batches(model, *examples):
             correct += int((_scores(model, x, counts).argmax(dim=1).cpu() == y.cpu()).sum())

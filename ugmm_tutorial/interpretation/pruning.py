@@ -20,7 +20,7 @@ from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import ConvNet
 from ugmm_tutorial.sparse import SparseUGMMLayer
 
-__all__ = ["Keep", "counts_of", "prune"]
+__all__ = ["Keep", "counts_of", "dense_layers_of", "prune"]
 
 Keep = float | int | Sequence[float | int]
 
@@ -61,13 +61,7 @@ def prune(
 
     Taught in chapter 11.
     """
-    layers = layers_of(model)
-    for layer in layers:
-        if isinstance(layer, SparseUGMMLayer) or type(layer)._log_density is not UGMMLayer._log_density:
-            raise TypeError(
-                f"expected dense layers that sum over their components, got {type(layer).__name__}: prune "
-                "the network they come from"
-            )
+    layers = dense_layers_of(model)
     if importance is None:
         importance = measured(model, "weight")
     kept = _kept(layers, counts_of(keep, layers), importance)
@@ -78,6 +72,22 @@ def prune(
     pruned = copy.deepcopy(model)
     pruned.head = head
     return pruned
+
+
+def dense_layers_of(model: nn.Module) -> list[UGMMLayer]:
+    """The mixture layers of a network, if each sums over all of its inputs.
+
+    Raises:
+        TypeError: one of them does not, or the network has other layers.
+    """
+    layers = layers_of(model)
+    for layer in layers:
+        if type(layer)._log_density is not UGMMLayer._log_density:
+            raise TypeError(
+                f"expected dense layers that sum over their components, got {type(layer).__name__}: prune "
+                "the network they come from"
+            )
+    return layers
 
 
 def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
