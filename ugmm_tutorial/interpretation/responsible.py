@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.evaluation import evaluating
 from ugmm_tutorial.interpretation.tracing import batches, layers_of, trace
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.sparse import SparseUGMMLayer
@@ -153,7 +152,7 @@ def submodes(
 
 def _summed_responsibility(layer: UGMMLayer, inputs: Tensor) -> Tensor:
     """The layer's responsibilities, summed over the examples, (J, K)."""
-    with evaluating(layer), torch.enable_grad():
+    with torch.enable_grad():
         log_weight = layer.log_weight.detach().requires_grad_()
         out = layer._log_density(inputs, layer._bounded_log_std().detach(), log_weight)
         (total,) = torch.autograd.grad(out.sum(), log_weight)
