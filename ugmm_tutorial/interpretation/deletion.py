@@ -70,7 +70,7 @@ def deletion_curve_by_example(
     What the identity allows at best: no other choice of as many components changes an output less. It saves
     no time, because all components are computed to find out.
 
-    Args, Raises: as for :func:`deletion_curve`.
+    Args and Raises: as for :func:`deletion_curve`.
 
     Taught in chapter 11.
     """
