@@ -47,7 +47,8 @@ def count(model: nn.Module, example: Tensor) -> Cost:
 
     def look(layer: UGMMLayer, inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal components
-        components += inputs[0].shape[:-1].numel() * layer.in_features * layer.out_features
+        # One log-weight for each component, whatever else neurons share or leave out.
+        components += inputs[0].shape[:-1].numel() * layer.mix_logits.numel()
 
     mixtures = [m for m in model.modules() if isinstance(m, UGMMLayer)]
     hooks = [m.register_forward_hook(look) for m in mixtures]

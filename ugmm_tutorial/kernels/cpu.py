@@ -16,7 +16,7 @@ from torch import Tensor
 from ugmm_tutorial.kernels import cpu_loops, pool
 from ugmm_tutorial.kernels.background import below_its_maximum
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
@@ -26,6 +26,9 @@ _TASKS_PER_THREAD = 4
 _TASKS_PER_THREAD_WITH_COPIES = 2
 # Room for these copies: this many numbers, or as many as x has.
 _ROOM = 1 << 20
+# Examples whose inputs are laid side by side for sparse neurons: enough for full vectors, few enough for a
+# processor's own cache.
+_EXAMPLES_AT_ONCE = 128
 
 _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
 
@@ -52,6 +55,52 @@ def forward(
     if top is not None:
         out += top
     return out, state
+
+
+def sparse_forward(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs (B, J) of neurons that read the inputs x[:, index[j]] only, and a state, as :func:`forward`.
+
+    Args:
+        x: (B, K), B >= 1.
+        index: (J, m), int64, from 0 to K - 1; unchecked.
+        mean, log_std, log_weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
+    """
+    out = x.new_empty(len(x), len(mean))
+    state = x.new_empty(2, *out.shape)
+    arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
+    blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
+    _run(partial(cpu_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
+    whole, total = _numpy(out, state[1])
+    whole += np.log(total)
+    return out, state
+
+
+def sparse_backward(
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    state: Tensor,
+    *,
+    needs_x: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, empty where it is not needed, mean, log_std and log_weight; see :func:`backward`."""
+    gx = torch.empty_like(x) if needs_x else None
+    parts = _cut(len(x), torch.get_num_threads())
+    sums = [x.new_empty(len(parts), *mean.shape) for _ in range(3)]
+    arrays = _numpy(grad, x, index, mean, log_std, log_weight, *state, gx)
+    tasks = []
+    for i, rows in enumerate(parts):
+        own = _numpy(*(s[i] for s in sums))
+        tasks.append(partial(cpu_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
+    _run(tasks)
+    arrays = _numpy(log_std, *sums)
+    _run(partial(cpu_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
+    return (x.new_empty(0) if gx is None else gx), sums[1][0], sums[2][0], sums[0][0]
 
 
 def backward(

@@ -1,0 +1,39 @@
+"""What a trained network looks at: who answers, who does not, and what it can do without.
+
+From responsibilities (``responsible``) to pixels (``paths``), to neurons that do nothing (``health``), to
+what deleting a component changes (``identity``), and to smaller networks (``importance``, ``pruning``,
+``deletion``).
+
+Taught in chapter 11.
+"""
+
+from ugmm_tutorial.interpretation.deletion import deletion_curve, deletion_curve_by_example
+from ugmm_tutorial.interpretation.health import LayerHealth, health
+from ugmm_tutorial.interpretation.identity import change_by_deletion
+from ugmm_tutorial.interpretation.importance import IMPORTANCES, importance
+from ugmm_tutorial.interpretation.paths import back_project
+from ugmm_tutorial.interpretation.pruning import prune
+from ugmm_tutorial.interpretation.responsible import (
+    LayerStatistics,
+    mean_responsibilities,
+    responsibilities,
+    statistics,
+    submodes,
+)
+
+__all__ = [
+    "IMPORTANCES",
+    "LayerHealth",
+    "LayerStatistics",
+    "back_project",
+    "change_by_deletion",
+    "deletion_curve",
+    "deletion_curve_by_example",
+    "health",
+    "importance",
+    "mean_responsibilities",
+    "prune",
+    "responsibilities",
+    "statistics",
+    "submodes",
+]

@@ -1,0 +1,111 @@
+"""The deletion test: accuracy against the fraction of components deleted.
+
+If responsibilities say what a network relies on, deleting the components with the smallest should do less
+harm than deleting as many at random. Weights are not renormalised, as in the identity log(1 - R_D), and no
+neuron is removed, so that LayerNorms see as many values as before. Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.data import Examples
+from ugmm_tutorial.evaluation import evaluate, evaluating
+from ugmm_tutorial.functional import component_log_densities
+from ugmm_tutorial.interpretation.pruning import counts_of, dense_layers_of, prune
+from ugmm_tutorial.interpretation.tracing import batches, head_of, layers_of
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.networks import ConvNet
+
+__all__ = ["deletion_curve", "deletion_curve_by_example"]
+
+
+def deletion_curve(
+    model: nn.Module,
+    examples: Examples,
+    importance: Sequence[Tensor],
+    fractions: Sequence[float],
+    *,
+    layers: Sequence[int] | None = None,
+    renormalize: bool = False,
+) -> list[float]:
+    """Accuracy after deleting fractions of the components of every neuron, the least important first.
+
+    Args:
+        model: as for :func:`~ugmm_tutorial.interpretation.prune`.
+        examples: what to measure on; other examples than those that importance was measured on.
+        importance: of the components of every layer, each (J, K). With all signs changed, the most
+            important go first.
+        fractions: from 0 to below 1; every neuron keeps at least one component.
+        layers: which mixture layers lose components, counted from the input; all by default.
+        renormalize: whether the weights that stay are divided by their sum.
+
+    Raises:
+        TypeError, ValueError: as for :func:`~ugmm_tutorial.interpretation.prune`; ValueError for a fraction
+            that is out of its range.
+        IndexError: there is no such layer.
+
+    Taught in chapter 11.
+    """
+    accuracies = []
+    for keep in _keeps(model, fractions, layers):
+        rest = prune(model, keep, importance, renormalize=renormalize, remove_unread=False)
+        accuracies.append(evaluate(rest, examples)["accuracy"])
+    return accuracies
+
+
+@torch.no_grad()
+def deletion_curve_by_example(
+    model: nn.Module,
+    examples: Examples,
+    fractions: Sequence[float],
+    *,
+    layers: Sequence[int] | None = None,
+) -> list[float]:
+    """The same, but every example deletes the components that are least responsible for it alone.
+
+    What the identity allows at best: no other choice of as many components changes an output less. It saves
+    no time, because all components are computed to find out.
+
+    Args and Raises: as for :func:`deletion_curve`.
+
+    Taught in chapter 11.
+    """
+    accuracies = []
+    for keep in _keeps(model, fractions, layers):
+        counts = counts_of(keep, dense_layers_of(model))
+        correct = 0
+        for x, y in batches(model, *examples):
+            correct += int((_scores(model, x, counts).argmax(dim=1).cpu() == y.cpu()).sum())
+        accuracies.append(correct / len(examples.y))
+    return accuracies
+
+
+def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
+    """Outputs of the network in which each neuron sums its largest terms only, (B, J)."""
+    head, each = head_of(model), iter(counts)  # a layer that keeps all is left to the fused kernel
+    with evaluating(model):
+        x = x.to(next(model.parameters()).device)
+        x = model.features(x) if isinstance(model, ConvNet) else x
+        for module in head:
+            if isinstance(module, UGMMLayer) and (count := next(each)) < module.in_features:
+                std = module._bounded_log_std()
+                terms = component_log_densities(x, module.mean, std, module.log_weight)
+                x = terms.topk(count, dim=-1, sorted=False).values.logsumexp(dim=-1)
+            else:
+                x = module(x)
+    return x
+
+
+def _keeps(model: nn.Module, fractions: Sequence[float], layers: Sequence[int] | None) -> list[list[float]]:
+    """What each layer keeps, for every fraction."""
+    if not all(0.0 <= fraction < 1.0 for fraction in fractions):
+        raise ValueError(f"expected fractions from 0 to below 1, got {list(fractions)}")
+    depth = len(layers_of(model))
+    layers = range(depth) if layers is None else layers
+    if not all(0 <= layer < depth for layer in layers):
+        raise IndexError(f"expected layers from 0 to {depth - 1}, got {list(layers)}")
+    return [[1.0 - f if place in layers else 1.0 for place in range(depth)] for f in fractions]

@@ -1,0 +1,52 @@
+"""Back-projection: the responsibilities of all layers as one walk from an output down to the inputs.
+
+Each row of a layer's responsibilities sums to one, so they are the transition probabilities of a Markov
+chain: from a neuron to one of its inputs, which is a neuron of the layer below, and so on down. A LayerNorm
+in between changes values, not which value belongs to which neuron. Where the walk ends is a distribution
+over the pixels. Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.interpretation.tracing import batches, layers_of, trace
+
+__all__ = ["back_project"]
+
+
+@torch.no_grad()
+def back_project(model: nn.Module, x: Tensor, outputs: Sequence[int] | None = None) -> Tensor:
+    """Distribution over the inputs in which walks from each output end, (B, C, K); sums to one over K.
+
+    It says who answered for whom, not what would change an output: for that, delete (:func:`prune`).
+
+    Args:
+        model: as for :func:`~ugmm_tutorial.interpretation.responsibilities`. For a ConvNet the walk ends at
+            the features of its head.
+        x: a batch of inputs, any number of them.
+        outputs: from which outputs to start; all by default.
+
+    Raises:
+        TypeError: the network has other layers.
+        ValueError: there are no examples.
+        IndexError: there is no such output.
+
+    Taught in chapter 11.
+    """
+    count = layers_of(model)[-1].out_features
+    outputs = range(count) if outputs is None else list(outputs)
+    if not all(0 <= c < count for c in outputs):
+        raise IndexError(f"expected outputs from 0 to {count - 1}, got {list(outputs)}")
+    starts = torch.eye(count)[list(outputs)]
+    ended = []
+    for (some,) in batches(model, x):
+        stages = trace(model, some)
+        share = starts.to(stages[-1][2]).expand(len(some), -1, -1)
+        for layer, inputs, _ in reversed(stages):
+            share = share @ layer.responsibilities(inputs)
+        ended.append(share)
+    return torch.cat(ended)

@@ -1,0 +1,85 @@
+"""The mixture layers of a network and what arrives at them, without dropout.
+
+Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.evaluation import evaluating
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.networks import ConvNet
+
+__all__ = ["Stage", "batches", "head_of", "layers_of", "trace"]
+
+#: One mixture layer with its inputs (B, K) and outputs (B, J).
+Stage = tuple[UGMMLayer, Tensor, Tensor]
+
+# Numbers in a block of responsibilities (b, J, K): a few such blocks at a time stay below 100 MB.
+_BLOCK = 1 << 22
+
+
+def head_of(model: nn.Module) -> nn.Sequential:
+    """The mixture layers and LayerNorms of a network: itself, or the head of a ConvNet.
+
+    Raises:
+        TypeError: there is something else among them, whose inputs and outputs do not correspond one to
+            one, or no mixture layer at all.
+    """
+    head = model.head if isinstance(model, ConvNet) else model
+    head = nn.Sequential(head) if isinstance(head, UGMMLayer) else head
+    if not isinstance(head, nn.Sequential):
+        raise TypeError(f"expected a UGMMNet or a ConvNet with such a head, got {type(model).__name__}")
+    for place, module in enumerate(head):
+        mixture = isinstance(module, UGMMLayer) and type(module).forward is UGMMLayer.forward
+        if not (mixture or isinstance(module, nn.LayerNorm)):
+            raise TypeError(
+                f"expected mixture layers and LayerNorms only, got {type(module).__name__} as module {place}"
+            )
+    if not any(isinstance(module, UGMMLayer) for module in head):
+        raise TypeError("expected at least one mixture layer, got none")
+    return head
+
+
+def layers_of(model: nn.Module) -> list[UGMMLayer]:
+    """The mixture layers of a network, from input to output.
+
+    Raises:
+        TypeError: as for :func:`head_of`.
+    """
+    return [module for module in head_of(model) if isinstance(module, UGMMLayer)]
+
+
+@torch.no_grad()
+def trace(model: nn.Module, x: Tensor) -> list[Stage]:
+    """Run ``x`` through the network in evaluation mode; every mixture layer with its inputs and outputs."""
+    head = head_of(model)
+    stages: list[Stage] = []
+    with evaluating(model):
+        x = x.to(next(model.parameters()).device)
+        x = model.features(x) if isinstance(model, ConvNet) else x
+        for module in head:
+            out = module(x)
+            if isinstance(module, UGMMLayer):
+                stages.append((module, x, out))
+            x = out
+    return stages
+
+
+def batches(model: nn.Module, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of all tensors, so few that the responsibilities of every layer fit into memory.
+
+    Raises:
+        ValueError: there are no examples, or the tensors differ in length.
+    """
+    if len(tensors[0]) == 0:
+        raise ValueError("expected at least one example, got none")
+    if any(len(t) != len(tensors[0]) for t in tensors):
+        raise ValueError(f"expected as many examples as labels, got {[len(t) for t in tensors]}")
+    largest = max(layer.in_features * layer.out_features for layer in layers_of(model))
+    rows = max(1, _BLOCK // largest)
+    yield from zip(*(t.split(rows) for t in tensors), strict=True)

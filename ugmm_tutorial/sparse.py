@@ -1,0 +1,189 @@
+"""SparseUGMMLayer: neurons that read a few inputs each, as pruning leaves them or as they are built.
+
+Taught in chapter 11 (what pruning leaves).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial import functional, kernels
+from ugmm_tutorial.kernels import sparse
+from ugmm_tutorial.layers import UGMMLayer
+
+__all__ = ["SparseUGMMLayer", "sparse_log_density"]
+
+# Below this many components (examples x neurons x inputs that each reads) gathering takes no longer.
+_SMALL = 4096
+
+
+def sparse_log_density(
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Log-density of J mixtures of m components, each of which reads one input.
+
+    ``out[..., j] = logsumexp_k( log_weight[j, k] + log N(x[..., index[j, k]] | mean[j, k], std[j, k]**2) )``
+
+    With ``index[j] = 0 … K - 1`` this is :func:`~ugmm_tutorial.functional.ugmm_log_density`.
+
+    Args:
+        x: inputs, ``(*, K)``.
+        index: which input each component reads, (J, m), int64, from 0 to K - 1. One input may be read by
+            several components of a neuron.
+        mean, log_std, log_weight: as for the dense operator, but (J, m).
+        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"cpu"`` is a fused kernel in float32;
+            ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
+
+    Returns:
+        The outputs, ``(*, J)``, in nats.
+
+    Raises:
+        TypeError: an argument is no tensor, dtypes differ or are not supported.
+        ValueError: shapes do not fit together, or the backend's name is unknown.
+        IndexError: an index is outside of the inputs.
+        RuntimeError: the backend that was asked for cannot run here.
+
+    Taught in chapter 11.
+    """
+    _check(x, index, mean, log_std, log_weight)
+    arguments = (x, index, mean, log_std, log_weight)
+    if _choose(backend, x, mean) == "reference" or functional.transformed(*arguments):
+        return sparse.sparse_reference_log_density(*arguments)
+    rows = x.reshape(-1, x.shape[-1])
+    out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
+    return out.reshape(*x.shape[:-1], len(mean))
+
+
+class SparseUGMMLayer(UGMMLayer):
+    """A uGMM layer whose neurons read m inputs each: ``(*, in_features)`` to ``(*, out_features)``.
+
+    Attributes:
+        index: which inputs each neuron reads, (J, m), a buffer.
+        mean, log_std, mix_logits: parameters as in :class:`~ugmm_tutorial.layers.UGMMLayer`, but (J, m).
+        log_total: logarithm of what the mixing weights of each neuron sum to, (J,), a buffer: 0, unless
+            pruning left the weights of the components that stay as they were. It is added to the outputs;
+            ``mix_weight`` and ``log_weight`` are relative to it.
+
+    Args:
+        in_features: K, at least 1.
+        out_features: J, at least 1.
+        components: m, from 1 to K. Every neuron reads that many inputs, drawn without repetition from
+            PyTorch's global random state.
+        index: the inputs themselves instead, (J, m), whole numbers from 0 to K - 1.
+        layer_options: whatever :class:`~ugmm_tutorial.layers.UGMMLayer` takes. ``backend`` as for
+            :func:`sparse_log_density`.
+
+    Raises:
+        TypeError: a size is no integer, or ``index`` is no tensor of integers.
+        ValueError: a value is out of its range, or not exactly one of ``components`` and ``index`` is given.
+
+    Taught in chapter 11.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        components: int | None = None,
+        *,
+        index: Tensor | None = None,
+        **layer_options,
+    ) -> None:
+        if (components is None) == (index is None):
+            raise ValueError("expected either components or index, got both or neither")
+        if index is not None:
+            _check_index(index, in_features, out_features)
+            components = index.shape[1]
+        # A dense layer over m inputs has just the parameters.
+        super().__init__(components, out_features, **layer_options)
+        self.in_features, self.components = in_features, self.in_features
+        if index is None:
+            if not components <= in_features:
+                raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
+            drawn = torch.rand(out_features, in_features).argsort(dim=1)[:, :components]
+            index = drawn.sort(dim=1).values
+        self.register_buffer("index", index.to(self.mean.device, torch.int64, copy=True))
+        self.register_buffer("log_total", self.mean.new_zeros(out_features))
+
+    def _log_density(self, x: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+        arguments = (x, self.index, self.mean, log_std, log_weight)
+        return sparse_log_density(*arguments, backend=self.backend) + self.log_total
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, 0 where it is not read."""
+        arguments = (self.index, self.mean, self._bounded_log_std(), self.log_weight)
+        _check(x, *arguments)
+        return self.scatter(torch.softmax(sparse.sparse_component_log_densities(x, *arguments), dim=-1))
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Values of the components, ``(*, J, m)``, by the inputs they read, ``(*, J, K)``: 0 elsewhere."""
+        by_input = values.new_zeros(*values.shape[:-1], self.in_features)
+        return by_input.scatter_add_(-1, self.index.expand(values.shape), values)
+
+    def extra_repr(self) -> str:
+        features = f"in_features={self.in_features}"
+        return super().extra_repr().replace(features, f"{features}, components={self.components}")
+
+
+def _choose(backend: str, x: Tensor, mean: Tensor) -> str:
+    """The implementation to run: the one that was asked for, or the fastest for these tensors."""
+    if backend not in functional.BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(functional.BACKENDS)}")
+    if backend == "reference" or x.dtype == torch.float64:
+        return "reference"
+    reason = kernels.unavailable("cpu")
+    if reason is None and x.device.type != "cpu":
+        reason = f"the tensors are on {x.device}"
+    if backend == "auto":
+        count = x.shape[:-1].numel() * mean.numel()
+        small = not torch.compiler.is_compiling() and count < _SMALL
+        return "reference" if reason or small else "cpu"
+    if backend == "gpu":
+        reason = "sparse layers have no kernel for GPUs"
+    if reason:
+        raise RuntimeError(
+            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
+        )
+    return backend
+
+
+def _check(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> None:
+    named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
+    for name, value in (named | {"index": index}).items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+    dtypes = {t.dtype for t in named.values()}
+    if (len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}) and not torch.is_autocast_enabled(
+        x.device.type
+    ):
+        raise TypeError(f"expected all float32 or all float64, got {sorted(map(str, dtypes))}")
+    if index.dtype != torch.int64:
+        raise TypeError(f"expected index of dtype torch.int64, got {index.dtype}")
+    if mean.dim() != 2 or 0 in mean.shape[1:]:
+        raise ValueError(f"expected mean of shape (J, m) with m >= 1, got {tuple(mean.shape)}")
+    for name, value in (("index", index), ("log_std", log_std), ("log_weight", log_weight)):
+        if value.shape != mean.shape:
+            raise ValueError(
+                f"expected {name} of the shape of mean, {tuple(mean.shape)}, got {tuple(value.shape)}"
+            )
+    if x.dim() == 0 or x.shape[-1] == 0:
+        raise ValueError(f"expected x of shape (*, K), K >= 1, got {tuple(x.shape)}")
+
+
+def _check_index(index: Tensor, in_features: int, out_features: int) -> None:
+    if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
+        raise TypeError("expected index to be a tensor of integers")
+    if index.dim() != 2 or index.shape[0] != out_features or index.shape[1] == 0:
+        raise ValueError(f"expected index of shape ({out_features}, m), m >= 1, got {tuple(index.shape)}")
+    if not 0 <= int(index.min()) <= int(index.max()) < in_features:
+        raise ValueError(
+            f"expected index from 0 to {in_features - 1}, one less than in_features, got "
+            f"{int(index.min())} to {int(index.max())}"
+        )

@@ -1,0 +1,254 @@
+"""What the tuned uGMM network can do without: components deleted by responsibility, by weight, at random.
+
+The networks are trained on all but the last 5,000 training images, responsibilities are measured on
+training images, and accuracies on the test images. Beside them the equally tuned MLP, whose weights are
+deleted by magnitude. Then smaller networks: parameters, accuracy before and after two more epochs, and time
+(chapter 11).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+from tqdm import tqdm
+
+from ugmm_tutorial import catalogue, experiments
+from ugmm_tutorial.bench.timing import in_turns
+from ugmm_tutorial.data import Examples, Splits
+from ugmm_tutorial.evaluation import evaluate
+from ugmm_tutorial.interpretation import (
+    back_project,
+    deletion_curve,
+    deletion_curve_by_example,
+    health,
+    importance,
+    prune,
+    statistics,
+)
+from ugmm_tutorial.threads import one_thread
+from ugmm_tutorial.training import train
+
+__all__ = ["SETTINGS", "measure", "scratch"]
+
+SETTINGS = {
+    "experiment": "tuned-ugmm",
+    "baseline": "tuned-mlp",
+    "data": "mnist-split",
+    "epochs": 20,
+    "seeds": [0, 1, 2],
+    "fractions": [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
+    # Which layers lose components, counted from the input; None is all of them.
+    "scopes": {"all layers": None, "first layer": [0], "later layers": [1, 2]},
+    "random_orders": 3,
+    "importance_images": 20000,
+    "health_images": 2000,
+    # Deleting anew for every image looks at all components of each: fewer images do.
+    "by_example_images": 500,
+    "by_example_fractions": [0.0, 0.5, 0.9, 0.95, 0.99],
+    "map_images": 500,
+    "importance": "weight",
+    "keeps": [[1.0, 1.0, 1.0], [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], [0.1, 0.1, 0.1],
+              [0.1, 1.0, 1.0], [0.1, 0.5, 0.5], [0.05, 0.25, 0.25], [0.02, 0.25, 0.25]],
+    "fine_tuning": {"epochs": 2, "learning_rate": 1e-3},
+    "images_at_once": 1000,
+    "seconds": 4.0,
+}  # fmt: skip
+
+
+def measure(settings: dict, progress: bool) -> dict:
+    """For each seed: accuracies by order and scope, the state of the layers, the pruned networks."""
+    experiment = replace(catalogue.find(settings["experiment"]), data=settings["data"])
+    data = experiments.load_data(experiment)
+    results: dict[str, list] = {
+        "deletion": [],
+        "by_example": [],
+        "layers": [],
+        "maps": [],
+        "pruned": [],
+        "mlp": [],
+    }
+    for seed in tqdm(settings["seeds"], disable=not progress, unit="seed"):
+        model = _trained(settings["experiment"], seed, data, settings, progress)
+        by_responsibility = importance(model, x=data.train.x[: settings["importance_images"]])
+        largest = importance(model, "largest", x=data.train.x[: settings["health_images"]])
+        orders = {"responsibility": by_responsibility, "largest responsibility": largest}
+        results["deletion"].append(_curves(model, orders, data.test, settings))
+        some = Examples(*(t[: settings["by_example_images"]] for t in data.test))
+        fractions = settings["by_example_fractions"]
+        results["by_example"].append(
+            {
+                scope: deletion_curve_by_example(model, some, fractions, layers=layers)
+                for scope, layers in settings["scopes"].items()
+            }
+        )
+        results["layers"].append(_layers(model, data.train.x[: settings["health_images"]]))
+        results["maps"].append(_maps(model, Examples(*(t[: settings["map_images"]] for t in data.test))))
+        results["pruned"].append(_pruned(model, by_responsibility, data, seed, settings, progress))
+        mlp = _trained(settings["baseline"], seed, data, settings, progress)
+        results["mlp"].append(_mlp_curves(mlp, data.test, settings))
+    return results
+
+
+def scratch() -> Path:
+    """Where checkpoints of the networks are kept, so that a study that is cut off goes on."""
+    return platformdirs.user_cache_path("ugmm_tutorial") / "studies" / "pruning"
+
+
+def _trained(name: str, seed: int, data: Splits, settings: dict, progress: bool) -> nn.Module:
+    """The experiment's network, trained on the study's data."""
+    experiment = catalogue.find(name)
+    config = replace(experiment.config, seed=seed, epochs=settings["epochs"], measure=())
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = experiment.build()
+    scratch().mkdir(parents=True, exist_ok=True)
+    path = scratch() / f"{name}-seed{seed}-{config.epochs}-epochs.checkpoint.pt"
+    train(model, data, config, checkpoint=path, resume=True, progress=progress)
+    return model.eval()
+
+
+def _curves(model: nn.Module, orders: dict[str, list[Tensor]], test: Examples, settings: dict) -> dict:
+    """Accuracies over the fractions: by scope and order; at random a list of several orders."""
+    fractions = settings["fractions"]
+    orders = orders | {
+        "weight": importance(model, "weight"),
+        "most responsible first": [-values for values in orders["responsibility"]],
+    }
+    drawn = [importance(model, "random", seed=seed) for seed in range(settings["random_orders"])]
+    curves = {}
+    for scope, layers in settings["scopes"].items():
+
+        def curve(order: list[Tensor], layers: list[int] | None = layers) -> list[float]:
+            return deletion_curve(model, test, order, fractions, layers=layers)
+
+        curves[scope] = {name: curve(order) for name, order in orders.items()}
+        curves[scope]["random"] = [curve(order) for order in drawn]
+    return curves
+
+
+def _layers(model: nn.Module, x: Tensor) -> list[dict]:
+    """For every layer: who is dead, silent or a twin, and how many components share an answer."""
+    rows = []
+    for state, found in zip(health(model, x), statistics(model, x), strict=True):
+        effective = found.effective
+        rows.append(
+            {
+                "neurons": len(effective),
+                "components": found.mean.shape[1],
+                "constant": int(state.constant.sum()),
+                "unread": int(state.unread.sum()),
+                "dead": int(state.dead.sum()),
+                "silent": int(state.silent.sum()),
+                "twins": sum(len(group) for group in state.twins),
+                "effective": effective.mean().item(),
+                "effective_smallest": effective.min().item(),
+                "effective_largest": effective.max().item(),
+                "top_share": found.mean.amax(dim=1).mean().item(),
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def _maps(model: nn.Module, examples: Examples) -> dict[str, float]:
+    """How the back-projected maps of images differ: distances are total variations, from 0 to 1.
+
+    Returns:
+        ``ink``: share of pixels that are not blank; ``share_on_ink``: of the map of the true class;
+        ``pixels``: how many pixels share it, exp(entropy); ``between_classes``: distance of the true
+        class's map from that of the strongest other class, for the same image; ``between_images``: from
+        the same class's map for the next image of another class.
+    """
+    x, y = examples
+    maps, rows = back_project(model, x), torch.arange(len(y))
+    own = maps[rows, y]
+    rival = model(x).scatter(1, y.unsqueeze(1), -torch.inf).argmax(dim=1)
+    ink = (x != 0.0).to(maps.dtype)
+    other = torch.stack([(rows + step) % len(y) for step in range(1, len(y))], dim=1)
+    other = other.gather(1, (y[other] != y.unsqueeze(1)).int().argmax(dim=1, keepdim=True)).squeeze(1)
+    return {
+        "ink": ink.mean().item(),
+        "share_on_ink": (own * ink).sum(dim=1).mean().item(),
+        "pixels": torch.special.entr(own).sum(dim=1).exp().mean().item(),
+        "between_classes": 0.5 * (own - maps[rows, rival]).abs().sum(dim=1).mean().item(),
+        "between_images": 0.5 * (own - maps[other, y]).abs().sum(dim=1).mean().item(),
+    }
+
+
+def _pruned(
+    model: nn.Module, by_responsibility: list[Tensor], data: Splits, seed: int, settings: dict, progress: bool
+) -> list[dict]:
+    """For every ``keep``: parameters, accuracies as pruned and after fine-tuning, milliseconds."""
+    orders = {"responsibility": by_responsibility, "weight": importance(model, "weight")}
+    fine = settings["fine_tuning"]
+    config = replace(
+        catalogue.find(settings["experiment"]).config,
+        epochs=fine["epochs"], learning_rate=fine["learning_rate"], milestones=(), seed=seed, measure=(),
+    )  # fmt: skip
+    rows, networks = [], {"dense": model}
+    for keep in settings["keeps"]:
+        by = {name: evaluate(prune(model, keep, o), data.test)["accuracy"] for name, o in orders.items()}
+        small = prune(model, keep, orders[settings["importance"]])
+        networks[str(keep)] = copy.deepcopy(small)
+        train(small, data, config, progress=progress)
+        rows.append(
+            {
+                "keep": keep,
+                "parameters": sum(p.numel() for p in small.parameters()),
+                "neurons": [len(m.mean) for m in small if hasattr(m, "mean")],
+                "accuracy": by,
+                "tuned_accuracy": evaluate(small, data.test)["accuracy"],
+            }
+        )
+    times = _times(networks, data.test.x[: settings["images_at_once"]], settings)
+    for row in rows:
+        row["milliseconds"], row["dense_milliseconds"] = times[str(row["keep"])], times["dense"]
+    return rows
+
+
+def _times(networks: dict[str, nn.Module], x: Tensor, settings: dict) -> dict[str, float]:
+    """Smallest milliseconds for 1000 images on one thread; all networks take turns."""
+
+    def scores(network: nn.Module):
+        def call() -> Tensor:
+            with torch.no_grad():
+                return network(x)
+
+        return call
+
+    with one_thread():
+        calls = {name: scores(network.eval()) for name, network in networks.items()}
+        found = in_turns(calls, seconds=settings["seconds"])
+    return {name: 1e6 / len(x) * least for name, (least, _) in found.items()}
+
+
+def _mlp_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
+    """The same for the weights of an MLP, its biases left: by magnitude in each layer, and at random."""
+    curves: dict[str, dict] = {}
+    for scope, layers in settings["scopes"].items():
+        curves[scope] = {"magnitude": [], "random": [[] for _ in range(settings["random_orders"])]}
+        for fraction in settings["fractions"]:
+            cut = _without(model, fraction, layers, torch_prune.l1_unstructured)
+            curves[scope]["magnitude"].append(evaluate(cut, test)["accuracy"])
+            for seed, curve in enumerate(curves[scope]["random"]):
+                with torch.random.fork_rng([]):
+                    torch.manual_seed(seed)
+                    cut = _without(model, fraction, layers, torch_prune.random_unstructured)
+                curve.append(evaluate(cut, test)["accuracy"])
+    return curves
+
+
+def _without(model: nn.Module, fraction: float, layers: list[int] | None, method) -> nn.Module:
+    """A copy of an MLP without a fraction of the weights of some of its linear layers."""
+    cut = copy.deepcopy(model)
+    linear = [module for module in cut if isinstance(module, nn.Linear)]
+    for place, module in enumerate(linear):
+        if layers is None or place in layers:
+            method(module, "weight", amount=fraction)
+    return cut
