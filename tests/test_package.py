@@ -43,6 +43,7 @@ FLOORS = {
     "training": 5,
     "inference": 5,
     "density": 5,
+    "uncertainty": 5,
     "bench": 6,
     "generative": 6,
     "exercises": 7,
