@@ -25,6 +25,7 @@ STUDIES: dict[str, str] = {
     "iris": "How often is the label right, over repeated cross-validation, beside other models?",
     "mpe": "How far do certified most probable explanations go, and what does each bound give?",
     "relaxation": "Do linear relaxations close more boxes than the mean-value bound?",
+    "uncertainty": "Does a uGMM network know what it does not know, beside MLPs, ensembles and MC dropout?",
 }
 
 

@@ -1,12 +1,14 @@
-"""Does a network know what it does not know? Metrics, calibration, shifted data, scores. Taught in chapter 11.
+"""Does a network know what it does not know? Its calibration, shifted images, scores of strangeness.
 
-metrics        NLL, Brier, calibration error with bins of equal mass, AUROC
-temperature    one number that makes a network less, or more, sure
-outputs        logits, probabilities, the log-densities of uGMM layers
-scores         how strange an example looks
-members        deep ensembles and MC dropout
-shifts         corrupted images, and images of no class
-class_gaussians  a density to compare with
+    metrics          NLL, Brier, calibration error with bins of equal mass, AUROC
+    temperature      one number that makes a network less, or more, sure
+    outputs          logits, probabilities, the log-densities of uGMM layers
+    scores           how strange an example looks
+    members          deep ensembles and MC dropout
+    shifts           corrupted images, and images of no class
+    class_gaussians  a density of a network's features, to compare with
+
+Taught in chapter 11.
 """
 
 from ugmm_tutorial.uncertainty.class_gaussians import ClassGaussians
