@@ -115,7 +115,7 @@ def reliability(
     """
     p, y = _checked(probabilities, labels)
     confidence, right = p.max(axis=1), (p.argmax(axis=1) == y).astype(float)
-    return _binned(confidence, right, bins)
+    return _EqualMass(confidence, bins).reliability(right)
 
 
 def expected_calibration_error(
@@ -154,13 +154,9 @@ def calibrated_ece(
         raise ValueError(f"expected at least one draw, got {draws}")
     p, _ = _checked(probabilities, None)
     confidence = p.max(axis=1)
-    coins = np.random.default_rng(seed)
-    return np.array(
-        [
-            _binned(confidence, (coins.random(len(p)) < confidence).astype(float), bins).ece
-            for _ in range(draws)
-        ]
-    )
+    equal_mass, coins = _EqualMass(confidence, bins), np.random.default_rng(seed)
+    right = (coins.random(len(p)) < confidence for _ in range(draws))
+    return np.array([equal_mass.reliability(r).ece for r in right])
 
 
 def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
@@ -188,17 +184,26 @@ def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
     return float(roc_auc_score(np.repeat([0, 1], [len(s) for s in scores]), joined))
 
 
-def _binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Reliability:
-    if not 1 <= bins <= len(confidence):
-        raise ValueError(f"expected 1 to {len(confidence)} bins for as many examples, got {bins}")
-    _, place, count = np.unique(confidence, return_inverse=True, return_counts=True)
-    shared = (np.bincount(place, weights=right) / count)[place]
-    groups = np.array_split(np.argsort(confidence), bins)
-    return Reliability(
-        np.array([len(g) for g in groups]),
-        np.array([confidence[g].mean() for g in groups]),
-        np.array([shared[g].mean() for g in groups]),
-    )
+class _EqualMass:
+    """Examples sorted once into bins of equal mass by their confidence."""
+
+    def __init__(self, confidence: np.ndarray, bins: int) -> None:
+        if not 1 <= bins <= len(confidence):
+            raise ValueError(f"expected 1 to {len(confidence)} bins for as many examples, got {bins}")
+        _, self._tie, self._tied = np.unique(confidence, return_inverse=True, return_counts=True)
+        self._order = np.argsort(confidence)
+        sizes = np.full(bins, len(confidence) // bins)
+        sizes[: len(confidence) % bins] += 1
+        self.count, self._first = sizes, np.cumsum(sizes) - sizes
+        self.confidence = self._means(confidence)
+
+    def reliability(self, right: np.ndarray) -> Reliability:
+        """How often each bin is right, where ``right`` (N,) holds zeros and ones."""
+        shared = np.bincount(self._tie, weights=right) / self._tied
+        return Reliability(self.count, self.confidence, self._means(shared[self._tie]))
+
+    def _means(self, values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values[self._order], self._first) / self.count
 
 
 def _checked(
