@@ -86,12 +86,20 @@ class Reliability:
     @property
     def ece(self) -> float:
         """Expected calibration error: the mean of |accuracy - confidence| over bins, weighted by count."""
-        return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.count))
+        return float(np.average(np.abs(np.subtract(self.accuracy, self.confidence)), weights=self.count))
 
     @property
     def overconfidence(self) -> float:
         """Mean confidence minus accuracy; negative where the answers are better than they claim."""
-        return float(np.average(self.confidence - self.accuracy, weights=self.count))
+        return float(np.average(np.subtract(self.confidence, self.accuracy), weights=self.count))
+
+    def accuracy_interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends of each bin's exact 95 % interval, (bins,) (Clopper and Pearson 1934)."""
+        from scipy.stats import beta
+
+        n, right = np.asarray(self.count), np.multiply(self.count, self.accuracy)
+        low, high = beta.ppf(0.025, right, n - right + 1), beta.ppf(0.975, right + 1, n - right)
+        return np.where(right > 0, low, 0.0), np.where(right < n, high, 1.0)
 
 
 def reliability(
