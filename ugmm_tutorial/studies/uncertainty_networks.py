@@ -26,7 +26,13 @@ FAMILIES: dict[str, dict] = {
     "ugmm": {"experiment": "tuned-ugmm", **_TUNED},
     "mlp": {"experiment": "tuned-mlp", **_TUNED},
     "mlp-wide": {"experiment": "tuned-mlp-wide", **_TUNED},
-    "ugmm-bare": {"experiment": "tuned-ugmm", **_TUNED, "options": {"norm": "layer"}, "dropout": False},
+    "ugmm-bare": {
+        "experiment": "tuned-ugmm",
+        "options": {"norm": "layer"},
+        "epochs": 20,
+        "seeds": 3,
+        "dropout": False,
+    },
 }
 
 
