@@ -152,6 +152,10 @@ def test_entropy_and_mutual_information_of_known_opinions():
     np.testing.assert_allclose(entropy(members[0]), [0.0, math.log(2), 0.0])
     # They disagree wholly; they agree that it is open; they agree.
     np.testing.assert_allclose(mutual_information(members), [math.log(2), 0.0, 0.0], atol=1e-12)
+    # One is sure and one is open: the mean is (3/4, 1/4), and one half of ln 2 is nobody's disagreement.
+    halfway = torch.tensor([[certain], [even]], dtype=torch.float64)
+    expected = -0.75 * math.log(0.75) - 0.25 * math.log(0.25) - 0.5 * math.log(2)
+    np.testing.assert_allclose(mutual_information(halfway), [expected])
     with pytest.raises(ValueError, match=r"\(M, N, C\) of members, got \(3, 2\)"):
         mutual_information(members[0])
 

@@ -69,7 +69,7 @@ def mc_dropout(
     with evaluating(model), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         for module in dropping:
-            module.training = True  # of this module alone, not of what it may hold
+            module.train()
         return torch.stack([torch.softmax(batched(model, x, batch_size), dim=1) for _ in range(passes)])
 
 
