@@ -131,6 +131,10 @@ def test_scores_are_judged_against_every_set_of_outliers_and_errors(found, nets)
         for key in ("max softmax", "root maximum", "layer 1"):
             expected = auroc(inside[key], outside[key])
             assert single["auroc"]["shrunk"][key]["seeds"][seed] == pytest.approx(expected, rel=1e-3)
+        usual = strangeness(net, data.digits().flatten().validation.x)["layer 1"].mean()
+        expected = auroc((inside["layer 1"] - usual).abs(), (outside["layer 1"] - usual).abs())
+        either = single["auroc"]["shrunk"]["layer 1, to either side"]["seeds"][seed]
+        assert either == pytest.approx(expected, rel=1e-3)
         wrong = logits(net, x).argmax(dim=1) != y
         expected = auroc(inside["entropy"][~wrong], inside["entropy"][wrong])
         assert single["errors"]["entropy"]["seeds"][seed] == pytest.approx(expected, rel=1e-3)
@@ -187,7 +191,11 @@ def test_the_pixels_density_is_scikit_learns_mixture(found):
     mixture.fit(splits.train.x[:400].double().numpy())
     strange = outliers(data.digits().test.x[:50])["shrunk"].flatten(1)
     inside, outside = (-mixture.score_samples(x.double().numpy()) for x in (splits.test.x, strange))
-    assert found["density"]["shrunk"] == pytest.approx(auroc(inside, outside), rel=1e-3)
+    shrunk = found["density"]["shrunk"]
+    assert shrunk["pixel density"] == pytest.approx(auroc(inside, outside), rel=1e-3)
+    usual = -mixture.score_samples(splits.validation.x.double().numpy()).mean()
+    either = auroc(abs(inside - usual), abs(outside - usual))
+    assert shrunk["pixel density, to either side"] == pytest.approx(either, rel=1e-3)
 
 
 # --- over seeds -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import nn
 from ugmm_tutorial import MLP, ConvNet, UGMMNet
 from ugmm_tutorial.uncertainty import (
     ClassGaussians,
+    atypicality,
     ensemble,
     entropy,
     layer_log_densities,
@@ -144,6 +145,14 @@ def test_what_lies_far_from_every_component_is_strange_to_the_roots():
     near, far = (strangeness(net, scale * torch.ones(1, 6)) for scale in (1.0, 100.0))
     for name in ("root maximum", "root logsumexp"):
         assert far[name] > near[name] + 1000
+
+
+def test_what_is_too_likely_is_untypical_as_well():
+    usual = torch.tensor([1.0, 2.0, 3.0])
+    assert atypicality(torch.tensor([2.0, -5.0, 9.0]), usual).tolist() == [0.0, 7.0, 7.0]
+    for scores, reference in ((usual, usual[:0]), (usual[None], usual), (usual, usual[None])):
+        with pytest.raises(ValueError, match=r"scores \(N,\) and reference \(M,\)"):
+            atypicality(scores, reference)
 
 
 def test_entropy_and_mutual_information_of_known_opinions():

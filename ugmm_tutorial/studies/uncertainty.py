@@ -32,6 +32,7 @@ from ugmm_tutorial.uncertainty import (
     CORRUPTIONS,
     ClassGaussians,
     accuracy,
+    atypicality,
     auroc,
     brier_score,
     calibrated_ece,
@@ -56,12 +57,13 @@ SETTINGS = {
     "bins": 15,
     "severities": {kind: list(amounts) for kind, amounts in CORRUPTIONS.items()},
     "outliers": 2000,
-    "passes": 20,
+    "passes": 10,
     "density": {"components": 50, "min_std": 0.1, "rows": 10000},
 }
 _MIDDLE = 3
 _DIGITS = 5  # significant ones in the file
-_SPREAD = ("energy", "root logsumexp", "layer 1")  # scores of which histograms are kept
+# Log-densities, or what stands for them: asked to either side too, and kept as histograms.
+_LEVELS = ("energy", "root logsumexp", "layer 1")
 
 
 class _Sets(NamedTuple):
@@ -181,13 +183,22 @@ def _diagrams(said: list[dict], labels: Tensor, temperatures: list[float], bins:
 
 
 def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Tensor]) -> dict:
-    """Scores by set and name, those of Gaussians around the class means of the last features among them."""
+    """Scores by set and name, those of Gaussians around the class means of the last features among them.
+
+    Log-densities are asked in two ways: how low, and how far from usual, which is measured on the images for
+    validation.
+    """
     gaussians = ClassGaussians(penultimate(network, splits.train.x), splits.train.y)
-    return {
-        name: {key: score.numpy() for key, score in strangeness(network, x).items()}
-        | {"class Gaussians": gaussians.score(penultimate(network, x))}
-        for name, x in strange.items()
-    }
+    usual = strangeness(network, splits.validation.x)
+    found = {}
+    for name, x in strange.items():
+        scores = strangeness(network, x)
+        unusual = {
+            f"{key}, to either side": atypicality(scores[key], usual[key]) for key in _LEVELS if key in usual
+        }
+        found[name] = {key: score.numpy() for key, score in (scores | unusual).items()}
+        found[name]["class Gaussians"] = gaussians.score(penultimate(network, x))
+    return found
 
 
 def _told_apart(scores: dict, z: Tensor, labels: Tensor) -> dict:
@@ -206,7 +217,7 @@ def _told_apart(scores: dict, z: Tensor, labels: Tensor) -> dict:
 def _histograms(scores: dict) -> dict:
     """Of one network, how some scores are spread over the test images and over every set of outliers."""
     found = {}
-    for key in (key for key in _SPREAD if key in scores["test"]):
+    for key in (key for key in _LEVELS if key in scores["test"]):
         edges = np.histogram_bin_edges(np.concatenate([s[key] for s in scores.values()]), bins=30)
         share = {name: np.histogram(s[key], edges)[0] / len(s[key]) for name, s in scores.items()}
         found[key] = {"edges": edges, "share": share}
@@ -225,8 +236,20 @@ def _pixel_density(splits: data.Splits, sets: _Sets, settings: dict) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(splits.train.x[: options["rows"]].double().numpy())
-    scores = {name: -mixture.score_samples(x.double().numpy()) for name, x in sets.strange.items()}
-    return {name: auroc(scores["test"], s) for name, s in scores.items() if name != "test"}
+
+    def score(rows: Tensor) -> Tensor:
+        return -torch.from_numpy(mixture.score_samples(rows.double().numpy()))
+
+    scores, usual = {name: score(x) for name, x in sets.strange.items()}, score(sets.validation.x)
+    inside = scores.pop("test")
+    either = atypicality(inside, usual)
+    return {
+        name: {
+            "pixel density": auroc(inside, s),
+            "pixel density, to either side": auroc(either, atypicality(s, usual)),
+        }
+        for name, s in scores.items()
+    }
 
 
 # --- several opinions -------------------------------------------------------------------------------

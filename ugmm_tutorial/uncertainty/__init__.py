@@ -24,7 +24,7 @@ from ugmm_tutorial.uncertainty.metrics import (
     reliability,
 )
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits, penultimate, probabilities
-from ugmm_tutorial.uncertainty.scores import entropy, mutual_information, strangeness
+from ugmm_tutorial.uncertainty.scores import atypicality, entropy, mutual_information, strangeness
 from ugmm_tutorial.uncertainty.shifts import CORRUPTIONS, corrupt, outliers
 from ugmm_tutorial.uncertainty.temperature import fit_temperature
 
@@ -33,6 +33,7 @@ __all__ = [
     "ClassGaussians",
     "Reliability",
     "accuracy",
+    "atypicality",
     "auroc",
     "brier_score",
     "calibrated_ece",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
 
-__all__ = ["entropy", "mutual_information", "strangeness"]
+__all__ = ["atypicality", "entropy", "mutual_information", "strangeness"]
 
 
 def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[str, Tensor]:
@@ -50,6 +50,27 @@ def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[
         found["root logsumexp"] = -torch.logsumexp(root, dim=1)
         found |= {f"layer {n}": -layer.sum(dim=1) for n, layer in enumerate(hidden, start=1)}
     return found
+
+
+def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
+    """How far scores (N,) lie from their mean over other examples, (M,), to either side: (N,).
+
+    Of a log-density: an image that is *too* likely is strange as well, as a black one is to a density that
+    has learnt that most pixels are black.
+
+    Args:
+        scores: of the examples in question.
+        reference: the same score of examples like those of the training, but not of those.
+
+    Raises:
+        ValueError: scores that are not (N,) and (M,), M >= 1.
+
+    Source: the typicality test of Nalisnick et al. (2019) for a single example.
+    """
+    if scores.dim() != 1 or reference.dim() != 1 or len(reference) == 0:
+        shapes = f"{tuple(scores.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"expected scores (N,) and reference (M,), M >= 1, got {shapes}")
+    return (scores - reference.mean()).abs()
 
 
 def entropy(probabilities: Tensor) -> Tensor:
