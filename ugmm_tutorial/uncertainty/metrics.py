@@ -85,7 +85,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: the mean of |accuracy - confidence| over bins, weighted by count."""
+        """Expected calibration error: the mean of ``|accuracy - confidence|`` over bins, by count."""
         return float(np.average(np.abs(np.subtract(self.accuracy, self.confidence)), weights=self.count))
 
     @property
