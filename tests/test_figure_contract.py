@@ -9,6 +9,7 @@ import pytest
 
 from ugmm_tutorial import plotting
 from ugmm_tutorial.figure_contract import broken_rules
+from ugmm_tutorial.uncertainty import Reliability
 
 mpl.use("Agg")
 
@@ -46,12 +47,16 @@ def test_pictures_of_the_package_break_nothing():
     plotting.mixture_density([0, 1], [1, 1], [0.5, 0.5])
     plotting.neuron_explorer([0, 1], [0, 1], [1, 1], [0.5, 0.5])
     plotting.image_grid(rng.random((4, 8, 8)), list("abcd"))
+    binned = Reliability(np.array([5, 5]), np.array([0.5, 0.9]), np.array([0.6, 0.7]))
+    plotting.reliability_diagram({"one": binned, "other": binned})
+    summary = {"mean": 0.1, "half_width": 0.05}
+    plotting.severity_curves({"one": [summary, summary], "other": [0.2, 0.3]}, ylabel="ECE (fraction)")
     plotting.heat_map(rng.random((3, 3)), label="share", xlabel="said", ylabel="label")
     grid = np.linspace(-1, 1, 9)
     plotting.response_surface(grid, grid, rng.random((9, 9)))
     figures = [plt.figure(number) for number in plt.get_fignums()]
-    assert len(figures) == 8
-    assert [rules(fig) for fig in figures] == [[]] * 8
+    assert len(figures) == 10
+    assert [rules(fig) for fig in figures] == [[]] * 10
 
 
 BREAKING = {

@@ -45,6 +45,7 @@ FLOORS = {
     "inference": 5,
     "interpretation": 5,
     "density": 5,
+    "uncertainty": 5,
     "bench": 6,
     "generative": 6,
     "exercises": 7,

@@ -4,9 +4,11 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from ugmm_tutorial import plotting, records
 from ugmm_tutorial.functional import component_log_densities, responsibilities, ugmm_log_density
+from ugmm_tutorial.uncertainty import Reliability
 
 mpl.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -24,6 +26,10 @@ def record(losses, seed=0):
     return records.Record({"seed": seed}, {}, {}, metrics, 1.0, {})
 
 
+def binned():
+    return Reliability(np.array([50, 50]), np.array([0.6, 0.9]), np.array([0.5, 1.0]))
+
+
 def drawings():
     grid = np.linspace(-1, 1, 5)
     return {
@@ -35,6 +41,8 @@ def drawings():
         "response_surface": lambda ax: plotting.response_surface(grid, grid, np.outer(grid, grid), ax),
         "heat_map": lambda ax: plotting.heat_map(np.eye(2), ax, label="l", xlabel="x", ylabel="y"),
         "learning_curves": lambda ax: plotting.learning_curves({"a": [record([2.0, 1.0])]}, ax=ax),
+        "reliability_diagram": lambda ax: plotting.reliability_diagram({"a": binned()}, ax),
+        "severity_curves": lambda ax: plotting.severity_curves({"a": [0.1, 0.2]}, ax, ylabel="y"),
         "image_grid": lambda ax: plotting.image_grid(np.eye(4)[None], ["one"], ax),
     }
 
@@ -98,6 +106,37 @@ def test_learning_curves_of_different_lengths_are_refused():
         plotting.learning_curves({"net": [record([1.0]), record([1.0, 2.0])]})
     with pytest.raises(ValueError, match="one length"):
         plotting.learning_curves({"net": []})
+
+
+def test_reliability_diagram_shows_every_bin_with_its_interval_and_the_diagonal():
+    ax = plotting.reliability_diagram({"net": binned(), "other": binned()})
+    points = ax.lines[0]
+    np.testing.assert_allclose(points.get_xdata(), [0.6, 0.9])
+    np.testing.assert_allclose(points.get_ydata(), [0.5, 1.0])
+    bars = [segment[:, 1] for segment in ax.collections[0].get_segments()]
+    exact = [binomtest(k, 50).proportion_ci() for k in (25, 50)]
+    np.testing.assert_allclose(bars, [[ci.low, ci.high] for ci in exact], rtol=1e-6)
+    diagonal = ax.lines[-1]
+    np.testing.assert_allclose(diagonal.get_xdata(), diagonal.get_ydata())
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["net (ECE 0.100)", "other (ECE 0.100)"]
+    with pytest.raises(ValueError, match="at least one network"):
+        plotting.reliability_diagram({})
+
+
+def test_severity_curves_show_means_and_the_intervals_that_are_given():
+    summaries = [{"mean": 1.0, "half_width": 0.5}, {"mean": 2.0, "half_width": None}]
+    ax = plotting.severity_curves({"net": summaries, "other": [3.0, 4.0]}, ylabel="NLL (nats)")
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.0, 2.0])
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [3.0, 4.0])
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), [0, 1])
+    (band,) = ax.collections
+    assert band.get_paths()[0].vertices[:, 1].min() == 0.5
+    assert band.get_paths()[0].vertices[:, 1].max() == 2.0
+    assert ax.get_ylabel() == "NLL (nats)"
+    for wrong in ({}, {"a": [], "b": []}, {"a": [1.0], "b": [1.0, 2.0]}):
+        with pytest.raises(ValueError, match="curves of one length"):
+            plotting.severity_curves(wrong, ylabel="y")
 
 
 def test_heat_map_can_write_its_numbers():

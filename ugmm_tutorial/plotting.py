@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -29,7 +30,9 @@ __all__ = [
     "mixture_density",
     "neuron_explorer",
     "neuron_schematic",
+    "reliability_diagram",
     "response_surface",
+    "severity_curves",
     "use_style",
 ]
 
@@ -38,6 +41,17 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK = "#222222"
 # Beside their colours, curves of one picture differ in these; the mixture's own dashes are not among them.
 _DASHES = ("-", (0, (8, 2)), (0, (8, 2, 1, 2)), (0, (1, 1)))
+
+
+class _Binned(Protocol):
+    """What a reliability diagram needs of its bins (chapter 11)."""
+
+    confidence: ArrayLike
+    accuracy: ArrayLike
+    ece: float
+
+    def accuracy_interval(self) -> tuple[ArrayLike, ArrayLike]:
+        """Lower and upper ends, (bins,)."""
 
 
 def use_style() -> None:
@@ -283,6 +297,78 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2)
     unit = " (nats)" if metric.endswith("loss") else " (fraction)" if metric.endswith("accuracy") else ""
     ax.set(xlabel="epoch", ylabel=metric.replace("_", " ") + unit)
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.legend()
+    return ax
+
+
+def reliability_diagram(bins: Mapping[str, _Binned], ax: Axes | None = None) -> Axes:
+    """How often answers are right against how sure they are: on the dashed line they claim what they keep.
+
+    Below it a network is too sure. The bars are each bin's 95 % interval; the legend gives the calibration
+    errors.
+
+    Args:
+        bins: for each name in the legend what :func:`~ugmm_tutorial.uncertainty.reliability` returns.
+        ax: where to draw.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    if not bins:
+        raise ValueError("expected the bins of at least one network, got none")
+    ax = _axes(ax, figsize=(4.6, 4.4))
+    lowest = 1.0
+    for number, (name, binned) in enumerate(bins.items()):
+        confidence, accuracy = np.asarray(binned.confidence), np.asarray(binned.accuracy)
+        low, high = binned.accuracy_interval()
+        ax.errorbar(
+            confidence,
+            accuracy,
+            # An accuracy of 0 or 1 may lie beyond the end of its interval by rounding.
+            yerr=np.clip([accuracy - low, high - accuracy], 0.0, None),
+            color=COLORS[number % len(COLORS)],
+            marker="osD^vP"[number % 6],
+            markersize=4,
+            linewidth=1.2,
+            label=f"{name} (ECE {binned.ece:.3f})",
+        )
+        lowest = min(lowest, confidence.min(), accuracy.min())
+    ends = (max(0.0, lowest - 0.03), 1.01)
+    ax.plot(ends, ends, color="gray", linestyle="--", linewidth=1, zorder=0)
+    ax.set(xlim=ends, ylim=ends, xlabel="confidence", ylabel="accuracy (fraction)")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def severity_curves(
+    curves: Mapping[str, Sequence[float] | Sequence[Mapping]], ax: Axes | None = None, *, ylabel: str
+) -> Axes:
+    """A metric against the severity of a corruption, from 0, the images as they are.
+
+    Args:
+        curves: for each name in the legend one number a severity, or one ``{"mean", "half_width"}``, whose
+            interval is drawn as a band.
+        ax: where to draw.
+        ylabel: the metric, with its unit.
+
+    Raises:
+        ValueError: nothing to draw, or curves of different lengths.
+    """
+    lengths = {name: len(curve) for name, curve in curves.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"expected curves of one length, at least 1, got {lengths}")
+    ax = _axes(ax, figsize=(4.6, 3.4))
+    for number, (name, curve) in enumerate(curves.items()):
+        summaries = [c if isinstance(c, Mapping) else {"mean": c} for c in curve]
+        mean = np.array([s["mean"] for s in summaries], dtype=float)
+        half = np.array([s.get("half_width") or 0.0 for s in summaries])
+        severity, color = np.arange(len(mean)), COLORS[number % len(COLORS)]
+        dashes, marker = _DASHES[number % len(_DASHES)], "osD^vP"[number % 6]
+        ax.plot(severity, mean, color=color, linestyle=dashes, marker=marker, markersize=4, label=name)
+        if half.any():
+            ax.fill_between(severity, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
+    ax.set(xlabel="severity", ylabel=ylabel)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     ax.legend()
     return ax

@@ -26,6 +26,7 @@ STUDIES: dict[str, str] = {
     "mpe": "How far do certified most probable explanations go, and what does each bound give?",
     "pruning": "Which components can the tuned network do without, and what is gained by leaving them out?",
     "relaxation": "Do linear relaxations close more boxes than the mean-value bound?",
+    "uncertainty": "Does a uGMM network know what it does not know, beside MLPs, ensembles and MC dropout?",
 }
 
 

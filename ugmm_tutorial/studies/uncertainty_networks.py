@@ -1,0 +1,69 @@
+"""The networks that chapter 11 asks how sure they are, trained alike from several seeds.
+
+Their checkpoints lie in ``$UGMM_SCRATCH_DIR``, by default a per-user cache, so that a study that was cut off
+goes on; a checkpoint of other settings, data or code of the network is refused by ``train``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import data, experiments
+from ugmm_tutorial.training import train
+
+__all__ = ["FAMILIES", "as_images", "load", "trained"]
+
+_TUNED = {"options": {}, "epochs": 20, "seeds": 5, "dropout": True}
+
+#: Experiments of the catalogue, what changes them, and whether MC dropout is measured. "ugmm-bare" has no
+#: LayerNorm on its outputs: its logits are its log-densities.
+FAMILIES: dict[str, dict] = {
+    "ugmm": {"experiment": "tuned-ugmm", **_TUNED},
+    "mlp": {"experiment": "tuned-mlp", **_TUNED},
+    "mlp-wide": {"experiment": "tuned-mlp-wide", **_TUNED},
+    "ugmm-bare": {
+        "experiment": "tuned-ugmm",
+        "options": {"norm": "layer"},
+        "epochs": 20,
+        "seeds": 3,
+        "dropout": False,
+    },
+}
+
+
+def load(name: str) -> data.Splits:
+    """The data of that name in the catalogue, an image a row."""
+    return experiments.load_data(replace(experiments.find("tuned-mlp"), data=name))
+
+
+def as_images(rows: Tensor) -> Tensor:
+    """Square images (N, 1, H, W) of rows (N, H W)."""
+    side = round(rows.shape[1] ** 0.5)
+    return rows.reshape(-1, 1, side, side)
+
+
+def trained(family: dict, splits: data.Splits, seed: int, progress: bool) -> nn.Module:
+    """The network of one seed, trained now or taken from its checkpoint, after the last epoch."""
+    experiment = experiments.find(family["experiment"])
+    options = experiment.options | family["options"]
+    experiment = replace(experiment, options=options)
+    config = replace(experiment.config, seed=seed, epochs=family["epochs"], measure=())
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = experiment.build()
+    changed = "-".join(f"{key}-{value}" for key, value in family["options"].items())
+    name = "-".join(filter(None, (splits.name, experiment.name, changed, f"{config.epochs}-epochs")))
+    path = _scratch() / f"{name}-seed{seed}.pt"
+    train(model, splits, config, checkpoint=path, resume=True, progress=progress)
+    return model.eval()
+
+
+def _scratch() -> Path:
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("UGMM_SCRATCH_DIR") or user_cache_path("ugmm_tutorial")) / "uncertainty"

@@ -1,0 +1,47 @@
+"""Densities to hold a network's own against: what a score would be that is one by construction.
+
+Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = ["ClassGaussians"]
+
+
+class ClassGaussians:
+    """Gaussians around the class means of some features, with one covariance for all classes.
+
+    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004, by scikit-learn): units
+    that never change would leave it without an inverse.
+
+    Args:
+        features: (N, K) of the training examples, for example
+            :func:`~ugmm_tutorial.uncertainty.outputs.penultimate`.
+        labels: (N,).
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Source: Lee, Lee, Lee and Shin (2018).
+    """
+
+    def __init__(self, features: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> None:
+        from sklearn.covariance import LedoitWolf
+
+        f, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+        if f.ndim != 2 or y.shape != (len(f),) or len(f) < 2:
+            raise ValueError(f"expected features (N, K) and labels (N,), N >= 2, got {f.shape} and {y.shape}")
+        classes, member = np.unique(y, return_inverse=True)
+        self.means = np.stack([f[y == c].mean(axis=0) for c in classes])
+        self._covariance = LedoitWolf(assume_centered=True).fit(f - self.means[member])
+
+    def score(self, features: ArrayLike | Tensor) -> np.ndarray:
+        """Squared Mahalanobis distance to the nearest class mean, (N,): larger means stranger."""
+        f = np.asarray(features, dtype=np.float64)
+        if f.ndim != 2 or f.shape[1] != self.means.shape[1]:
+            raise ValueError(f"expected features (N, {self.means.shape[1]}), got {f.shape}")
+        return np.min([self._covariance.mahalanobis(f - mean) for mean in self.means], axis=0)

@@ -1,0 +1,79 @@
+"""Several opinions instead of one: deep ensembles, and one network with its dropout left on.
+
+The mean over members, ``members.mean(dim=0)``, are the probabilities to use; how far they differ is a
+measure of doubt (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.evaluation import evaluating
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.uncertainty.outputs import batched, probabilities
+
+__all__ = ["ensemble", "mc_dropout"]
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """Probabilities of every network, (M, N, C), float64.
+
+    Args:
+        models: networks of one task, at least one, for example of the same training from M seeds.
+        x: the examples.
+        batch_size: how many at a time.
+
+    Raises:
+        ValueError: no networks, or as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+
+    Source: Lakshminarayanan, Pritzel and Blundell (2017).
+    """
+    if len(models) == 0:
+        raise ValueError("expected at least one network, got none")
+    return torch.stack([probabilities(model, x, batch_size=batch_size) for model in models])
+
+
+def mc_dropout(
+    model: nn.Module, x: Tensor, *, passes: int = 20, seed: int = 0, batch_size: int = 1000
+) -> Tensor:
+    """Probabilities of ``passes`` random thinnings of one network, (passes, N, C), float64.
+
+    Only dropout is on, of activations in an MLP and of components in a uGMM layer; everything else, batch
+    normalisation for one, stays as in evaluation. A uGMM layer with ``dropout_mask="batch"`` draws one mask
+    for each pass and batch. PyTorch's random state is put back.
+
+    Args:
+        model: a network that was trained with dropout.
+        x: the examples.
+        passes: how many, at least 1.
+        seed: of the masks; they depend on ``batch_size`` too.
+        batch_size: how many examples at a time.
+
+    Raises:
+        ValueError: a network without dropout, no passes, or as for
+            :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+
+    Source: Gal and Ghahramani (2016), "Dropout as a Bayesian approximation".
+    """
+    if passes < 1:
+        raise ValueError(f"expected at least one pass, got {passes}")
+    dropping = [module for module in model.modules() if _drops(module)]
+    if not dropping:
+        raise ValueError("expected a network with dropout: without any, all passes would be the same")
+    devices = [d for d in {p.device for p in model.parameters()} if d.type == "cuda"]
+    with evaluating(model), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for module in dropping:
+            module.train()
+        return torch.stack([torch.softmax(batched(model, x, batch_size), dim=1) for _ in range(passes)])
+
+
+def _drops(module: nn.Module) -> bool:
+    if isinstance(module, UGMMLayer):
+        return module.dropout > 0.0
+    return isinstance(module, _DROPOUT) and module.p > 0.0

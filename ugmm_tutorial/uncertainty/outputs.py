@@ -1,0 +1,87 @@
+"""What a trained network says: logits, probabilities, and the log-densities of its uGMM layers.
+
+For any ``torch.nn.Module`` that gives logits (N, C). Everything is float64, in evaluation mode and without
+gradients, and the network is left as it was. Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.evaluation import evaluating
+from ugmm_tutorial.layers import UGMMLayer
+
+__all__ = ["layer_log_densities", "logits", "penultimate", "probabilities"]
+
+
+def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """The network's outputs at ``x``, (N, C), float64.
+
+    Raises:
+        ValueError: no examples, ``batch_size`` below one, or outputs that are not (N, C).
+    """
+    with evaluating(model):
+        return batched(model, x, batch_size)
+
+
+def probabilities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """The softmax of the network's outputs, (N, C), float64. Raises: as for :func:`logits`."""
+    return torch.softmax(logits(model, x, batch_size=batch_size), dim=1)
+
+
+def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> list[Tensor]:
+    """Outputs (N, J) of every uGMM layer, first to last, in nats: before any LayerNorm behind it.
+
+    Raises:
+        ValueError: as for :func:`logits`, or a network without uGMM layers.
+    """
+    layers = [module for module in model.modules() if isinstance(module, UGMMLayer)]
+    if not layers:
+        raise ValueError(f"expected a network with uGMM layers, got {type(model).__name__}")
+    return _seen(model, x, batch_size, layers, lambda inputs, output: output)
+
+
+def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """The inputs (N, K) of the last layer, linear or uGMM: what the network makes of ``x`` to decide upon.
+
+    Raises:
+        ValueError: as for :func:`logits`, or a network without such layers.
+    """
+    layers = [module for module in model.modules() if isinstance(module, (UGMMLayer, nn.Linear))]
+    if not layers:
+        raise ValueError(f"expected a network with linear or uGMM layers, got {type(model).__name__}")
+    return _seen(model, x, batch_size, layers[-1:], lambda inputs, output: inputs[0])[0]
+
+
+@torch.no_grad()
+def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """Outputs (N, C), float64, batch by batch, in the modes that the modules are in."""
+    if len(x) == 0 or batch_size < 1:
+        raise ValueError(f"expected examples and batch_size >= 1, got {len(x)} and {batch_size}")
+    device = next(model.parameters(), x).device
+    out = torch.cat([model(part.to(device)).double().cpu() for part in x.split(batch_size)])
+    if out.dim() != 2 or len(out) != len(x):
+        raise ValueError(f"expected the network to give logits (N, C), got {tuple(out.shape)}")
+    return out
+
+
+def _seen(
+    model: nn.Module, x: Tensor, batch_size: int, layers: list[nn.Module], what: Callable
+) -> list[Tensor]:
+    """``what(inputs, output)`` of each layer at all examples."""
+    found: list[list[Tensor]] = [[] for _ in layers]
+    hooks = [
+        layer.register_forward_hook(
+            lambda module, inputs, output, kept=kept: kept.append(what(inputs, output).double().cpu())
+        )
+        for layer, kept in zip(layers, found, strict=True)
+    ]
+    try:
+        logits(model, x, batch_size=batch_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [torch.cat(kept) for kept in found]

@@ -1,0 +1,94 @@
+"""Scores of strangeness: one number an example, larger where the network should doubt itself more.
+
+Softmax scores know only differences between logits. The others know their level too: for a uGMM network the
+log-densities of its outputs, for any network their counterparts, the largest logit and the energy. Taught in
+chapter 11.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
+
+__all__ = ["atypicality", "entropy", "mutual_information", "strangeness"]
+
+
+def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[str, Tensor]:
+    """Scores (N,) of the examples ``x``, float64, by name; for every one larger means stranger.
+
+    - ``"max softmax"``: one minus the largest probability (Hendrycks and Gimpel 2017);
+    - ``"entropy"``: of the probabilities, in nats;
+    - ``"max logit"``: minus the largest logit (Hendrycks et al. 2022);
+    - ``"energy"``: minus the logsumexp of the logits (Liu et al. 2020).
+
+    For a network with uGMM layers also, in nats and before any LayerNorm on its outputs,
+
+    - ``"root maximum"``: minus the largest output of the last uGMM layer;
+    - ``"root logsumexp"``: minus the logsumexp of its outputs; if these were log p(x | c), this would be
+      minus log p(x), up to a constant;
+    - ``"layer 1"``, ``"layer 2"``, ...: minus the sum over the neurons of each layer before the last.
+
+    Raises:
+        ValueError: as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+    """
+    z = logits(model, x, batch_size=batch_size)
+    largest, winner = z.max(dim=1)
+    # One minus a probability near one, without cancellation: sure answers would all be ties.
+    others = z.scatter(1, winner.unsqueeze(1), -torch.inf)
+    found = {
+        "max softmax": torch.sigmoid(torch.logsumexp(others, dim=1) - largest),
+        "entropy": entropy(torch.softmax(z, dim=1)),
+        "max logit": -largest,
+        "energy": -torch.logsumexp(z, dim=1),
+    }
+    if any(isinstance(module, UGMMLayer) for module in model.modules()):
+        *hidden, root = layer_log_densities(model, x, batch_size=batch_size)
+        found["root maximum"] = -root.amax(dim=1)
+        found["root logsumexp"] = -torch.logsumexp(root, dim=1)
+        found |= {f"layer {n}": -layer.sum(dim=1) for n, layer in enumerate(hidden, start=1)}
+    return found
+
+
+def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
+    """How far scores (N,) lie from their mean over other examples, (M,), to either side: (N,).
+
+    Of a log-density: an image that is *too* likely is strange as well, as a black one is to a density that
+    has learnt that most pixels are black.
+
+    Args:
+        scores: of the examples in question.
+        reference: the same score of examples like those of the training, but not of those.
+
+    Raises:
+        ValueError: scores that are not (N,) and (M,), M >= 1.
+
+    Source: the typicality test of Nalisnick et al. (2019) for a single example.
+    """
+    if scores.dim() != 1 or reference.dim() != 1 or len(reference) == 0:
+        shapes = f"{tuple(scores.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"expected scores (N,) and reference (M,), M >= 1, got {shapes}")
+    return (scores - reference.mean()).abs()
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in nats over the last axis: ``(*, C)`` to ``(*)``."""
+    return torch.special.entr(probabilities).sum(dim=-1)
+
+
+def mutual_information(members: Tensor) -> Tensor:
+    """How much the members disagree, in nats: (M, N, C) to (N,), 0 where all say the same.
+
+    The entropy of their mean minus the mean of their entropies.
+
+    Raises:
+        ValueError: probabilities that are not (M, N, C).
+
+    Source: Houlsby et al. (2011); for ensembles and dropout, Gal (2016).
+    """
+    if members.dim() != 3:
+        raise ValueError(f"expected probabilities (M, N, C) of members, got {tuple(members.shape)}")
+    # Rounding may leave a little less than nothing.
+    return (entropy(members.mean(dim=0)) - entropy(members).mean(dim=0)).clamp(min=0.0)

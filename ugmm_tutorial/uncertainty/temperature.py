@@ -1,0 +1,58 @@
+"""Temperature scaling: one number, fitted on validation images, that divides all logits.
+
+It changes how sure a network is and never what it answers. Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = ["fit_temperature"]
+
+
+def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+    """The temperature T > 0 at which softmax(logits / T) is most likely to give the labels.
+
+    In 1 / T the likelihood has one maximum, where the mean logit that is expected under the softmax is
+    that of the labels: a root of a growing function, which SciPy's ``brentq`` finds. T > 1 means that the
+    network was too sure.
+
+    Args:
+        logits: (N, C), of examples that were not trained on.
+        labels: (N,), integers from 0 to C - 1.
+
+    Raises:
+        ValueError: shapes that do not fit, logits that are not finite, or data without a best temperature:
+            every answer is right (the smaller, the better), or they are no better than by chance.
+
+    Source: Guo, Pleiss, Sun and Weinberger (2017), "On calibration of modern neural networks".
+    """
+    from scipy.optimize import brentq
+    from scipy.special import softmax
+
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if z.ndim != 2 or len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
+        raise ValueError(
+            f"expected finite logits (N, C) and labels (N,), N >= 1, got {z.shape} and {y.shape}"
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= z.shape[1]:
+        raise ValueError(f"expected labels to be integers from 0 to {z.shape[1] - 1}")
+    # Above the label's logit: only differences count, and so no number gets large.
+    excess = z - z[np.arange(len(z)), y][:, None]
+
+    def slope(beta: float) -> float:
+        """Derivative of the mean negative log-likelihood by beta = 1 / T."""
+        return float((softmax(beta * excess, axis=1) * excess).sum(axis=1).mean())
+
+    if excess.max() <= 0.0:
+        raise ValueError("expected some wrong answers: with none, the smallest temperature fits best")
+    if excess.mean() >= 0.0:
+        raise ValueError("expected answers better than chance: these fit best at an infinite temperature")
+    low = high = 1.0
+    while slope(low) > 0.0:
+        low /= 2.0
+    while slope(high) < 0.0:
+        high *= 2.0
+    return 1.0 / (low if low == high else float(brentq(slope, low, high, xtol=1e-12)))
