@@ -33,7 +33,8 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
         wide: deviation of the hidden components, large against the distances between inputs and centres.
 
     Returns:
-        A network (K, J, 1) with ``out(x) = const + log sum_j exp(log_values_j - (|x - centre_j| / radius)^4)``.
+        A network (K, J, 1) with
+        ``out(x) = const + log sum_j exp(log_values_j - (|x - centre_j| / radius)^4)``.
 
     Raises:
         ValueError: shapes do not fit, or radius or wide is not positive.

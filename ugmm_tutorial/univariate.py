@@ -3,7 +3,10 @@
 Without samples there is nothing to estimate: what is left between the density and the best mixture of so many
 components is the error of approximation alone. Expectation maximisation needs only that the density's mass at
 the nodes of a quadrature takes the place of counts; scikit-learn's ``GaussianMixture`` takes no such weights.
-Taught in chapter 12.
+
+A component narrower than the distance between nodes is not seen by the quadrature: it could collapse onto
+one node and seem infinitely good, as it could onto one sample. So deviations have a floor, here one that is
+local: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 12.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "NODES_WIDE",
     "Mixture",
     "fit",
     "kl_divergence",
@@ -27,7 +31,8 @@ __all__ = [
 ]
 
 _FURTHEST_FROM_ONE = 1e-3  # how much of its mass a density may lose outside the nodes
-_SMALLEST_STD = 1e-9
+#: Smallest deviation of a component, in distances between the nodes around its mean.
+NODES_WIDE = 1.5
 
 
 class Mixture(NamedTuple):
@@ -106,7 +111,6 @@ def fit(
     *,
     iterations: int = 100,
     tied: bool = False,
-    min_std: float = 1e-6,
 ) -> tuple[Mixture, list[float]]:
     """Expectation maximisation with the density's mass at the nodes as counts.
 
@@ -117,7 +121,6 @@ def fit(
         start: the mixture to begin with.
         iterations: how many to make.
         tied: one deviation for all components.
-        min_std: smallest deviation.
 
     Returns:
         The mixture, and KL(f || mixture) in nats before every iteration and after the last; without the
@@ -135,7 +138,7 @@ def fit(
         total = torch.logsumexp(terms, dim=-1)
         history.append((mass @ (log_density - total)).item())
         mixture = _maximise(mass.unsqueeze(1) * torch.exp(terms - total.unsqueeze(1)), x, mixture, tied)
-        mixture = mixture._replace(std=mixture.std.clamp(min=min_std))
+        mixture = mixture._replace(std=torch.maximum(mixture.std, _floor(mixture.mean, x, tied)))
     history.append((mass @ (log_density - mixture.log_prob(x))).item())
     return mixture, history
 
@@ -166,8 +169,9 @@ def polish(
 ) -> Mixture:
     """Less Kullback-Leibler divergence from a mixture on, by quasi-Newton steps (SciPy's L-BFGS-B).
 
-    Expectation maximisation becomes slow where components overlap; this does not. The result is never worse
-    than the start (with ``tied``, than the start with its deviations replaced by their geometric mean).
+    Expectation maximisation becomes slow where components overlap; this does not. The floor is added to the
+    deviations in squares, so that it is smooth; up to that, the result is never worse than the start (with
+    ``tied``, than the start with its deviations replaced by their geometric mean).
 
     Args, Raises: as for :func:`fit`.
     """
@@ -177,8 +181,8 @@ def polish(
     m = len(start.mean)
 
     def mixture(values: Tensor) -> Mixture:
-        log_std = values[2 * m :].clamp(min=math.log(_SMALLEST_STD))
-        return Mixture(values[:m].softmax(0), values[m : 2 * m], log_std.expand(m).exp())
+        mean, free = values[m : 2 * m], values[2 * m :].exp()
+        return Mixture(values[:m].softmax(0), mean, torch.hypot(free.expand(m), _floor(mean, x, tied)))
 
     def divergence(values: np.ndarray) -> tuple[float, np.ndarray]:
         leaf = torch.from_numpy(values).requires_grad_()
@@ -186,12 +190,26 @@ def polish(
         (gradient,) = torch.autograd.grad(kl, leaf)
         return kl.item(), gradient.numpy()
 
-    log_std = start.std.log().mean().reshape(1) if tied else start.std.log()
+    floor = _floor(start.mean, x, tied)
+    std = start.std.log().mean().exp().expand(m) if tied else start.std
+    log_std = 0.5 * (std.square() - floor.square()).clamp(min=1e-4 * floor.square()).log()
+    log_std = log_std[:1] if tied else log_std
     first = torch.cat([start.weight.log().clamp(min=-50.0), start.mean, log_std]).numpy()
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
     found = minimize(divergence, first, jac=True, method="L-BFGS-B", options=options)
     better = found.fun <= divergence(first)[0]
     return mixture(torch.from_numpy(found.x if better else first))
+
+
+def _floor(mean: Tensor, x: Tensor, tied: bool) -> Tensor:
+    """Smallest deviations (M,) that the nodes resolve at these means; if tied, the largest for all."""
+    gap = x.diff()
+    around = torch.maximum(torch.cat([gap[:1], gap]), torch.cat([gap, gap[-1:]]))  # (N,)
+    with torch.no_grad():
+        right = torch.searchsorted(x, mean.contiguous()).clamp(1, len(x) - 1)
+    share = ((mean - x[right - 1]) / gap[right - 1]).clamp(0.0, 1.0)
+    floor = NODES_WIDE * (around[right - 1] + share * (around[right] - around[right - 1]))
+    return floor.amax().expand_as(floor) if tied else floor
 
 
 def kl_divergence(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor) -> float:
