@@ -6,10 +6,10 @@
 - Classification: the same on points in the plane, and there uGMM networks have no readout: their outputs are
   compared, so that a single layer has the size that inputs and classes give it.
 
-Every network is trained on all rows at once with the same number of gradients. For every task and kind of
-network one of two variants and one of three optimisers is chosen, on validation rows, with one seed and at
-one size; the errors are then those of other seeds, on test rows. Inputs and targets are the same for all.
-Kinds are trained in turns on one thread, so that their seconds can be compared with each other, and with
+Every network is trained on all rows at once with the same number of gradients. For every task, size and kind
+of network one of two variants and one of two optimisers is chosen, on validation rows, with one seed; the
+errors are then those of other seeds, on test rows. Inputs and targets are the same for all. Kinds are
+trained in turns on one thread, so that their seconds can be compared with each other, and with
 nothing else.
 
 For chapter 12. pykan takes part where it is installed; it is no dependency.
@@ -58,7 +58,6 @@ SETTINGS: dict = {
     "variants": {name: list(variants) for name, variants in VARIANTS.items()},
     "optimisers": list(OPTIMISERS),
     "sizes": [60, 200, 600],
-    "tuned_size": 200,
     "class_size": 150,
     "rows": {"train": 400, "validation": 500, "test": 2000},
     "evaluations": 400,
@@ -82,11 +81,11 @@ def measure(settings: dict, progress: bool) -> dict:
 
     Returns:
         ``densities``, as of :func:`~ugmm_tutorial.studies.approximation_densities.measure_densities`;
-        ``regression`` and ``classification``, by task and contender: ``chosen`` (variant and optimiser),
-        ``tuning`` (validation errors) and ``sizes``, a list with ``parameters``, ``errors`` on the test rows,
+        ``regression`` and ``classification``, by task and contender, a list over sizes: ``chosen`` (variant
+        and optimiser), ``tuning`` (validation errors), ``parameters``, ``errors`` on the test rows,
         ``seconds`` and ``evaluations`` of every seed, and the ``median`` error. The error of a regression is
         root mean square over the standard deviation of the targets, that of a classification the share of
-        wrong labels. ``pykan``: its version. A contender that is not installed is None.
+        wrong labels; of outputs that are not finite, 1. ``pykan``: its version. A contender that is not installed is None.
     """
     with one_thread():
         densities = measure_densities(settings["densities"], progress)
@@ -143,7 +142,7 @@ def _warm_up(settings: dict) -> None:
         _run(
             task,
             contender,
-            settings["tuned_size"],
+            settings["sizes"][0],
             VARIANTS[contender][0],
             "lbfgs",
             0,
@@ -156,7 +155,7 @@ def _run(task: Task, contender: str, size: int, variant: str, how: str, seed: in
     model = build(contender, x.shape[1], task.outputs, size, variant, seed, readout=task.readout)
     run = train(model, x, y, task.loss, how, settings["evaluations"])
     with torch.no_grad():
-        errors = {part: task.error(model(rows), truth).item() for part, (rows, truth) in task.parts.items()}
+        errors = {part: _error(task, model(rows), truth) for part, (rows, truth) in task.parts.items()}
     return {
         **errors,
         "seconds": run.seconds,
@@ -165,36 +164,40 @@ def _run(task: Task, contender: str, size: int, variant: str, how: str, seed: in
     }
 
 
+def _error(task: Task, outputs: Tensor, truth: Tensor) -> float:
+    """Of outputs that are not finite, 1: what a constant would reach, or every label wrong."""
+    return task.error(outputs, truth).item() if outputs.isfinite().all() else 1.0
+
+
 def _compared(task: Task, sizes: list[int], settings: dict, name: str) -> dict:
-    found: dict = {}
-    for contender in settings["contenders"]:
-        found[contender] = _tuned(task, contender, sizes, settings) if _there(contender) else None
+    found: dict = {contender: [] if _there(contender) else None for contender in settings["contenders"]}
+    there = [contender for contender, rows in found.items() if rows is not None]
     for size in sizes:
+        tuned = {contender: _tuned(task, contender, size, settings) for contender in there}
+        runs: dict[str, list[dict]] = {contender: [] for contender in there}
         # In turns: what slows the machine for a while slows all kinds.
-        runs = {contender: [] for contender, entry in found.items() if entry}
         for seed in settings["seeds"]:
-            for contender, made in runs.items():
-                made.append(_run(task, contender, size, *found[contender]["chosen"], seed, settings))
-        for contender, made in runs.items():
-            found[contender]["sizes"].append(_summary(made))
+            for contender in there:
+                chosen = tuned[contender]["chosen"]
+                runs[contender].append(_run(task, contender, size, *chosen, seed, settings))
+        for contender in there:
+            found[contender].append(tuned[contender] | _summary(runs[contender]))
     if name:
-        for contender, entry in found.items():
-            shown = entry and [f"{e['median']:.2g} ({e['parameters']})" for e in entry["sizes"]]
-            print(f"{name}, {contender}: {entry and entry['chosen']} {shown}", flush=True)
+        for contender in there:
+            shown = [f"{e['median']:.2g} ({e['parameters']}, {e['chosen']})" for e in found[contender]]
+            print(f"{name}, {contender}: {'; '.join(shown)}", flush=True)
     return found
 
 
-def _tuned(task: Task, contender: str, sizes: list[int], settings: dict) -> dict:
+def _tuned(task: Task, contender: str, size: int, settings: dict) -> dict:
     """The variant and the optimiser with the smallest error on validation rows."""
-    size = settings["tuned_size"] if settings["tuned_size"] in sizes else sizes[0]
     errors = {}
     for variant in settings["variants"][contender]:
         for how in settings["optimisers"]:
             run = _run(task, contender, size, variant, how, settings["tuning_seed"], settings)
             errors[variant, how] = run["validation"]
-    chosen = min(errors, key=errors.__getitem__)
     tuning = {", ".join(pair): error for pair, error in errors.items()}
-    return {"chosen": list(chosen), "tuning": tuning, "sizes": []}
+    return {"chosen": list(min(errors, key=errors.__getitem__)), "tuning": tuning}
 
 
 def _summary(runs: list[dict]) -> dict:

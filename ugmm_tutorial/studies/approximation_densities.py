@@ -161,4 +161,4 @@ def slopes(components: Sequence[int], kl: Sequence[float], settings: dict) -> di
 
 def _line(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     slope, level = np.polyfit(x, y, 1)
-    return {"slope": slope, "residual": float(np.sqrt(np.mean((y - level - slope * x) ** 2)))}
+    return {"slope": float(slope), "residual": float(np.sqrt(np.mean((y - level - slope * x) ** 2)))}

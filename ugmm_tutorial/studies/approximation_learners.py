@@ -19,14 +19,14 @@ from ugmm_tutorial.networks import UGMMNet
 
 __all__ = ["CONTENDERS", "OPTIMISERS", "VARIANTS", "Run", "build", "parameters", "pykan_version", "train"]
 
-#: What is tried on validation data: the first entry of each is where nothing is chosen.
+#: What is tried on validation data.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "MLP": ("relu", "silu"),
     "KAN": ("grid 5", "grid 10"),
     "uGMM, one layer": ("none", "after"),
     "uGMM, two layers": ("none", "after"),
 }
-OPTIMISERS = ("adam 0.003", "adam 0.03", "lbfgs")
+OPTIMISERS = ("adam 0.02", "lbfgs")
 CONTENDERS = tuple(VARIANTS)
 _WIDEST = 200
 
