@@ -18,6 +18,7 @@ from ugmm_tutorial.exercises import (
     chapter8,
     chapter9,
     chapter10,
+    chapter12,
 )
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
@@ -35,6 +36,7 @@ _CHAPTERS = (
     chapter8,
     chapter9,
     chapter10,
+    chapter12,
 )
 _EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
 

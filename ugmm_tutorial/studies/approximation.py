@@ -85,7 +85,8 @@ def measure(settings: dict, progress: bool) -> dict:
         and optimiser), ``tuning`` (validation errors), ``parameters``, ``errors`` on the test rows,
         ``seconds`` and ``evaluations`` of every seed, and the ``median`` error. The error of a regression is
         root mean square over the standard deviation of the targets, that of a classification the share of
-        wrong labels; of outputs that are not finite, 1. ``pykan``: its version. A contender that is not installed is None.
+        wrong labels; of outputs that are not finite, 1. ``pykan``: its version. A contender that is not
+        installed is None.
     """
     with one_thread():
         densities = measure_densities(settings["densities"], progress)
