@@ -153,7 +153,7 @@ def small_xor(answer: object) -> str:
     if right < _WANTED:
         one = "One layer stays below about three quarters. " if right < 0.8 else ""
         raise NotYet(f"{right:.1%} of new points are right. {one}What must each hidden neuron say?")
-    return f"{right:.1%} of new points, with {count} parameters; a single layer has 12, and no values for them do."
+    return f"{right:.1%} of new points, with {count} parameters; a single layer cannot, with any number."
 
 
 EXERCISES = {
