@@ -78,6 +78,18 @@ def test_more_components_come_nearer_and_two_quadratures_agree():
     assert best_mixtures(TARGETS["Gumbel"], FEW, tied=False)[2]["kl"] < kl[2]
 
 
+def test_what_is_reported_is_of_the_best_start(monkeypatch):
+    """Without any improvement the starts are far apart, and a drawn one is best here."""
+    monkeypatch.setattr(approximation_densities, "_improved", lambda log_f, x, weight, start, *_: start)
+    options = FEW | {"random_starts": 20, "grown_starts": 0, "components": [3]}
+    (row,) = best_mixtures(TARGETS["Laplace"], options, tied=False)
+    x, weight = univariate.quadrature(TARGETS["Laplace"].edges, 12)
+    log_density = TARGETS["Laplace"].log_prob(x)
+    even = univariate.quantile_start(log_density, x, weight, 3)
+    assert row["kl"] < 0.9 * univariate.kl_divergence(log_density, even, x, weight)
+    assert row["check"] == pytest.approx(row["kl"], abs=1e-9)
+
+
 def test_a_grown_mixture_keeps_the_density_roughly_and_the_weight_exactly():
     grown = approximation_densities._grown(claw(), 9, torch.Generator().manual_seed(0))
     assert [len(part) for part in grown] == [9, 9, 9]
@@ -228,6 +240,19 @@ def test_the_study_reports_every_contender_and_one_layer_fails_at_xor(monkeypatc
     assert min(xor["uGMM, one layer"][0]["errors"]) > 0.2
     assert max(xor["uGMM, two layers"][0]["errors"]) < 0.1
     assert max(found["regression"]["x y"]["MLP"][0]["errors"]) < 0.5
+
+
+def test_choices_are_made_on_validation_rows(monkeypatch):
+    errors = iter([0.3, 0.1, 0.2, 0.4])
+
+    def run(*arguments):
+        value = next(errors)
+        return {"train": 1 - value, "validation": value, "test": 1 - value}
+
+    monkeypatch.setattr(approximation, "_run", run)
+    tuned = approximation._tuned(None, "MLP", 60, approximation.SETTINGS)
+    assert tuned["chosen"] == ["relu", "lbfgs"]
+    assert list(tuned["tuning"].values()) == [0.3, 0.1, 0.2, 0.4]
 
 
 def test_targets_are_standardised_on_training_rows_and_errors_relative():

@@ -151,6 +151,15 @@ def test_tied_deviations_stay_tied_and_cost_something():
     assert kl < min(grid)
 
 
+def test_a_tied_deviation_is_that_of_all_distances_together():
+    x, weight = line()
+    target = TWO.log_prob(x)
+    start = mixture([0.5, 0.5], [-1.0, 1.0], [0.5, 1.0])
+    end, _ = univariate.fit(target, x, weight, start, iterations=1, tied=True)
+    share = (weight * target.exp())[:, None] * start.terms(x).softmax(dim=-1)
+    assert end.std[0].item() ** 2 == pytest.approx((share * (x[:, None] - end.mean) ** 2).sum().item())
+
+
 def test_no_component_collapses_onto_a_node():
     """Without a floor a component on a node between wide gaps would seem infinitely good."""
     x, weight = univariate.quadrature(np.linspace(0.0, 1.0, 5).tolist(), 4)
