@@ -19,6 +19,7 @@ from ugmm_tutorial.exercises import (
     chapter9,
     chapter10,
     chapter11,
+    chapter12,
 )
 from ugmm_tutorial.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.exercises.feedback import UNANSWERED, Feedback
@@ -37,6 +38,7 @@ _CHAPTERS = (
     chapter9,
     chapter10,
     chapter11,
+    chapter12,
 )
 _EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
 

@@ -1,0 +1,61 @@
+"""Does a function of several inputs let them interact? Differences over the corners of rectangles tell.
+
+Taught in chapter 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+__all__ = ["corners", "mixed_difference"]
+
+
+def corners(x: Tensor, other: Tensor, first: int = 0, second: int = 1) -> Tensor:
+    """The four corners of rectangles in the plane of two inputs, other inputs as in ``x``.
+
+    Args:
+        x: one corner of each rectangle, (B, K).
+        other: the opposite corner, (B, K); only its inputs ``first`` and ``second`` count.
+        first: index of an input.
+        second: index of another one.
+
+    Returns:
+        (4, B, K): x itself, x with the first input moved, with the second moved, with both.
+
+    Raises:
+        ValueError: shapes differ, or the indices are not two different inputs.
+    """
+    if x.shape != other.shape or x.dim() != 2:
+        raise ValueError(f"expected two corners (B, K), got {tuple(x.shape)} and {tuple(other.shape)}")
+    inputs = range(x.shape[1])
+    if first == second or first not in inputs or second not in inputs:
+        raise ValueError(f"expected two different inputs of {x.shape[1]}, got {first} and {second}")
+    found = x.repeat(4, 1, 1)
+    for corner, moved in enumerate(((), (first,), (second,), (first, second))):
+        for k in moved:
+            found[corner, :, k] = other[:, k]
+    return found
+
+
+def mixed_difference(
+    function: Callable[[Tensor], Tensor], x: Tensor, other: Tensor, first: int = 0, second: int = 1
+) -> Tensor:
+    """f(a, b) - f(a', b) - f(a, b') + f(a', b') over the corners of rectangles.
+
+    It is zero on every rectangle of every pair of inputs if and only if the function is additive, a sum of
+    functions of one input each; divided by the area it tends to the mixed second derivative.
+
+    Args:
+        function: rows (B, K) to values (B, ...).
+        x, other, first, second: as for :func:`corners`.
+
+    Returns:
+        (B, ...), in the unit of the function.
+
+    Raises:
+        ValueError: as for :func:`corners`.
+    """
+    neither, one, two, both = map(function, corners(x, other, first, second))
+    return neither - one - two + both

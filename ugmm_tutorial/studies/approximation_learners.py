@@ -1,0 +1,195 @@
+"""Four kinds of small networks and one way to train them all. A part of the study of approximation.
+
+A contender has two variants to choose from; which, and with which optimiser, is chosen on validation data.
+The KAN is pykan's, by the authors of Liu et al. (2025), without its symbolic branch; it is no dependency.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.networks import UGMMNet
+
+__all__ = ["CONTENDERS", "OPTIMISERS", "VARIANTS", "Run", "build", "parameters", "pykan_version", "train"]
+
+#: What is tried on validation data.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "MLP": ("relu", "silu"),
+    "KAN": ("grid 5", "grid 10"),
+    "uGMM, one layer": ("none", "after"),
+    "uGMM, two layers": ("none", "after"),
+}
+OPTIMISERS = ("adam 0.02", "lbfgs")
+CONTENDERS = tuple(VARIANTS)
+_WIDEST = 200
+
+
+class Run(NamedTuple):
+    """A trained network, its training loss, seconds of training and gradients evaluated."""
+
+    model: nn.Module
+    loss: float
+    seconds: float
+    evaluations: int
+
+
+class _KAN(nn.Module):
+    """pykan's network, as fast as it can be: no symbolic branch, no activations kept, no checkpoints."""
+
+    def __init__(self, widths: list[int], grid: int, seed: int) -> None:
+        super().__init__()
+        from kan import KAN
+
+        states = np.random.get_state(), random.getstate()  # noqa: NPY002 - it seeds the global generators
+        with torch.random.fork_rng(devices=[]):
+            self.net = KAN(
+                widths,
+                grid=grid,
+                k=3,
+                seed=seed,
+                symbolic_enabled=False,
+                save_act=False,
+                auto_save=False,
+            )
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
+        for symbolic in self.net.symbolic_fun:
+            symbolic.requires_grad_(False)  # switched off, so not counted
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    @torch.no_grad()
+    def adapt(self, x: Tensor) -> None:
+        """Lay the splines' grids where the activations are, as its authors' training does."""
+        self.net.update_grid_from_samples(x)
+
+
+def _mlp(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
+    bend = {"relu": nn.ReLU, "silu": nn.SiLU}[variant]
+    return nn.Sequential(
+        nn.Linear(inputs, width), bend(), nn.Linear(width, width), bend(), nn.Linear(width, outputs)
+    )
+
+
+def _kan(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
+    return _KAN([inputs, width, outputs], int(variant.removeprefix("grid ")), seed)
+
+
+def _ugmm(layers: int) -> Callable[..., nn.Module]:
+    def make(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
+        if not readout:
+            return UGMMNet((inputs, *[width] * (layers - 1), outputs), norm=variant)
+        return nn.Sequential(UGMMNet((inputs, *[width] * layers), norm=variant), nn.Linear(width, outputs))
+
+    return make
+
+
+_MAKERS: dict[str, Callable[..., nn.Module]] = {
+    "MLP": _mlp,
+    "KAN": _kan,
+    "uGMM, one layer": _ugmm(1),
+    "uGMM, two layers": _ugmm(2),
+}
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers are learnt."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def build(
+    contender: str, inputs: int, outputs: int, size: int, variant: str, seed: int, *, readout: bool
+) -> nn.Module:
+    """The network of this kind whose number of parameters is nearest to ``size``.
+
+    Args:
+        contender: a key of :data:`VARIANTS`.
+        inputs, outputs: K and the number of outputs.
+        size: parameters wanted.
+        variant: one of the contender's.
+        seed: of its start; the global generator stays as it is.
+        readout: uGMM layers are followed by a linear layer; without, their last layer has the outputs, and a
+            single layer has the size that inputs and outputs give it.
+    """
+    make = _MAKERS[contender]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        best, width = None, 1
+        while width <= _WIDEST:
+            model = make(inputs, outputs, width, variant, seed, readout)
+            away = abs(parameters(model) - size)
+            if best is not None and away >= best[0]:
+                break
+            best, width = (away, width), width + 1
+        torch.manual_seed(seed)
+        return make(inputs, outputs, best[1], variant, seed, readout)
+
+
+def train(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    how: str,
+    evaluations: int,
+) -> Run:
+    """All rows at once, up to so many gradients; the state of the last one stays.
+
+    Args:
+        model: changed in place.
+        x, y: rows and what they should give.
+        loss: of outputs and ``y``.
+        how: one of :data:`OPTIMISERS`; Adam's learning rate falls to zero along a cosine.
+        evaluations: of the loss and its gradient.
+    """
+    begun, counted = time.perf_counter(), 0
+
+    def closure() -> Tensor:
+        nonlocal counted
+        counted += 1
+        optimiser.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        return value
+
+    name, _, rate = how.partition(" ")
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    adapts = isinstance(model, _KAN)
+    if name == "adam":
+        optimiser = torch.optim.Adam(learnt, lr=float(rate))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, evaluations)
+        for step in range(evaluations):
+            if adapts and step <= 50 and step % 10 == 0:
+                model.adapt(x)
+            optimiser.step(closure)
+            schedule.step()
+    else:
+        for part in (20, 20, evaluations - 40):
+            if adapts:
+                model.adapt(x)
+            options = {"max_iter": part, "max_eval": part, "history_size": 20, "tolerance_change": 1e-12}
+            optimiser = torch.optim.LBFGS(
+                learnt, line_search_fn="strong_wolfe", tolerance_grad=1e-10, **options
+            )
+            optimiser.step(closure)
+    seconds = time.perf_counter() - begun
+    with torch.no_grad():
+        return Run(model, loss(model(x), y).item(), seconds, counted)
+
+
+def pykan_version() -> str | None:
+    """The version of pykan that is installed; None where it is not."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pykan")
+    except PackageNotFoundError:
+        return None
