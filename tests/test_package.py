@@ -33,6 +33,7 @@ FLOORS = {
     "threads": 0,
     "plotting": 1,
     "verdicts": 1,
+    "viewer": 0,
     "interactions": 0,
     "univariate": 0,
     "functional": 1,
