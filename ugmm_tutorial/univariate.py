@@ -222,7 +222,7 @@ def kl_divergence(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tens
 
 
 def l1_distance(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor) -> float:
-    """Integral of |f - mixture|, between 0 and 2; what the mixture has outside the nodes counts too.
+    """Integral of the absolute difference, 0 to 2; what the mixture has outside of the nodes counts too.
 
     Raises:
         ValueError: shapes differ, or the density's integral over the nodes is not one.
