@@ -1,6 +1,7 @@
 """Numbers in the README against the measurements and records that they come from."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,74 @@ def test_explanations_are_certified_in_the_time_that_the_readme_says():
     assert all(query["certified"] for kind in kinds.values() for query in kind.values())
     assert max(seconds) < 10.0
     assert sum(s < 1.0 for s in seconds) > len(seconds) / 2
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("MLP 64-128-64-10", "digits-tuned-mlp"),
+        ("MLP 64-260-128-10", "digits-tuned-mlp-wide"),
+        ("uGMM-NN 64-128-64-10, as many parameters as the MLP above it", "digits-tuned-ugmm"),
+    ],
+)
+def test_results_of_tuned_settings_on_digits_are_those_of_the_records(title, name):
+    made = records.read_all(ROOT / "results", name)
+    mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in made])
+    assert len(made) == 5
+    assert row_of(title)[-1] == f"{100 * mean:.1f} %"
+
+
+def test_what_neurons_see_and_can_do_without_is_what_the_study_found():
+    outcome = studies.read("pruning", ROOT / "results")
+    half, seeds = outcome.settings["fractions"].index(0.5), outcome.results["deletion"]
+    first = [layers[0]["effective"] for layers in outcome.results["layers"]]
+    claim("over 502 of 784", [sum(first) / len(first), 784], within=0.5)
+    says("spread over 502 of 784 pixels")
+    left = {name: [seed["all layers"][name][half] for seed in seeds] for name in ("responsibility", "weight")}
+    left["random"] = [order[half] for seed in seeds for order in seed["all layers"]["random"]]
+    left["size"] = [seed["all layers"]["magnitude"][half] for seed in outcome.results["mlp"]]
+    means = [sum(values) / len(values) for values in left.values()]
+    shown = [f"{100 * mean:.1f} %" for mean in means]
+    says(f"leaves {shown[0]} right, by the weights {shown[1]}, at random {shown[2]}, and an MLP's")
+    says(f"weights by size {shown[3]}")
+    pruned = [rows[4] for rows in outcome.results["pruned"]]
+    assert all(row["keep"] == [0.1, 1.0, 1.0] for row in pruned)
+    accuracy = sum(row["tuned_accuracy"] for row in pruned) / len(pruned)
+    says(f"keeps {100 * accuracy:.1f} % and classifies three to four times as fast")
+    claim("3 to 4 times", [row["dense_milliseconds"] / row["milliseconds"] for row in pruned])
+
+
+def test_what_networks_know_is_what_the_study_found():
+    families = studies.read("uncertainty", ROOT / "results").results["families"]
+    losses = [families[n]["ensemble"]["test_scaled"]["nll"] for n in ("ugmm", "mlp-wide")]
+    says(f"a loss of {losses[0]:.3f} nats, five MLPs of as many parameters {losses[1]:.3f}")
+    told = {
+        (name, score): [row[score]["mean"] for row in families[name]["single"]["auroc"].values()]
+        for name, score in (("ugmm", "root logsumexp"), ("mlp", "energy"))
+    }
+    root, energy = ([min(values), max(values)] for values in told.values())
+    says(f"AUROC between {root[0]:.2f} and {root[1]:.2f} against six kinds of images")
+    says(f"energy of the small MLP has {energy[0]:.2f} to {energy[1]:.2f}")
+
+
+def test_what_networks_can_represent_is_what_the_study_found():
+    found = studies.read("approximation", ROOT / "results").results["regression"]
+    errors = [
+        {kind: rows[size]["median"] for kind, rows in kinds.items()}
+        for kinds in found.values()
+        for size in range(3)
+    ]
+    first = [min(row, key=row.get) for row in errors]
+    wins = [first.count(kind) for kind in ("MLP", "uGMM, two layers", "KAN", "uGMM, one layer")]
+    says(
+        f"the smallest error is the MLP's in {wins[0]} cases of {len(first)}, that of two mixture layers in "
+        f"{wins[1]}, a KAN's in {wins[2]} and a single mixture layer's in {wins[3]}"
+    )
+    says("take 3.2 times the MLP's time, the KAN 4.9 times")
+    for kind, said in (("uGMM, two layers", "3.2 times"), ("KAN", "4.9 times")):
+        ratios = [
+            statistics.median(rows[kind][size]["seconds"]) / statistics.median(rows["MLP"][size]["seconds"])
+            for rows in found.values()
+            for size in range(3)
+        ]
+        claim(said, statistics.median(ratios))
