@@ -23,8 +23,9 @@ from matplotlib.text import Text
 
 __all__ = ["FigureWarning", "broken_rules", "watch"]
 
-#: Colour maps of one steady lightness, readable in grey as well.
-COLOR_MAPS = ("cividis", "viridis", "gray", "gray_r")
+#: Colour maps of one steady lightness, readable in grey as well; and one for differences, which is white at
+#: zero and whose two ends are told apart under all common colour blindnesses.
+COLOR_MAPS = ("cividis", "viridis", "gray", "gray_r", "RdBu_r")
 SMALLEST_LETTERS = 7.0  # points
 LEAST_CONTRAST = 4.5  # WCAG 2.1, AA, for text of normal size
 _LARGEST_GREY_SPREAD = 0.02
@@ -38,7 +39,7 @@ def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
     """What a figure lacks, one sentence each; nothing if it keeps the contract.
 
     Checked are axes without labels (unless their ticks are gone or they are switched off), colours outside
-    ``palette`` and greys, colour maps without a steady lightness, several labelled series without a legend,
+    ``palette`` and greys, colour maps that are none of ``COLOR_MAPS``, several labelled series without a legend,
     letters below 7 points or with a contrast below 4.5, and a background that lets the page shine through.
     """
     allowed = [to_rgb(color) for color in palette]

@@ -264,6 +264,8 @@ def heat_map(
         cmap="cividis",
         annot=annotate,
         fmt=".2f",
+        # Numbers stand on a light patch: no colour of letters is readable on every colour of the map.
+        annot_kws={"color": _INK, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}},
         cbar_kws={"label": label},
     )
     ax.set(xlabel=xlabel, ylabel=ylabel)
