@@ -40,7 +40,8 @@ def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
 
     Checked are axes without labels (unless their ticks are gone or they are switched off), colours outside
     ``palette`` and greys, colour maps that are none of ``COLOR_MAPS``, several labelled series without a
-    legend, letters below 7 points or with a contrast below 4.5, and a background that lets the page shine through.
+    legend, letters below 7 points or with a contrast below 4.5, and a background that lets the page shine
+    through.
     """
     allowed = [to_rgb(color) for color in palette]
     broken = [] if to_rgba(figure.get_facecolor())[3] == 1 else ["the background is not opaque"]
