@@ -156,8 +156,7 @@ def test_it_trains_what_the_catalogue_says(found, tmp_path, monkeypatch):
     monkeypatch.setattr(pruning, "scratch", lambda: tmp_path)
     experiment = catalogue.find("digits-mlp")
     data = experiments.load_data(experiment)
-    model, seconds = pruning._trained("digits-mlp", 1, data, SMALL, False)
-    assert seconds > 0.0
+    model, _ = pruning._trained("digits-mlp", 1, data, SMALL, False)
     torch.manual_seed(1)
     mine = experiment.build()
     train(mine, data, pruning.replace(experiment.config, seed=1, epochs=3, measure=()), progress=False)
