@@ -270,3 +270,24 @@ def test_what_networks_can_represent_is_what_the_study_found():
             for size in range(3)
         ]
         claim(said, statistics.median(ratios))
+
+
+def test_ablations_cost_what_the_readme_says():
+    def by_seed(name):
+        made = records.read_all(ROOT / "results", f"ablation-{name}")
+        return {record.config["seed"]: record.final["validation_accuracy"] for record in made}
+
+    normal = by_seed("none")
+    assert len(normal) == 3
+
+    def cost(name):
+        ended = by_seed(name)
+        return sum(normal[seed] - accuracy for seed, accuracy in ended.items()) / len(ended)
+
+    says("less than 45 % are right")
+    claim("less than 45 %", max(by_seed("hard").values()))
+    shown = [f"{100 * cost(name):.1f}" for name in ("uniform-weights", "paper-init", "no-norm")]
+    says(f"cost {shown[0]} points, the paper's start {shown[1]}, leaving out LayerNorm {shown[2]}")
+    says("change less than 0.2 points")
+    kept = ("tied-std", "frozen-std", "no-floor", "floor-one-hundredth", "floor-one-tenth")
+    claim("less than 0.2 points", max(abs(cost(name)) for name in kept))

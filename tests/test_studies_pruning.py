@@ -156,7 +156,11 @@ def test_it_trains_what_the_catalogue_says(found, tmp_path, monkeypatch):
     monkeypatch.setattr(pruning, "scratch", lambda: tmp_path)
     experiment = catalogue.find("digits-mlp")
     data = experiments.load_data(experiment)
-    model, _ = pruning._trained("digits-mlp", 1, data, SMALL, False)
+    model, seconds = pruning._trained("digits-mlp", 1, data, SMALL, False)
+    epochs = torch.load(next(tmp_path.glob("digits-mlp-seed1-*")), weights_only=False)["metrics"]
+    taken = sum(epoch["seconds"] for epoch in epochs)
+    assert taken > 0.0
+    assert seconds == round(taken, 1)
     torch.manual_seed(1)
     mine = experiment.build()
     train(mine, data, pruning.replace(experiment.config, seed=1, epochs=3, measure=()), progress=False)
