@@ -477,6 +477,25 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
         preset("uGMM")
 
 
+def test_pooling_before_the_relu_changes_no_bit():
+    torch.manual_seed(0)
+    network = ConvNet(head="linear")
+    modules = list(network.features)
+    assert [type(module).__name__ for module in modules] == [*("Conv2d", "MaxPool2d", "ReLU") * 2, "Flatten"]
+    images, weights = torch.rand(64, 1, 28, 28), torch.randn(64, 1024)
+    images[:, :, ::3] = 0.0  # Equal neighbours: windows in which the maximum is not alone.
+
+    def run(order):
+        features = torch.nn.Sequential(*(modules[i] for i in order))(images)
+        parameters = list(network.features.parameters())
+        return features.detach(), *torch.autograd.grad((weights * features).sum(), parameters)
+
+    ours, usual = run((0, 1, 2, 3, 4, 5, 6)), run((0, 2, 1, 3, 5, 4, 6))
+    assert 0.2 < (ours[0] == 0).double().mean() < 0.95
+    for mine, theirs in zip(ours, usual, strict=True):
+        assert torch.equal(mine, theirs)
+
+
 def test_channels_lie_innermost_in_memory_and_the_numbers_stay():
     torch.manual_seed(0)
     network = ConvNet(head="linear").double().eval()
