@@ -8,7 +8,7 @@ import torch
 
 from ugmm_tutorial import data, experiments, tuning
 from ugmm_tutorial.__main__ import main
-from ugmm_tutorial.networks import PRESETS
+from ugmm_tutorial.networks import PRESETS, preset
 from ugmm_tutorial.training import TrainingError
 from ugmm_tutorial.tuning import SEARCHES, Search, find, run, suggested
 
@@ -51,8 +51,18 @@ def test_every_model_gets_the_same_choices(name):
 
 
 def test_searches_that_are_compared_have_the_same_budget():
-    for names in (("mlp", "mlp-wide", "ugmm"), ("cnn-mlp", "cnn-ugmm")):
+    for names in (("mlp", "mlp-wide", "ugmm"), ("cnn-mlp", "cnn-mlp-wide", "cnn-ugmm")):
         assert len({(SEARCHES[n].trials, SEARCHES[n].epochs) for n in names}) == 1
+
+
+@pytest.mark.parametrize("kind", ["", "cnn-"])
+def test_the_wide_mlp_has_as_many_parameters_as_the_mixtures(kind):
+    def size(name):
+        search = SEARCHES[kind + name]
+        return sum(p.numel() for p in preset(search.preset, **search.options).parameters())
+
+    assert size("mlp-wide") == pytest.approx(size("ugmm"), rel=0.015)
+    assert size("mlp") < 0.5 * size("ugmm")
 
 
 def test_search_writes_all_trials_and_the_best(tmp_path):

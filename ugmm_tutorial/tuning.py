@@ -51,6 +51,7 @@ SEARCHES: dict[str, Search] = {
         Search("mlp-wide", "MLP", {"widths": (784, 352, 128, 10)}),
         Search("ugmm", "uGMM-NN", inits=("unit", "paper")),
         Search("cnn-mlp", "CNN-MLP", epochs=8),
+        Search("cnn-mlp-wide", "CNN-MLP", {"widths": (363, 128, 10)}, epochs=8),
         Search("cnn-ugmm", "CNN-uGMM", inits=("unit", "paper"), epochs=8),
     )
 }
