@@ -103,7 +103,7 @@ class SparseUGMMLayer(UGMMLayer):
             components = index.shape[1]
         # A dense layer over m inputs has just the parameters.
         super().__init__(components, out_features, **layer_options)
-        self.in_features, self.components = in_features, self.in_features
+        self.in_features, self.components = in_features, components
         if index is None:
             if not components <= in_features:
                 raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
