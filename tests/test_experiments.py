@@ -251,6 +251,32 @@ def test_record_that_cannot_be_continued_is_refused_and_kept(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_the_network_of_a_run_is_as_accurate_as_its_record_says(tmp_path):
+    record = _run(EXPERIMENTS["digits-ugmm"], epochs=2, seed=3, results=tmp_path)
+    state = torch.get_rng_state()
+    model = experiments.load_model(EXPERIMENTS["digits-ugmm"], seed=3, results=tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not model.training
+    found = training.evaluate(model, experiments.load_data(EXPERIMENTS["digits-ugmm"]).test)
+    assert found["accuracy"] == record.final["test_accuracy"] > 0.2
+    assert found["loss"] == pytest.approx(record.final["test_loss"], rel=1e-6)
+
+
+def test_a_network_that_is_not_there_or_another_one_is_refused_by_name(tmp_path):
+    _run(epochs=1, results=tmp_path)
+    with pytest.raises(FileNotFoundError, match="python -m ugmm_tutorial train digits-mlp --seed 1 makes it"):
+        experiments.load_model(MLP, seed=1, results=tmp_path)
+    checkpoint = tmp_path / "digits-mlp" / "seed0.checkpoint.pt"
+    other = tmp_path / "digits-ugmm" / checkpoint.name
+    other.parent.mkdir()
+    other.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(checkpoints.CheckpointError, match="does not hold the network of digits-ugmm"):
+        experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
+    checkpoints.save({"epoch": 1}, other)
+    with pytest.raises(checkpoints.CheckpointError, match="does not hold the network"):
+        experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
+
+
 def _committed():
     """Records in the repository; what a reader has trained beside them is the reader's."""
     root = Path(__file__).resolve().parents[1]

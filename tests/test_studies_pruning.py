@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 
 from ugmm_tutorial import MLP, UGMMLayer, evaluate, stored, studies
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.studies import pruning
+from ugmm_tutorial.studies import pruning, pruning_measures
 
 SMALL = pruning.SETTINGS | {
     "experiment": "digits-ugmm-layernorm",
@@ -88,7 +88,7 @@ def test_maps_of_a_network_by_hand():
         layer.mean.zero_()
         layer.mix_logits.copy_(torch.tensor([[0.0, -40.0, -40.0], [-40.0, 0.0, -40.0]]))
     x = torch.tensor([[0.5, 0.0, 0.2], [0.0, 0.5, 0.3], [0.1, 0.0, 0.0], [0.0, 0.2, 0.4]])
-    found = pruning._maps(nn.Sequential(layer), Examples(x, torch.tensor([0, 1, 0, 1])))
+    found = pruning_measures.map_distances(nn.Sequential(layer), Examples(x, torch.tensor([0, 1, 0, 1])))
     assert found == pytest.approx(
         {"ink": 7 / 12, "share_on_ink": 1.0, "pixels": 1.0, "between_classes": 1.0, "between_images": 0.0}
     )
@@ -97,7 +97,7 @@ def test_maps_of_a_network_by_hand():
         layer.mix_logits.zero_()
         layer.mean.zero_()
     x = 9.0 * (1.0 - torch.eye(3))[[0, 0, 1]]
-    found = pruning._maps(nn.Sequential(layer), Examples(x, torch.tensor([0, 0, 1])))
+    found = pruning_measures.map_distances(nn.Sequential(layer), Examples(x, torch.tensor([0, 0, 1])))
     assert found == pytest.approx(
         {"ink": 2 / 3, "share_on_ink": 0.0, "pixels": 1.0, "between_classes": 0.0, "between_images": 1.0}
     )
@@ -123,7 +123,7 @@ def test_a_second_run_goes_on_from_the_checkpoints_and_finds_the_same(found):
 def test_the_mlp_loses_its_smallest_weights_in_the_layers_that_are_named():
     torch.manual_seed(0)
     model = MLP((6, 5, 4), norm="layer")
-    cut = pruning._without(model, 0.4, [1], torch_prune.l1_unstructured)
+    cut = pruning_measures._without(model, 0.4, [1], torch_prune.l1_unstructured)
     first, last = (m for m in cut if isinstance(m, nn.Linear))
     assert first.weight.equal(model[0].weight)
     before = next(m for m in reversed(model) if isinstance(m, nn.Linear)).weight

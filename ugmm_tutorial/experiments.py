@@ -8,12 +8,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from ugmm_tutorial import data, records, verdicts
+from ugmm_tutorial import checkpoints, data, records, verdicts
 from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
 from ugmm_tutorial.training import TrainConfig, train
 
-__all__ = ["EXPERIMENTS", "GROUPS", "Experiment", "find", "group", "load_data", "run", "stored", "table"]
+__all__ = [
+    "EXPERIMENTS",
+    "GROUPS",
+    "Experiment",
+    "find",
+    "group",
+    "load_data",
+    "load_model",
+    "run",
+    "stored",
+    "table",
+]
 
 # The paper's rows train on all 60,000 images: it names no validation set for the final runs.
 _LOADERS: dict[str, Callable[[str | Path | None], data.Splits]] = {
@@ -114,6 +126,33 @@ def stored(
             "on from. Move the record away, or write elsewhere, to train anew"
         )
     return record if done == config.epochs else None
+
+
+def load_model(experiment: Experiment, *, seed: int = 0, results: str | Path = "results") -> nn.Module:
+    """The network of a run, as its last checkpoint has it: on the CPU, in evaluation mode.
+
+    Checkpoints lie beside the records that :func:`run` writes; they are not committed.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        CheckpointError: it cannot be read, or holds another network.
+    """
+    path = _checkpoint(_path(results, experiment, seed))
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is not there: python -m ugmm_tutorial train {experiment.name} --seed {seed} makes it"
+        )
+    state = checkpoints.load(path)
+    with torch.random.fork_rng([]):
+        model = experiment.build()
+    try:
+        model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError) as error:
+        raise checkpoints.CheckpointError(
+            f"{path} does not hold the network of {experiment.name} ({error}). Nothing was changed; move it "
+            "away to train anew"
+        ) from error
+    return model.eval()
 
 
 def table(name: str, results: str | Path = "results") -> str:

@@ -21,6 +21,7 @@ __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
 #: What each study asks, by the name of its module and its file.
 STUDIES: dict[str, str] = {
     "approximation": "What do mixtures and networks of mixture neurons approximate, beside an MLP and a KAN?",
+    "concentration": "How many inputs share an answer before training and after 100 epochs?",
     "degenerate": "What becomes of the paper's generative network when it is trained for long?",
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",
     "iris": "How often is the label right, over repeated cross-validation, beside other models?",
