@@ -1,16 +1,19 @@
-"""Whether a row of the paper's Table 2 is reproduced: a rule written down when one run, an MLP, was finished.
+"""Whether a row of the paper's Table 2 is reproduced, by a rule older than nearly all of our runs.
 
-The paper gives one number for each row, the mean test accuracy over epochs 90 to 100 of a run (its section
-4.3). If that run were one more of ours, its number would fall into the 95 % *prediction* interval of our n
-runs,
+It was written down when one run of each fully connected row was finished, and none of a convolutional one.
+The paper gives one number for each row, and says of its MLP that the accuracy was stable over epochs 90 to
+100 (section 4.3); means over these epochs, for all rows, are our reading. If its run were one more of ours,
+its number would fall into the 95 % *prediction* interval of our n runs,
 
     mean ± t_{n-1} s sqrt(1 + 1/n),
 
 in nineteen cases of twenty. So a row is **reproduced** if the paper's number lies in this interval, widened
 by half of the last digit that the paper prints, and **not reproduced** if it lies outside. There is no
 verdict from fewer than three runs, and none if the interval reaches farther than half a point to either
-side, because then hardly anything could fall outside. All runs are tested on the same 10,000 images, so the
-error that comes from having only so many of them is common to both sides and does not enter.
+side: "reproduced" by runs that differ so much would say little. (A number may lie outside such an interval
+all the same; chapter 6 has a case.) All runs are tested on the same 10,000 images, so the error that comes
+from having only so many of them is common to both sides and does not enter. How many runs there should be
+is not part of the rule, and should have been.
 
 Imports nothing else of the package but :mod:`records`.
 """
@@ -26,7 +29,7 @@ from ugmm_tutorial.records import Record, mean_and_interval
 
 __all__ = ["WINDOW", "Verdict", "judge", "over_window"]
 
-#: First and last epoch over which the paper averages.
+#: First and last epoch of the window that the paper names.
 WINDOW = (90, 100)
 _FEWEST_RUNS = 3
 _WIDEST = 0.005
