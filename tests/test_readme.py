@@ -220,7 +220,7 @@ def test_what_neurons_see_and_can_do_without_is_what_the_study_found():
     outcome = studies.read("pruning", ROOT / "results")
     half, seeds = outcome.settings["fractions"].index(0.5), outcome.results["deletion"]
     first = [layers[0]["effective"] for layers in outcome.results["layers"]]
-    claim("over 502 of 784", [sum(first) / len(first), 784], within=0.5)
+    claim("502 of 784", [sum(first) / len(first), 784], within=0.5)
     says("spread over 502 of 784 pixels")
     left = {name: [seed["all layers"][name][half] for seed in seeds] for name in ("responsibility", "weight")}
     left["random"] = [order[half] for seed in seeds for order in seed["all layers"]["random"]]

@@ -43,8 +43,12 @@ NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)?|\b(?:{'|'.join(_WORDS)})\b)"
 _POWER = r"(?:\s*(?:\\cdot|·)\s*10\^\{?(?P<power>-?\d+)\}?)?"
 _SIGN = r"(?P<sign>(?<![\w)])[-−])?"
 _QUANTITY = re.compile(rf"{_SIGN}(?P<number>{NUMBER}){_POWER}", re.IGNORECASE)
-_AT_MOST = re.compile(r"\b(?:less than|fewer than|below|under|at most|up to)\b")
-_AT_LEAST = re.compile(r"\b(?:more than|above|over|at least)\b")
+# A bound stands right before its number ("less than a factor of ten"), or right behind it ("1.3 % at most").
+_BETWEEN = r"(?:\s+[^\W\d]+){0,3}\s*[-−]?"
+_AT_MOST = re.compile(rf"\b(?:less than|fewer than|below|under|at most|up to){_BETWEEN}$", re.IGNORECASE)
+_AT_LEAST = re.compile(rf"\b(?:more than|above|over|at least){_BETWEEN}$", re.IGNORECASE)
+_BEHIND = r"^\s*(?:%|[^\W\d]+)?\s*(?:at (?:the )?{})\b"
+_MOST_BEHIND, _LEAST_BEHIND = (re.compile(_BEHIND.format(word)) for word in ("most", "least"))
 
 
 class ClaimError(AssertionError):
@@ -62,9 +66,10 @@ def claim(
     """Assert that ``value`` is what the words of the text say.
 
     A number with a unit ("4.5 ms", "94 %", "12.8 million", "59 times") must be the value rounded to the
-    digits given; percentages are of fractions, times of seconds, sizes of bytes. "Less than 100 MiB" and
-    "more than 80 bytes" are bounds. "31 to 59 times" takes several values, whose smallest and largest these
-    are; other words with several numbers, and "from 94 % to 81 %", take as many values, in the same order.
+    digits given; percentages are of fractions, times of seconds, sizes of bytes. "Less than 100 MiB",
+    "more than 80 bytes" and "1.3 % at most" are bounds, each of its own number. "31 to 59 times" takes
+    several values, whose smallest and largest these are; other words with several numbers, and "from 94 %
+    to 81 %", take as many values, in the same order.
 
     Args:
         text: words of the chapter's prose, as they stand there.
@@ -87,9 +92,9 @@ def claim(
         found = [min(found), max(found)]
     if len(stated) != len(found):
         raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)}")
-    for (number, unit, half_digit), got in zip(stated, found, strict=True):
+    for (number, unit, half_digit), bound, got in zip(stated, _bounds(text), found, strict=True):
         got /= unit
-        if not _agree(text, number, got, half_digit if within is None else within):
+        if not _agree(bound, number, got, half_digit if within is None else within):
             raise ClaimError(f"the text says {text!r}, the code finds {got:.6g}")
 
 
@@ -129,11 +134,28 @@ def _unit(following: str) -> float:
     return math.prod(_UNITS.get(word, 1.0) for word in words)
 
 
-def _agree(text: str, number: float, got: float, tolerance: float) -> bool:
+def _bounds(text: str) -> list[str | None]:
+    """For every number of the words whether it is the ``most`` or the ``least`` that may be, or neither."""
+    plain = plain_text(text)
+    found: list[str | None] = []
+    start = 0
+    for match in _QUANTITY.finditer(plain):
+        before, behind = plain[start : match.start()], plain[match.end() :]
+        if _AT_MOST.search(before) or _MOST_BEHIND.search(behind):
+            found.append("most")
+        elif _AT_LEAST.search(before) or _LEAST_BEHIND.search(behind):
+            found.append("least")
+        else:
+            found.append(None)
+        start = match.end()
+    return found
+
+
+def _agree(bound: str | None, number: float, got: float, tolerance: float) -> bool:
     if not math.isfinite(got):
         return False
-    if _AT_MOST.search(text.lower()):
+    if bound == "most":
         return got <= number
-    if _AT_LEAST.search(text.lower()):
+    if bound == "least":
         return got >= number
     return abs(got - number) <= tolerance * (1 + 1e-9)
