@@ -167,7 +167,8 @@ def rescue(answer: object) -> str:
     """2.3: means of forgotten components moved, in place, to where their inputs live."""
     function = as_function(answer, "rescue(layer, x)")
     layer, x = _forgetful_layer()
-    forgotten = _mean_responsibility(layer, x) < _FORGOTTEN
+    responsibility = _mean_responsibility(layer, x)
+    forgotten = responsibility < _FORGOTTEN
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
     parameter = layer.mean
     returned = call(function, layer, x, silent=True)
@@ -184,7 +185,8 @@ def rescue(answer: object) -> str:
         raise NotYet("All means have moved, and with them what the other components had learnt.")
     if (moved & ~forgotten).any():
         j, k = (moved & ~forgotten).nonzero()[0].tolist()
-        raise NotYet(f"Component {k} of neuron {j} has moved, although it answers part of the batch.")
+        share = f"its mean responsibility is {responsibility[j, k]:.0e}"
+        raise NotYet(f"Component {k} of neuron {j} has moved, although {share}.")
     _check_places(layer, x, forgotten)
     return (
         "New means start near data, but the averages that Adam keeps for them still belong to the old place."
@@ -192,18 +194,24 @@ def rescue(answer: object) -> str:
 
 
 def _forgetful_layer() -> tuple[UGMMLayer, Tensor]:
-    """A layer with five components 50 away, and one that answers only for a few examples."""
+    """A layer with five components 50 away, and three that tell rules apart.
+
+    Component (0, 0) answers only for a few examples. Component (3, 1) stays: its mean responsibility is about
+    1e-4. Component (3, 3) is forgotten with about 1e-7, although its largest responsibility is above 1e-6.
+    """
     centres = torch.tensor(_CENTRES, dtype=torch.float32)
     x = centres + 0.5 * draw(200, len(_CENTRES), seed=0, dtype=torch.float32)
     x[:20, 0] += 20.0
-    layer = UGMMLayer(len(_CENTRES), 3, dtype=torch.float32)
+    layer = UGMMLayer(len(_CENTRES), 4, dtype=torch.float32)
     with torch.no_grad():
-        layer.mean.copy_(centres + 0.5 * draw(3, len(_CENTRES), seed=1, dtype=torch.float32))
+        layer.mean.copy_(centres + 0.5 * draw(4, len(_CENTRES), seed=1, dtype=torch.float32))
         layer.mean[0, 0] = 23.0
-        layer.mix_logits.copy_(draw(3, len(_CENTRES), seed=2, dtype=torch.float32))
-        layer.log_std.copy_(0.2 * draw(3, len(_CENTRES), seed=3, dtype=torch.float32))
+        layer.mix_logits.copy_(draw(4, len(_CENTRES), seed=2, dtype=torch.float32))
+        layer.log_std.copy_(0.2 * draw(4, len(_CENTRES), seed=3, dtype=torch.float32))
         for j, k in ((0, 1), (0, 3), (1, 0), (2, 1), (2, 2)):
             layer.mean[j, k] += 50.0
+        layer.mean[3, 1] = _CENTRES[1] + 4.75
+        layer.mean[3, 3] = _CENTRES[3] + 6.75
     return layer, x
 
 
