@@ -3,10 +3,10 @@
 import math
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
+from committed import committed
 
 from ugmm_tutorial import bench, kernels
 from ugmm_tutorial.__main__ import main
@@ -188,6 +188,24 @@ def test_an_unknown_section_is_refused_with_the_known_ones():
         bench.run(only=("speed",))
 
 
+@pytest.mark.parametrize("section", ["memory", "scaling"])
+def test_a_section_that_would_measure_nothing_is_refused_if_it_is_named(section, monkeypatch):
+    with pytest.raises(ValueError, match=rf"'{section}' would measure nothing: .*leave that out"):
+        bench.run(only=("accuracy", section), quick=True)
+    monkeypatch.setattr(kernels, "unavailable", lambda backend: f"no kernel for {backend}")
+    with pytest.raises(ValueError, match=rf"'{section}' would measure nothing: no kernel for cpu"):
+        bench.run(only=(section,))
+
+
+def test_sections_that_would_measure_nothing_are_left_out_if_none_is_named(monkeypatch):
+    made = []
+    for name in bench.SECTIONS:
+        if name not in ("memory", "scaling"):
+            monkeypatch.setitem(bench.SECTIONS, name, lambda device, quick, n=name: made.append(n) or [])
+    assert bench.run(quick=True).rows == ()
+    assert set(made) == set(bench.SECTIONS) - {"memory", "scaling"}
+
+
 @NEEDS_KERNEL
 def test_the_command_prints_the_report_and_writes_the_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(timing, "_PAUSE", 0.0)
@@ -203,7 +221,11 @@ def test_the_command_prints_the_report_and_writes_the_file(tmp_path, capsys, mon
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--device", "tpu"], "unknown device 'tpu'"), (["--only", "speed"], "unknown section 'speed'")],
+    [
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--only", "speed"], "unknown section 'speed'"),
+        (["--quick", "--only", "memory"], "section 'memory' would measure nothing"),
+    ],
 )
 def test_the_command_refuses_what_it_does_not_know(arguments, words, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -214,8 +236,9 @@ def test_the_command_refuses_what_it_does_not_know(arguments, words, capsys):
 
 def test_stored_reports_are_of_this_format_and_clean():
     """What chapters show was made by a committed state of the project."""
-    paths = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.csv"))
-    assert paths
+    paths = committed("benchmarks/*.csv")
+    if not paths:
+        pytest.skip("no checkout of the repository")
     for path in paths:
         made = bench.load(path)
         networks = {"networks"}  # measured apart from the operator, in files of their own

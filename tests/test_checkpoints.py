@@ -175,6 +175,52 @@ def test_code_in_a_plain_pickle_is_not_executed(tmp_path):
     assert sign.exists(), "the bomb was meant to be a real one"
 
 
+def test_full_disk_in_the_middle_of_writing_is_called_so(tmp_path, monkeypatch):
+    """PyTorch's writer would turn it into a RuntimeError about the position in its file."""
+    path = tmp_path / "run.pt"
+    checkpoints.save({"epoch": 1}, path)
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            if self.tell() > 0:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    real = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, file: real(state, Full()))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save({"epoch": 2, "weights": torch.rand(1000)}, path)
+    assert checkpoints.load(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_other_errors_of_the_writer_stay_what_they_are(tmp_path, monkeypatch):
+    def broken(state, file):
+        raise RuntimeError("cannot be saved")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(RuntimeError, match="cannot be saved"):
+        checkpoints.save(STATE, tmp_path / "run.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"epoch": 1}, "'model' is missing in it"),
+        ({"epoch": "1", "model": {}}, "expected its 'epoch' to be int, got str"),
+        ({"epoch": True, "model": {}}, "expected its 'epoch' to be int, got bool"),
+        ({"epoch": 1, "model": [1]}, "expected its 'model' to be dict, got list"),
+    ],
+    ids=str,
+)
+def test_a_state_without_what_is_expected_of_it_is_refused(state, why):
+    kinds = {"epoch": int, "model": dict}
+    checkpoints.expect({"epoch": 1, "model": {}, "more": None}, kinds, "run.pt")
+    with pytest.raises(checkpoints.CheckpointError, match=rf"run\.pt cannot be read .*{why}.* start over"):
+        checkpoints.expect(state, kinds, "run.pt")
+
+
 def test_ctrl_c_in_the_middle_of_writing_stays_one_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     """PyTorch's writer would turn it into a RuntimeError about its file."""
     path = tmp_path / "run.pt"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from committed import committed
 
 from ugmm_tutorial import checkpoints, data, experiments, records, training, verdicts
 from ugmm_tutorial.experiments import EXPERIMENTS
 
 DIGITS = ("digits-mlp", "digits-ugmm", "digits-ugmm-layernorm")
 MLP = EXPERIMENTS["digits-mlp"]
+COSINE = replace(MLP, name="digits-cosine", config=replace(MLP.config, scheduler="cosine", milestones=()))
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,10 +48,26 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _write(results: Path, name: str, *curves: list[float], metric: str = "test_accuracy") -> None:
     """Records of an experiment, one for each curve: one epoch per accuracy."""
+    experiment, loss = EXPERIMENTS[name], metric.replace("accuracy", "loss")
     for seed, curve in enumerate(curves):
-        metrics = tuple({"epoch": n, metric: a} for n, a in enumerate(curve, start=1))
-        record = records.Record({"seed": seed}, {}, {}, metrics, seconds=1.0, environment={}, experiment=name)
+        config = replace(experiment.config, seed=seed, epochs=len(curve))
+        record = records.Record(
+            config=records.as_json(asdict(config)),
+            data={"name": experiment.data.partition("-")[0]},
+            model=records.as_json({"preset": experiment.preset, "options": experiment.options}),
+            metrics=tuple({"epoch": n, metric: a, loss: 0.1} for n, a in enumerate(curve, start=1)),
+            seconds=1.0,
+            environment={"device": "a machine", "finished": "now"},
+            experiment=name,
+        )
         records.write(record, results / name / f"seed{seed}.json")
+
+
+def _edit(path: Path, **fields) -> None:
+    """Change fields of a record by hand; dictionaries are merged."""
+    record = json.loads(path.read_text())
+    record |= {k: record[k] | v if isinstance(v, dict) else v for k, v in fields.items()}
+    path.write_text(json.dumps(record))
 
 
 def _cells(name: str, results: Path) -> dict[str, list[str]]:
@@ -174,6 +192,45 @@ def test_other_tables_give_no_verdict(tmp_path):
     assert _cells("fair", tmp_path)["MLP 784-352-128-10"] == ["98.10 ± 0.25", "3", "100 of 100"]
 
 
+ANOTHERS = [
+    {"config": {"learning_rate": 5.0}},
+    {"model": {"preset": "uGMM-NN"}},
+    {"model": {"options": {}}},
+    {"data": {"name": "mnist"}},
+    {"experiment": "digits-ugmm"},
+    {"experiment": None},
+]
+
+
+@pytest.mark.parametrize("other", ANOTHERS, ids=str)
+def test_table_refuses_a_record_that_is_not_the_experiments(other, tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.9, 0.91))
+    path = tmp_path / "digits-mlp" / "seed1.json"
+    _edit(path, **other)
+    with pytest.raises(ValueError, match=r"other settings than digits-mlp has now: expected .*, got ") as e:
+        experiments.table("digits", tmp_path)
+    assert str(path) in str(e.value)
+
+
+def test_table_refuses_a_record_without_the_accuracy_that_counts(tmp_path):
+    _write(tmp_path, "digits-mlp", [0.9] * 30, metric="validation_accuracy")
+    with pytest.raises(records.RecordError, match=r"seed0\.json has no test_accuracy, which digits-mlp meas"):
+        experiments.table("digits", tmp_path)
+
+
+def test_table_does_not_count_copies(tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.9))
+    path = tmp_path / "digits-mlp" / "seed0.json"
+    path.with_name("seed0.old.json").write_bytes(path.read_bytes())
+    assert _cells("digits", tmp_path)["MLP"] == ["90.00", "1", "30 of 30"]
+
+
+def test_table_shows_a_short_run_whose_schedule_depends_on_its_length(tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "digits-mlp", replace(COSINE, name="digits-mlp"))
+    _write(tmp_path, "digits-mlp", *_ending(0.9, epochs=3))
+    assert _cells("digits", tmp_path)["MLP"] == ["90.00", "1", "3 of 30"]
+
+
 def test_unknown_table_is_refused_and_the_known_ones_named(tmp_path):
     known = "2, variants, fair, tuned, ablations, digits, digits-tuned"
     with pytest.raises(ValueError, match=f"table '7': expected one of {known}"):
@@ -240,6 +297,53 @@ def test_extending_an_experiment_equals_a_longer_run(tmp_path):
     assert records.read(tmp_path / "extended" / "digits-mlp" / "seed0.json") == extended
 
 
+def test_notes_of_a_record_are_kept_when_its_run_goes_on(tmp_path):
+    _run(epochs=1, results=tmp_path)
+    path = tmp_path / "digits-mlp" / "seed0.json"
+    _edit(path, notes=["the fan failed"])
+    assert _run(epochs=2, results=tmp_path).notes == ("the fan failed",)
+    assert records.read(path).notes == ("the fan failed",)
+
+
+@pytest.mark.parametrize("longer", [2, 3])
+def test_record_that_another_process_has_written_meanwhile_is_not_overwritten(longer, tmp_path, monkeypatch):
+    """The other one ran as long or longer; its record stays."""
+    path, real = tmp_path / "digits-mlp" / "seed0.json", experiments.train
+    theirs = []
+
+    def train_while_another_does(*arguments, **options):
+        record = real(*arguments, **options)
+        monkeypatch.setattr(experiments, "train", real)
+        _run(epochs=longer, results=tmp_path)
+        _edit(path, notes=["theirs"])
+        theirs.append(path.read_bytes())
+        return record
+
+    monkeypatch.setattr(experiments, "train", train_while_another_does)
+    if longer == 2:
+        assert _run(epochs=2, results=tmp_path).notes == ("theirs",)
+    else:
+        with pytest.raises(ValueError, match="has 3 epochs already, more than the 2 asked for"):
+            _run(epochs=2, results=tmp_path)
+    assert theirs == [path.read_bytes()]
+
+
+def test_record_written_again_from_its_checkpoint_says_where_it_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_commit", lambda: "then")
+    first = _run(epochs=1, results=tmp_path)
+    (tmp_path / "digits-mlp" / "seed0.json").unlink()
+    monkeypatch.setattr(records, "_commit", lambda: "now")
+    assert _run(epochs=1, results=tmp_path) == first
+    assert _run(epochs=2, results=tmp_path).environment["commit"] == "now"
+
+
+def test_drawing_initial_parameters_leaves_the_random_states_of_cuda_devices_alone(tmp_path, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    _run(epochs=1, results=tmp_path)
+    assert seeded == []
+
+
 def test_record_that_cannot_be_continued_is_refused_and_kept(tmp_path):
     """Records are committed, checkpoints are not: training anew would overwrite what was recorded."""
     _run(epochs=1, results=tmp_path)
@@ -272,23 +376,13 @@ def test_a_network_that_is_not_there_or_another_one_is_refused_by_name(tmp_path)
     other.write_bytes(checkpoint.read_bytes())
     with pytest.raises(checkpoints.CheckpointError, match="does not hold the network of digits-ugmm"):
         experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
-    checkpoints.save({"epoch": 1}, other)
-    with pytest.raises(checkpoints.CheckpointError, match="does not hold the network"):
-        experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
+    for state in ({"epoch": 1}, {"model": [1]}, {"model": {1: 2}}, {"model": {"0.mean": "x"}}):
+        checkpoints.save(state, other)
+        with pytest.raises(checkpoints.CheckpointError, match="does not hold the network"):
+            experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
 
 
-def _committed():
-    """Records in the repository; what a reader has trained beside them is the reader's."""
-    root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), "ls-files", "results/*/seed*.json"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return [root / name for name in listed if (root / name).exists()]
-
-
-COMMITTED = _committed()
+COMMITTED = committed("results/*/seed*.json")
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda p: f"{p.parent.name}-{p.stem}")
@@ -366,26 +460,58 @@ def test_fewer_epochs_than_the_record_has_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "other", [{}, {"options": MLP.options | {"dropout": 0.5}}], ids=["epochs", "options"]
+)
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_moving_away_what_a_refusal_names_lets_a_run_train_anew(other, checkpoint, tmp_path):
+    _run(epochs=2, results=tmp_path)
+    if not checkpoint:
+        (tmp_path / "digits-mlp" / "seed0.checkpoint.pt").unlink()
+    with pytest.raises(ValueError, match="Move it ") as caught:
+        _run(replace(MLP, **other), epochs=1, results=tmp_path)
+    named = re.search(r"Move it (?:and (\S+) )?away", str(caught.value))
+    assert (named[1] is not None) == checkpoint
+    for name in filter(None, ("seed0.json", named[1])):
+        (tmp_path / "digits-mlp" / name).rename(tmp_path / name)
+    assert len(_run(replace(MLP, **other), epochs=1, results=tmp_path).metrics) == 1
+
+
+@pytest.mark.parametrize(
     "other",
     [
         replace(MLP, config=replace(MLP.config, learning_rate=1e-3)),
         replace(MLP, options=MLP.options | {"dropout": 0.5}),
         replace(MLP, preset="uGMM-NN"),
+        replace(MLP, data="mnist"),
     ],
-    ids=["config", "options", "preset"],
+    ids=["config", "options", "preset", "data"],
 )
 def test_record_of_other_settings_is_refused_by_name(other, tmp_path):
     _run(epochs=1, results=tmp_path)
     before = _files(tmp_path)
     with pytest.raises(
-        ValueError, match=r"other settings than digits-mlp .* Move it away to train anew"
+        ValueError, match=r"digits-mlp .* Move it and seed0\.checkpoint\.pt away to train anew"
     ) as e:
         _run(other, epochs=1, results=tmp_path)
     assert str(tmp_path / "digits-mlp" / "seed0.json") in str(e.value)
     assert _files(tmp_path) == before
 
 
-COSINE = replace(MLP, name="digits-cosine", config=replace(MLP.config, scheduler="cosine", milestones=()))
+@pytest.mark.parametrize("other", ANOTHERS, ids=str)
+def test_record_that_was_edited_to_be_anothers_is_refused(other, tmp_path):
+    _write(tmp_path, "digits-mlp", [0.9])
+    assert experiments.stored(MLP, epochs=1, results=tmp_path)
+    _edit(tmp_path / "digits-mlp" / "seed0.json", **other)
+    with pytest.raises(ValueError, match="made with other settings than digits-mlp"):
+        experiments.stored(MLP, epochs=1, results=tmp_path)
+
+
+def test_record_of_an_experiment_that_differs_in_its_name_only_is_refused(tmp_path):
+    """Two experiments of the catalogue may be one run for a while; their records are not each other's."""
+    _run(epochs=1, results=tmp_path)
+    (tmp_path / "digits-mlp").rename(tmp_path / "digits-again")
+    with pytest.raises(ValueError, match=r"other settings than digits-again .*'experiment': 'digits-mlp'"):
+        experiments.stored(replace(MLP, name="digits-again"), epochs=1, results=tmp_path)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -396,7 +522,7 @@ def test_record_of_another_length_is_refused_where_the_schedule_depends_on_it(ep
     with pytest.raises(ValueError, match=r"made with other settings than digits-cosine") as caught:
         _run(COSINE, epochs=epochs, results=tmp_path)
     message = str(caught.value)
-    assert re.search(rf"expected .*'epochs': {epochs}\b.* got .*'epochs': 2\b.* Move it away", message)
+    assert re.search(rf"expected .*'epochs': {epochs}\b.* got .*'epochs': 2\b.* Move it and", message)
     assert str(tmp_path / "digits-cosine" / "seed0.json") in message
     assert _files(tmp_path) == before
     assert _run(COSINE, epochs=2, results=tmp_path) == done
@@ -431,7 +557,7 @@ def test_damaged_file_of_a_run_is_refused_by_name_and_left_as_it_is(name, tmp_pa
     assert _files(tmp_path) == before
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": -1}, {"seed": -1}, {"seed": 2**64}], ids=str)
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": -1}, {"seed": -1}, {"seed": 2**32}], ids=str)
 def test_wrong_numbers_are_refused_before_anything_is_written(wrong, tmp_path):
     with pytest.raises(ValueError, match=f"expected {next(iter(wrong))} to be an integer"):
         _run(results=tmp_path / "results", **wrong)

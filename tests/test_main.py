@@ -111,7 +111,7 @@ WRONG_ARGUMENTS = [
     (["train", "digits-mlp", "--epochs", "-2"], "expected epochs to be an integer >= 1, got -2"),
     (["train", "digits-mlp", "--epochs", "many"], "invalid int value: 'many'"),
     (["train", "digits-mlp", "--seed", "-1"], "expected seed to be an integer >= 0"),
-    (["train", "digits-mlp", "--seed", str(2**64)], "expected seed to be an integer >= 0"),
+    (["train", "digits-mlp", "--seed", str(2**32)], "expected seed to be an integer >= 0"),
     (["train", "digits-mlp", "--device", "tpu"], "unknown device 'tpu': expected cpu, cuda or cuda:N"),
     (["train", "digits-mlp", "--device", "meta"], "unknown device 'meta': expected cpu, cuda or cuda:N"),
     (["train", "digits-mlp", "--device", "cuda:-1"], "unknown device 'cuda:-1'"),
@@ -248,6 +248,51 @@ def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, cap
     ours, expected = (records.read(tmp_path / folder / "digits-mlp" / "seed0.json") for folder in "ab")
     for metric in ("train_loss", "validation_loss", "test_loss", "test_accuracy", "learning_rate"):
         assert ours.curve(metric) == expected.curve(metric)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "function", "message"),
+    [
+        (
+            ["study", "iris"],
+            "ugmm_tutorial.studies.run",
+            "interrupted: no results were written; the same comm",
+        ),
+        (
+            ["bench"],
+            "ugmm_tutorial.bench.run",
+            "interrupted: no results were written; the same command starts",
+        ),
+        (["tune", "mlp"], "ugmm_tutorial.tuning.run", "interrupted: the trial that was running is lost; the"),
+        (
+            ["train", "digits-mlp"],
+            "ugmm_tutorial.experiments.run",
+            "interrupted: the same command goes on aft",
+        ),
+        (["table", "2"], "ugmm_tutorial.experiments.table", "interrupted\n"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_interrupted_command_says_what_becomes_of_it(
+    arguments, function, message, tmp_path, monkeypatch, capsys
+):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(function, interrupt)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.startswith(f"\n{message}")
+
+
+def test_record_that_does_not_tell_when_it_was_made_is_explained(tmp_path, capsys):
+    assert _train(tmp_path, "--epochs", "1") == 0
+    path = tmp_path / "digits-mlp" / "seed0.json"
+    record = json.loads(path.read_text())
+    del record["environment"]["finished"]
+    path.write_text(json.dumps(record))
+    capsys.readouterr()
+    _assert_failed(_train(tmp_path, "--epochs", "1"), "KeyError: 'finished'", capsys)
 
 
 # --- as a program -----------------------------------------------------------------------------------

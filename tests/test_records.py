@@ -30,7 +30,7 @@ def _record(*accuracies: float, seed: int = 0) -> Record:
         model={"network": "MLP"},
         metrics=tuple({"epoch": n, "test_accuracy": a} for n, a in enumerate(accuracies, start=1)),
         seconds=1.5,
-        environment={"commit": None},
+        environment={"device": "a machine", "commit": None, "finished": "2026-01-01T00:00:00+00:00"},
         experiment="digits-mlp",
         notes=("a note, with an é",),
     )
@@ -110,6 +110,45 @@ def test_file_that_is_no_record_is_refused_by_name_and_left_as_it_is(content, tm
     assert path.read_bytes() == content
 
 
+EPOCH = {"epoch": 1, "test_accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"metrics": [1, 2]}, "expected the metrics of an epoch to be dict, got 1"),
+        ({"metrics": "ab"}, "expected metrics to be list, got 'ab'"),
+        ({"metrics": []}, "expected metrics of at least one epoch, got none"),
+        ({"metrics": [EPOCH, EPOCH]}, "expected the metrics of epoch 2, .* got {'epoch': 1"),
+        ({"metrics": [EPOCH, {"epoch": 2}]}, "expected the metrics of epoch 2, the same as of the first"),
+        ({"metrics": [{"test_accuracy": 0.5}]}, "KeyError: 'epoch'"),
+        (
+            {"metrics": [EPOCH | {"test_accuracy": "0.5"}]},
+            "expected test_accuracy to be int or float, got '0",
+        ),
+        ({"config": []}, r"expected config to be dict, got \[\]"),
+        ({"config": {}}, "KeyError: 'seed'"),
+        ({"config": {"seed": "0"}}, "expected the seed to be int, got '0'"),
+        ({"config": {"seed": True}}, "expected the seed to be int, got True"),
+        ({"model": None}, "expected model to be dict, got None"),
+        ({"data": "digits"}, "expected data to be dict, got 'digits'"),
+        ({"seconds": "x"}, "expected seconds to be int or float, got 'x'"),
+        ({"experiment": 3}, "expected experiment to be str or NoneType, got 3"),
+        ({"notes": "a note"}, "expected notes to be list, got 'a note'"),
+        ({"notes": [1]}, "expected a note to be str, got 1"),
+        ({"environment": {"device": "a machine"}}, "KeyError: 'finished'"),
+        ({"environment": {"finished": "now"}}, "KeyError: 'device'"),
+        ({"environment": None}, "expected environment to be dict, got None"),
+    ],
+    ids=str,
+)
+def test_record_that_was_edited_to_something_else_is_refused_with_the_reason(change, why, tmp_path):
+    path = tmp_path / "seed0.json"
+    path.write_text(json.dumps(GOOD | change))
+    with pytest.raises(records.RecordError, match=why):
+        records.read(path)
+
+
 def test_refusal_says_what_is_missing_in_the_record(tmp_path):
     path = tmp_path / "seed0.json"
     path.write_text(json.dumps({key: value for key, value in GOOD.items() if key != "metrics"}))
@@ -130,6 +169,50 @@ def test_read_all_gives_an_experiments_records_by_seed(tmp_path):
     (tmp_path / "digits-mlp" / "seed1.json.123.tmp").write_bytes(b"left by a kill")
     assert [r.config["seed"] for r in records.read_all(tmp_path, "digits-mlp")] == [1, 2, 10]
     assert records.read_all(tmp_path, "mnist-mlp") == []
+
+
+@pytest.mark.parametrize("name", ["seed1.old.json", "seed1 (copy).json", "seed10.json", "seed01.json"])
+def test_copies_of_a_record_are_not_counted(name, tmp_path):
+    path = records.write(_record(0.5, seed=1), tmp_path / "digits-mlp" / "seed1.json")
+    shutil.copy(path, path.with_name(name))
+    assert records.read_all(tmp_path, "digits-mlp") == [_record(0.5, seed=1)]
+
+
+def test_a_copy_that_is_no_record_is_not_even_read(tmp_path):
+    path = records.write(_record(0.5), tmp_path / "digits-mlp" / "seed0.json")
+    path.with_name("seed0.old.json").write_text("{")
+    assert records.read_all(tmp_path, "digits-mlp") == [_record(0.5)]
+
+
+# --- what is written beside records -----------------------------------------------------------------
+
+
+def test_any_json_is_written_as_a_whole(tmp_path):
+    path = records.write_json({"a": (1, "é")}, tmp_path / "new" / "a.json")
+    assert path.read_text() == '{\n "a": [\n  1,\n  "\\u00e9"\n ]\n}\n'
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_place_is_made_writable_and_nothing_else_is_left_there(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.json"
+    records.make_writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_text("older")
+    records.make_writable(path)
+    assert [p.read_text() for p in path.parent.iterdir()] == ["older"]
+
+
+def test_a_place_where_nothing_can_be_written_is_found_out(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        records.make_writable(tmp_path / "file" / "a.json")
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(PermissionError):
+        records.make_writable(tmp_path / "a.json")
 
 
 # --- what a record answers --------------------------------------------------------------------------

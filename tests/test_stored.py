@@ -15,12 +15,14 @@ def test_other_names_are_refused():
         stored.folder("data")
 
 
-def test_checkout_comes_first_then_the_installed_copy_then_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["results", "benchmarks"])
+def test_installed_copy_comes_before_what_lies_beside_the_package_then_an_error(name, tmp_path, monkeypatch):
+    """Beside an installed package may lie a folder of that name that is somebody else's."""
     package = tmp_path / "ugmm_tutorial"
     monkeypatch.setattr(stored, "_HERE", package)
     with pytest.raises(FileNotFoundError, match="wheel or a clone"):
-        stored.folder("results")
-    (package / "_stored" / "results").mkdir(parents=True)
-    assert stored.folder("results") == package / "_stored" / "results"
-    (tmp_path / "results").mkdir()
-    assert stored.folder("results") == tmp_path / "results"
+        stored.folder(name)
+    (tmp_path / name).mkdir()
+    assert stored.folder(name) == tmp_path / name
+    (package / "_stored" / name).mkdir(parents=True)
+    assert stored.folder(name) == package / "_stored" / name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from committed import committed
 
 from ugmm_tutorial import __main__, records, stored, studies
 
-STORED = sorted(path.stem for path in (stored.folder("results") / "studies").glob("*.json"))
+STORED = [path.stem for path in committed("results/studies/*.json")]
 
 
 @pytest.fixture
@@ -72,6 +74,30 @@ def test_a_study_that_fails_leaves_nothing(counting, tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         studies.run("counting", results=tmp_path)
     assert not list(tmp_path.rglob("*.json*"))
+
+
+def test_a_study_that_could_not_be_written_is_not_measured(counting, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        studies.run("counting", results=tmp_path / "file")
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(PermissionError):
+        studies.run("counting", results=tmp_path)
+    assert counting.calls == 0
+
+
+def test_a_study_whose_file_cannot_be_finished_leaves_no_temporary_one(counting, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError):
+        studies.run("counting", results=tmp_path)
+    assert list((tmp_path / "studies").iterdir()) == []
 
 
 def test_the_command_line_runs_and_prints_a_study(counting, tmp_path, capsys):

@@ -68,9 +68,9 @@ def _without_seconds(metrics) -> list[dict]:
 
 
 def _state(checkpoint: Path) -> dict:
-    """Everything in a checkpoint but the seconds."""
+    """Everything in a checkpoint but the seconds and the time."""
     state = checkpoints.load(checkpoint)
-    return state | {"metrics": _without_seconds(state["metrics"])}
+    return state | {"metrics": _without_seconds(state["metrics"]), "environment": None}
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,30 @@ def test_global_random_state_of_the_caller_stays_when_a_run_breaks():
     assert _random_states() == before
 
 
+def test_training_on_the_cpu_leaves_the_random_states_of_cuda_devices_alone(tmp_path, monkeypatch):
+    """``torch.manual_seed`` would seed them too, and nothing would put that back."""
+    seeded, model, same = [], _network(), _network()
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, seeded.append)
+    _train(model, replace(CONFIG, epochs=1), checkpoint=tmp_path / "run.pt")
+    _train(same, replace(CONFIG, epochs=2), checkpoint=tmp_path / "run.pt", resume=True)
+    assert seeded == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_training_on_a_gpu_is_seeded_there_and_puts_its_random_state_back():
+    torch.cuda.manual_seed(1)
+    before = torch.cuda.get_rng_state()
+    first, second, other = (_network() for _ in range(3))
+    _train(first, device="cuda")
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    torch.cuda.manual_seed(2)
+    _train(second, device="cuda")
+    _train(other, replace(CONFIG, seed=6), device="cuda")
+    torch.testing.assert_close(_weights(first), _weights(second))
+    assert not _same(_weights(first), _weights(other))
+
+
 def test_cudnn_settings_of_the_caller_stay():
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
         _train(_network(), replace(CONFIG, epochs=1))
@@ -264,6 +288,16 @@ def test_nothing_to_train_on_is_refused():
     nothing = replace(IRIS, train=Examples(IRIS.train.x[:0], IRIS.train.y[:0]))
     with pytest.raises(ValueError, match=r"expected training examples, got none in .*'iris'"):
         _train(_network(), splits=nothing)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize(("inputs", "labels"), [(15, 9), (9, 15)])
+def test_a_part_with_not_as_many_inputs_as_labels_is_refused(part, inputs, labels):
+    """The examples beyond the last label would be left out silently."""
+    x, y = getattr(IRIS, part)
+    wrong = replace(IRIS, **{part: Examples(x[:inputs], y[:labels])})
+    with pytest.raises(ValueError, match=f"expected as many inputs as labels in {part}, got {inputs} and"):
+        _train(_network(), splits=wrong)
 
 
 def test_progress_is_shown_only_if_wanted(capfd):
@@ -623,8 +657,88 @@ def test_file_of_bare_weights_is_not_taken_for_a_checkpoint(tmp_path):
     checkpoint = tmp_path / "run.pt"
     torch.save(_network().state_dict(), checkpoint)
     model = _network(1)
-    with _refused(checkpoint, model, "belongs to another run"):
+    with _refused(checkpoint, model, "'identity' is missing"):
         _train(model, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("identity", [1]),
+        ("epoch", "x"),
+        ("epoch", True),
+        ("epoch", 1),
+        ("metrics", None),
+        ("metrics", []),
+        ("model", {}),
+        ("model", {"0.mean": 3}),
+        ("optimizer", {}),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("scheduler", {}),
+        ("scheduler", {"last_epoch": 1}),
+        ("shuffle", torch.zeros(3)),
+        ("random", torch.zeros(3, dtype=torch.uint8)),
+        *((name, None) for name in ("optimizer", "scheduler", "shuffle", "random")),
+    ],
+    ids=str,
+)
+def test_checkpoint_with_an_entry_that_does_not_fit_is_refused_and_the_model_stays(name, value, started):
+    checkpoints.save(checkpoints.load(started) | {name: value}, started)
+    model, states = _network(1), _random_states()
+    with _refused(started, model, "move it away to start over"):
+        _train(model, checkpoint=started, resume=True)
+    assert _random_states() == states
+
+
+ENTRIES = ("identity", "epoch", "metrics", "model", "optimizer", "scheduler", "shuffle", "random")
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_checkpoint_without_one_of_its_entries_is_refused_and_the_model_stays(name, started):
+    state = checkpoints.load(started)
+    del state[name]
+    checkpoints.save(state, started)
+    model = _network(1)
+    with _refused(started, model, f"'{name}' is missing in it"):
+        _train(model, checkpoint=started, resume=True)
+
+
+def test_checkpoint_of_an_older_version_is_gone_on_from(started, uninterrupted):
+    """It does not say where it was made; everything else is the same."""
+    state = checkpoints.load(started)
+    del state["environment"]
+    checkpoints.save(state, started)
+    model = _network(1)
+    record = _train(model, checkpoint=started, resume=True)
+    _assert_same_run(model, record, started, uninterrupted)
+    assert record.environment["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+# --- where a run was made ---------------------------------------------------------------------------
+
+
+def test_environment_is_that_of_the_sitting_that_trained_last(tmp_path, monkeypatch):
+    """A record that is only written again from a finished checkpoint does not claim a newer commit."""
+    path, sitting = tmp_path / "run.pt", iter("abc")
+    monkeypatch.setattr(records, "_commit", lambda: next(sitting))
+    times = iter(f"2026-01-01T00:00:0{n}+00:00" for n in range(10))
+    monkeypatch.setattr(records, "now", lambda: next(times))
+    first = _train(_network(), replace(CONFIG, epochs=2), checkpoint=path)
+    assert first.environment["commit"] == "a"
+    again = _train(_network(), replace(CONFIG, epochs=2), checkpoint=path, resume=True)
+    assert again.environment == first.environment
+    longer = _train(_network(), replace(CONFIG, epochs=3), checkpoint=path, resume=True)
+    assert longer.environment["commit"] == "b"
+    assert longer.environment["finished"] > first.environment["finished"]
+
+
+def test_record_of_a_finished_checkpoint_that_does_not_tell_has_the_environment_of_now(started, monkeypatch):
+    state = checkpoints.load(started)
+    del state["environment"]
+    checkpoints.save(state, started)
+    monkeypatch.setattr(records, "_commit", lambda: "now")
+    record = _train(_network(), replace(CONFIG, epochs=2), checkpoint=started, resume=True)
+    assert record.environment["commit"] == "now"
 
 
 # --- runs that break --------------------------------------------------------------------------------
@@ -713,7 +827,7 @@ def test_error_names_the_learning_rate_of_its_own_epoch():
         ("batch_size", 0, "expected batch_size to be an integer >= 1, got 0"),
         ("batch_size", "32", "expected batch_size to be an integer >= 1, got '32'"),
         ("seed", -1, "expected seed to be an integer >= 0 and below .*, got -1"),
-        ("seed", 2**64, "expected seed to be an integer >= 0 and below .*, got 18446744073709551616"),
+        ("seed", 2**32, r"expected seed to be an integer >= 0 and below 2\*\*32, got 4294967296"),
         ("seed", 1.5, "expected seed to be an integer >= 0 and below .*, got 1.5"),
         ("learning_rate", 0.0, "expected learning_rate > 0 and finite, got 0.0"),
         ("learning_rate", -1.0, "expected learning_rate > 0 and finite, got -1.0"),
@@ -737,7 +851,7 @@ def test_settings_out_of_their_range_are_refused(setting, value, message):
 
 
 def test_settings_at_the_ends_of_their_ranges_are_taken():
-    config = TrainConfig(epochs=1, batch_size=1, seed=2**64 - 1, gamma=1.0, milestones=(1,), measure=())
+    config = TrainConfig(epochs=1, batch_size=1, seed=2**32 - 1, gamma=1.0, milestones=(1,), measure=())
     _train(_network(), config, IRIS.take(train=3))
 
 

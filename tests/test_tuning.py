@@ -1,12 +1,15 @@
 """Searches: the same choices for every model, test images untouched, cut off and gone on with."""
 
 import json
-from dataclasses import replace
+import math
+import statistics
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ugmm_tutorial import data, experiments, tuning
+from ugmm_tutorial import data, experiments, records, tuning
 from ugmm_tutorial.__main__ import main
 from ugmm_tutorial.networks import PRESETS, preset
 from ugmm_tutorial.training import TrainingError
@@ -105,6 +108,176 @@ def test_diverged_trial_counts_as_the_worst_and_the_search_goes_on(tmp_path, mon
 
     monkeypatch.setattr(tuning, "train", diverge)
     assert accuracies(run(QUICK, results=tmp_path)) == [0.0, 0.0, 0.0]
+
+
+# --- what is tried, and what is given up ---------------------------------------------------------------
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Training that costs nothing: each epoch's accuracy is a function of the trial's number and settings."""
+    calls = SimpleNamespace(accuracy=None, configs=[])
+
+    def train(model, splits, config, *, progress, after_epoch):
+        number = len(calls.configs)
+        calls.configs.append(config)
+        for epoch in range(1, config.epochs + 1):
+            measured = {"epoch": epoch, "validation_accuracy": calls.accuracy(number, config)}
+            after_epoch(measured)
+        return SimpleNamespace(final=measured)
+
+    monkeypatch.setattr(tuning, "train", train)
+    return calls
+
+
+def test_trial_below_the_median_is_given_up_after_a_quarter_once_six_are_complete(pretended, tmp_path):
+    """The sixth is bad too, but before it only five are complete; each tries at least a quarter."""
+    pretended.accuracy = lambda number, config: 0.1 if number in (5, 6, 8) else 0.9
+    path = run(replace(QUICK, trials=9, epochs=8), results=tmp_path)
+    trials = json.loads(path.read_text())["trials"]
+    assert [t["number"] for t in trials if t["state"] == "pruned"] == [6, 8]
+    assert [t["epochs"] for t in trials] == [8, 8, 8, 8, 8, 8, 2, 8, 2]
+
+
+def test_search_learns_from_its_trials(pretended, tmp_path):
+    """The last ten learning rates lie nearer to the best one than the first ten, which are drawn blindly."""
+
+    def distance(config):
+        return abs(math.log10(config.learning_rate / 1e-3))
+
+    pretended.accuracy = lambda number, config: 1 - distance(config) / 10
+    run(replace(QUICK, trials=40, epochs=1), results=tmp_path)
+    away = [distance(config) for config in pretended.configs]
+    assert statistics.fmean(away[30:]) < 0.6 * statistics.fmean(away[:10])
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+def _fail(*arguments, **options):
+    raise AssertionError("there was nothing to do")
+
+
+def _interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def _journal(path):
+    return path.with_suffix(".journal")
+
+
+def test_complete_outcome_without_its_journal_is_returned_untouched(tmp_path, monkeypatch):
+    """In a fresh clone: outcomes are committed, journals are not."""
+    path = run(QUICK, results=tmp_path)
+    _journal(path).unlink()
+    before = path.read_bytes()
+    monkeypatch.setattr(tuning, "train", _fail)
+    monkeypatch.setattr(experiments, "load_data", _fail)
+    assert run(QUICK, results=tmp_path) == path
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "change", [{"trials": 4}, {"epochs": 3}, {"options": {"widths": (64, 9, 4, 10)}}], ids=str
+)
+def test_outcome_that_cannot_be_gone_on_from_is_refused_and_stays(change, tmp_path):
+    path = run(QUICK, results=tmp_path)
+    _journal(path).unlink()
+    before = path.read_bytes()
+    why = (
+        "3 of 4 trials, but quick.journal is not there" if "trials" in change else "made with other settings"
+    )
+    with pytest.raises(ValueError, match=why) as caught:
+        run(replace(QUICK, **change), results=tmp_path)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("which", ["file", "journal"])
+def test_search_with_other_settings_is_refused_and_both_its_files_stay(which, tmp_path):
+    path = run(QUICK, results=tmp_path)
+    if which == "journal":
+        path.unlink()
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p != _journal(path)}
+    with pytest.raises(
+        ValueError, match=rf"quick\.{'json' if which == 'file' else 'journal'} was made with oth"
+    ):
+        run(replace(QUICK, trials=5, epochs=3), results=tmp_path)
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir() if p != _journal(path)} == before
+    assert len(accuracies(run(QUICK, results=tmp_path))) == 3
+
+
+def test_journal_of_an_older_version_is_gone_on_from(tmp_path):
+    """It does not say which settings it was made with."""
+    path = run(replace(QUICK, trials=1), results=tmp_path)
+    lines = _journal(path).read_text().splitlines(keepends=True)
+    older = [line for line in lines if '"user_attr":{"search"' not in line]
+    assert len(older) == len(lines) - 1
+    _journal(path).write_text("".join(older))
+    first = accuracies(path)
+    assert accuracies(run(QUICK, results=tmp_path))[:1] == first
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"search": {}}', '{"search": [], "trials": []}', '{"trials": [1]}']
+)
+def test_file_that_is_no_outcome_is_named_and_kept(text, tmp_path):
+    path = tmp_path / "tuning" / "quick.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(records.RecordError, match=r"quick\.json is not the outcome of a search"):
+        run(QUICK, results=tmp_path)
+    assert path.read_text() == text
+
+
+def test_interrupted_trial_does_not_use_up_the_budget_and_is_made_up_for(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "train", _interrupt)
+        for _ in range(4):
+            with pytest.raises(KeyboardInterrupt):
+                run(QUICK, results=tmp_path / "cut")
+    found = json.loads(run(QUICK, results=tmp_path / "cut").read_text())
+    assert [t["state"] for t in found["trials"]] == ["complete"] * 3
+    assert accuracies(run(QUICK, results=tmp_path / "whole")) == [t["accuracy"] for t in found["trials"]]
+
+
+def test_missing_data_are_found_before_any_trial(tmp_path, monkeypatch):
+    def missing(experiment, folder):
+        assert experiment.data == "mnist-split"
+        assert experiment.preset == QUICK.preset
+        assert folder == "nowhere"
+        raise data.DataUnavailableError("not there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "load_data", missing)
+        for _ in range(4):
+            with pytest.raises(data.DataUnavailableError):
+                run(QUICK, results=tmp_path, data_dir="nowhere")
+    trials = json.loads(run(QUICK, results=tmp_path).read_text())["trials"]
+    assert [t["number"] for t in trials] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("behind", [1, 3])
+def test_file_that_is_missing_or_behind_is_written_again_from_the_journal(behind, tmp_path, monkeypatch):
+    path = run(QUICK, results=tmp_path)
+    before = json.loads(path.read_text())
+    if behind == 3:
+        path.unlink()
+    else:
+        path.write_text(json.dumps(before | {"trials": before["trials"][:-behind]}))
+    monkeypatch.setattr(tuning, "train", _fail)
+    after = json.loads(run(QUICK, results=tmp_path).read_text())
+    assert (after["trials"], after["best"]) == (before["trials"], before["best"])
+    assert after["search"] == records.as_json(asdict(QUICK))
+
+
+def test_command_says_if_no_trial_was_trained_to_its_end(tmp_path, monkeypatch, capsys):
+    nothing = replace(QUICK, trials=0)
+    monkeypatch.setitem(SEARCHES, "quick", nothing)
+    assert main(["tune", "quick", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("none of 0 trials was trained to its end\n")
 
 
 def test_unknown_search_is_refused():

@@ -15,6 +15,11 @@ from ugmm_tutorial.data import DataError
 from ugmm_tutorial.records import RecordError
 from ugmm_tutorial.training import TrainingError
 
+# What becomes of a command that is interrupted.
+_GOES_ON = ": the same command goes on after the last finished epoch"
+_NEXT_TRIAL = ": the trial that was running is lost; the same command goes on after the last finished one"
+_ANEW = ": no results were written; the same command starts over"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 failed, 2 wrong arguments, 130 interrupted)."""
@@ -23,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options)
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on after the last finished epoch", file=sys.stderr)
+        print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
         return 130
     except (ImportError, CheckpointError, DataError, RecordError, TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,11 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="list the experiments")
-    command.set_defaults(command=_list)
+    command.set_defaults(command=_list, interrupted="")
 
     command = commands.add_parser("train", help="train an experiment and write its record")
     command.add_argument("name", metavar="NAME", help="one of `list`")
-    command.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="random seed below 2**32 (default: 0)")
     command.add_argument("--epochs", type=int, help="instead of the experiment's own number")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     command.add_argument(
@@ -52,23 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
     _add_results(command)
-    command.set_defaults(command=_train)
+    command.set_defaults(command=_train, interrupted=_GOES_ON)
 
     command = commands.add_parser("table", help="print records as a table, beside the paper's numbers")
     command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(experiments.GROUPS)}")
     _add_results(command)
-    command.set_defaults(command=_table)
+    command.set_defaults(command=_table, interrupted="")
 
     command = commands.add_parser("tune", help="search for settings on the validation images")
     command.add_argument("name", metavar="NAME", help=f"one of {', '.join(tuning.SEARCHES)}")
     command.add_argument("--data-dir", help="folder with MNIST (default: $UGMM_DATA_DIR, else a cache)")
     _add_results(command)
-    command.set_defaults(command=_tune)
+    command.set_defaults(command=_tune, interrupted=_NEXT_TRIAL)
 
     command = commands.add_parser("study", help="run a study and write what it found")
     command.add_argument("name", metavar="NAME", help=f"one of {', '.join(studies.STUDIES)}")
     _add_results(command)
-    command.set_defaults(command=_study)
+    command.set_defaults(command=_study, interrupted=_ANEW)
 
     command = commands.add_parser("bench", help="measure what the layer costs on this machine")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
@@ -76,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sections = "limit, operator, accuracy, step, memory, scaling, networks"
     command.add_argument("--only", metavar="SECTION", nargs="+", help=f"some of {sections}")
     command.add_argument("--output", metavar="FILE", help="write the rows to this CSV file too")
-    command.set_defaults(command=_bench)
+    command.set_defaults(command=_bench, interrupted=_ANEW)
     return parser
 
 
@@ -122,9 +127,15 @@ def _table(options: argparse.Namespace) -> int:
 def _tune(options: argparse.Namespace) -> int:
     search = tuning.find(options.name)
     path = tuning.run(search, results=options.results, data_dir=options.data_dir)
-    best = json.loads(path.read_text())["best"]
-    print(f"best of {search.trials}, {100 * best['accuracy']:.2f} % on the validation images:")
-    print(", ".join(f"{name} {value}" for name, value in best["params"].items()))
+    outcome = json.loads(path.read_text())
+    best = outcome["best"]
+    if best is None:
+        print(f"none of {len(outcome['trials'])} trials was trained to its end")
+    else:
+        print(
+            f"best of {len(outcome['trials'])}, {100 * best['accuracy']:.2f} % on the validation images:\n"
+            + ", ".join(f"{name} {value}" for name, value in best["params"].items())
+        )
     print(path)
     return 0
 

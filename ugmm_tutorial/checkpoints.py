@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "expect", "load", "save"]
 
 
 class CheckpointError(RuntimeError):
@@ -24,6 +24,9 @@ def save(state: dict, path: str | Path) -> None:
     """Write ``state`` (tensors, numbers, strings and containers of them) to ``path``.
 
     At every moment ``path`` holds either the whole old state or the whole new one.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,8 +45,9 @@ def _write(state: dict, file: BinaryIO) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:
-        # PyTorch's writer complains of its half-written file when Ctrl-C arrives in the middle of it.
-        if isinstance(error.__context__, KeyboardInterrupt):
+        # PyTorch's writer complains of its half-written file when Ctrl-C arrives in the middle of it or the
+        # disk is full, and so hides what happened.
+        if isinstance(error.__context__, (KeyboardInterrupt, OSError)):
             raise error.__context__ from None
         raise
 
@@ -67,6 +71,20 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
     if not isinstance(state, dict):
         raise _refusal(path, f"it holds a {type(state).__name__}, expected a dict")
     return state
+
+
+def expect(state: dict, kinds: dict[str, type], path: str | Path) -> None:
+    """Check that a state has certain entries, before anything is done with them.
+
+    Raises:
+        CheckpointError: one is missing or of another kind; the message names it and the file.
+    """
+    for name, kind in kinds.items():
+        if name not in state:
+            raise _refusal(path, f"{name!r} is missing in it")
+        if not isinstance(state[name], kind) or isinstance(state[name], bool):
+            found = type(state[name]).__name__
+            raise _refusal(path, f"expected its {name!r} to be {kind.__name__}, got {found}")
 
 
 def _refusal(path: str | Path, why: str) -> CheckpointError:

@@ -158,6 +158,9 @@ def digits(*, size: int = 8, seed: int = 0) -> Splits:
 
     Split 1,257 / 180 / 360, each stratified by class. A ``size`` above 8 resizes bilinearly.
 
+    Raises:
+        ValueError: ``size`` is below 8.
+
     Source: Alpaydin and Kaynak (1998), UCI Machine Learning Repository; CC BY 4.0.
     """
     from sklearn.datasets import load_digits

@@ -55,11 +55,11 @@ def run(
     """Train an experiment and write ``results/<experiment>/seed<N>.json``; go on if it was cut off.
 
     The checkpoint lies beside the record. A record of as many epochs is returned as it is; one of fewer
-    is continued from its checkpoint, unless its schedule depends on the number of epochs.
+    is continued from its checkpoint, unless its schedule depends on the number of epochs; its notes are kept.
 
     Args:
         experiment: which one (see :func:`find`).
-        seed: fixes the initial parameters, the order of the examples and the dropout masks.
+        seed: fixes the initial parameters, the order of the examples and the dropout masks; below 2**32.
         epochs: how many, instead of the experiment's own number.
         device: where to train.
         data_dir: where MNIST lies (see :func:`~ugmm_tutorial.data.mnist`).
@@ -70,6 +70,7 @@ def run(
     Raises:
         ValueError: a setting is out of its range, or a stored record does not fit (see :func:`stored`).
         RecordError: the stored record cannot be read. It stays as it is.
+        OSError: a file cannot be written.
         TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
             :mod:`ugmm_tutorial.data`.
     """
@@ -80,7 +81,8 @@ def run(
     path = _path(results, experiment, seed)
     splits = load_data(experiment, data_dir)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed CUDA devices too, whose states are not put back here.
+        torch.default_generator.manual_seed(seed)
         model = experiment.build()
     record = train(
         model,
@@ -92,8 +94,12 @@ def run(
         progress=progress,
         cuda_graph=cuda_graph,
     )
+    earlier = _found(experiment, config, path)  # by now another process may have written one, even a longer
+    if earlier is not None and len(earlier.metrics) == config.epochs:
+        return earlier
     model = record.model | _description(experiment, config)["model"]
-    record = replace(record, experiment=experiment.name, model=model)
+    notes = () if earlier is None else earlier.notes
+    record = replace(record, experiment=experiment.name, model=model, notes=notes)
     records.write(record, path)
     return record
 
@@ -110,22 +116,15 @@ def stored(
     """
     config = _config(experiment, seed, epochs)
     path = _path(results, experiment, seed)
-    if not path.exists():
-        return None
-    record = records.read(path)
-    _check_settings(record, experiment, config, path)
-    done = len(record.metrics)
-    if done > config.epochs:
+    record = _found(experiment, config, path)
+    if record is None or len(record.metrics) == config.epochs:
+        return record
+    if not _checkpoint(path).exists():
         raise ValueError(
-            f"{path} has {done} epochs already, more than the {config.epochs} asked for. Move it away, "
-            "or write elsewhere, to train anew"
+            f"{path} has {len(record.metrics)} of {config.epochs} epochs, but {_checkpoint(path).name} is "
+            "not there to go on from. Move the record away, or write elsewhere, to train anew"
         )
-    if done < config.epochs and not _checkpoint(path).exists():
-        raise ValueError(
-            f"{path} has {done} of {config.epochs} epochs, but {_checkpoint(path).name} is not there to go "
-            "on from. Move the record away, or write elsewhere, to train anew"
-        )
-    return record if done == config.epochs else None
+    return None
 
 
 def load_model(experiment: Experiment, *, seed: int = 0, results: str | Path = "results") -> nn.Module:
@@ -147,7 +146,7 @@ def load_model(experiment: Experiment, *, seed: int = 0, results: str | Path = "
         model = experiment.build()
     try:
         model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise checkpoints.CheckpointError(
             f"{path} does not hold the network of {experiment.name} ({error}). Nothing was changed; move it "
             "away to train anew"
@@ -163,9 +162,10 @@ def table(name: str, results: str | Path = "results") -> str:
     and not judged.
 
     Raises:
-        ValueError: there is no such group.
+        ValueError: there is no such group, or a record was made with other settings than its experiment's.
+        RecordError: a record cannot be read.
     """
-    rows = [_row(e, records.read_all(results, e.name)) for e in group(name)]
+    rows = [_row(e, _all(e, results)) for e in group(name)]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = [
@@ -174,6 +174,16 @@ def table(name: str, results: str | Path = "results") -> str:
         for row in (header, *rows)
     ]  # fmt: skip
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
+    """The experiment's records, of whatever length; raise if one of them is another's."""
+    found = records.read_all(results, experiment.name)
+    for record in found:
+        seed = record.config["seed"]
+        config = _config(experiment, seed, len(record.metrics))
+        _check_settings(record, experiment, config, _path(results, experiment, seed))
+    return found
 
 
 def _row(experiment: Experiment, made: list[records.Record]) -> tuple[str, ...]:
@@ -207,19 +217,46 @@ def _checkpoint(path: Path) -> Path:
     return path.with_suffix(".checkpoint.pt")
 
 
+def _found(experiment: Experiment, config: TrainConfig, path: Path) -> records.Record | None:
+    """The record at ``path``, if there is one; raise if it is of other settings or of more epochs."""
+    if not path.exists():
+        return None
+    record = records.read(path)
+    _check_settings(record, experiment, config, path)
+    if len(record.metrics) > config.epochs:
+        raise ValueError(
+            f"{path} has {len(record.metrics)} epochs already, more than the {config.epochs} asked for. "
+            f"Move {_files(path)} away, or write elsewhere, to train anew"
+        )
+    return record
+
+
+def _files(path: Path) -> str:
+    """What must go before a run is trained anew: with the checkpoint left there, it would go on from it."""
+    checkpoint = _checkpoint(path)
+    return f"it and {checkpoint.name}" if checkpoint.exists() else "it"
+
+
 def _check_settings(record: records.Record, experiment: Experiment, config: TrainConfig, path: Path) -> None:
     """Raise if the record was made with other settings, its number of epochs apart."""
     wanted = _description(experiment, config)
     found = {
         "config": {k: v for k, v in record.config.items() if k != "epochs" or config.depends_on_length},
         "model": {k: record.model.get(k) for k in wanted["model"]},
+        "data": record.data.get("name"),
         "experiment": record.experiment,
     }
     if found != wanted:
         raise ValueError(
             f"{path} was made with other settings than {experiment.name} has now: expected {wanted}, "
-            f"got {found}. Move it away to train anew"
+            f"got {found}. Move {_files(path)} away to train anew"
         )
+    for metric in (experiment.metric, experiment.metric.replace("accuracy", "loss")):
+        if metric not in record.final:
+            raise records.RecordError(
+                f"{path} has no {metric}, which {experiment.name} measures: expected it beside "
+                f"{', '.join(record.final)}. Move {_files(path)} away to train anew"
+            )
 
 
 def _description(experiment: Experiment, config: TrainConfig) -> dict:
@@ -228,4 +265,5 @@ def _description(experiment: Experiment, config: TrainConfig) -> dict:
     if not config.depends_on_length:
         del settings["epochs"]
     network = records.as_json({"preset": experiment.preset, "options": experiment.options})
-    return {"config": settings, "model": network, "experiment": experiment.name}
+    name = experiment.data.removesuffix("-split")  # the same images, cut elsewhere
+    return {"config": settings, "model": network, "data": name, "experiment": experiment.name}

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -22,10 +23,13 @@ __all__ = [
     "RecordError",
     "as_json",
     "environment",
+    "make_writable",
     "mean_and_interval",
+    "now",
     "read",
     "read_all",
     "write",
+    "write_json",
 ]
 
 _VERSIONED = ("ugmm_tutorial", "torch", "torchvision", "numpy", "scikit-learn")
@@ -75,19 +79,50 @@ def as_json(fields: dict) -> dict:
 
 
 def write(record: Record, path: str | Path) -> Path:
-    """Write a record as JSON; a temporary file is renamed, so that no half-written record remains."""
+    """Write a record as JSON (see :func:`write_json`)."""
+    return write_json(asdict(record), path)
+
+
+def write_json(fields: dict, path: str | Path) -> Path:
+    """Write JSON; a temporary file is renamed, so that nothing half-written ever has the name ``path``.
+
+    Raises:
+        ValueError: a number is not finite, which JSON does not know.
+        OSError: the file cannot be written. An older one stays.
+    """
     path = Path(path)
+    text = json.dumps(fields, indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    scratch = _scratch(path)
     try:
         with scratch.open("w") as file:
-            file.write(json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
     return path
+
+
+def make_writable(path: str | Path) -> None:
+    """Make the folder of ``path`` and try to write in it, before hours are spent on what belongs there.
+
+    Raises:
+        OSError: it is not possible.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _scratch(path)
+    try:
+        scratch.touch()
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _scratch(path: Path) -> Path:
+    """A temporary name beside ``path``, another one in every process."""
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 def read(path: str | Path) -> Record:
@@ -100,20 +135,65 @@ def read(path: str | Path) -> Record:
     path = Path(path)
     try:
         fields = json.loads(path.read_text())
-        fields["metrics"] = tuple(fields["metrics"])
-        fields["notes"] = tuple(fields["notes"])
-        return Record(**fields)
+        _check(fields)
+        return Record(**fields | {name: tuple(fields[name]) for name in ("metrics", "notes")})
     except (ValueError, TypeError, KeyError) as error:
         raise RecordError(
             f"{path} is not a record of this package ({type(error).__name__}: {error}). Nothing was "
-            "changed; move it away to train anew"
+            "changed; move it away, with the checkpoint beside it if there is one, to train anew"
         ) from error
 
 
+_KINDS = {
+    "config": dict,
+    "data": dict,
+    "model": dict,
+    "metrics": list,
+    "seconds": (int, float),
+    "environment": dict,
+    "experiment": (str, type(None)),
+    "notes": list,
+}
+
+
+def _check(fields: dict) -> None:
+    """Raise if what readers of a record rely on is missing or of another kind."""
+    for name, kind in _KINDS.items():
+        _expect(name, fields[name], kind)
+    _expect("the seed", fields["config"]["seed"], int)
+    for name in ("device", "finished"):
+        _expect(name, fields["environment"][name], str)
+    for note in fields["notes"]:
+        _expect("a note", note, str)
+    if not fields["metrics"]:
+        raise ValueError("expected metrics of at least one epoch, got none")
+    for number, epoch in enumerate(fields["metrics"], start=1):
+        _expect("the metrics of an epoch", epoch, dict)
+        if epoch["epoch"] != number or epoch.keys() != fields["metrics"][0].keys():
+            raise ValueError(f"expected the metrics of epoch {number}, the same as of the first, got {epoch}")
+        for name, value in epoch.items():
+            _expect(name, value, (int, float))
+
+
+def _expect(name: str, value: object, kind: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(k.__name__ for k in kinds)
+        raise TypeError(f"expected {name} to be {wanted}, got {value!r}")
+
+
 def read_all(folder: str | Path, experiment: str) -> list[Record]:
-    """All records of an experiment under ``folder/experiment/``, by seed."""
-    paths = Path(folder, experiment).glob("seed*.json")
-    return sorted((read(path) for path in paths), key=lambda record: record.config["seed"])
+    """All records of an experiment under ``folder/experiment/``, by seed.
+
+    They are the files ``seed<N>.json`` whose record is of seed N; copies under other names are not counted.
+
+    Raises:
+        RecordError: one of these files is not a record; the message names it.
+    """
+    paths = [p for p in Path(folder, experiment).glob("seed*.json") if re.fullmatch(r"seed\d+\.json", p.name)]
+    found = [(path.name, read(path)) for path in paths]
+    own = [record for name, record in found if name == f"seed{record.config['seed']}.json"]
+    return sorted(own, key=lambda record: record.config["seed"])
 
 
 def environment(device: str) -> dict:
@@ -128,8 +208,13 @@ def environment(device: str) -> dict:
         "system": platform.system(),
         "versions": {name: _version(name) for name in _VERSIONED},
         "commit": _commit(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": now(),
     }
+
+
+def now() -> str:
+    """The time as records have it: UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -10,7 +10,9 @@ _HERE = Path(__file__).resolve().parent
 
 
 def folder(name: str) -> Path:
-    """The folder ``results`` or ``benchmarks``: of the checkout, else the copy installed with the package.
+    """The folder ``results`` or ``benchmarks``: the copy installed with the package, else the checkout's.
+
+    A wheel has such a copy, and what lies beside an installed package may be anybody's.
 
     Raises:
         ValueError: another name.
@@ -18,7 +20,7 @@ def folder(name: str) -> Path:
     """
     if name not in ("results", "benchmarks"):
         raise ValueError(f"expected 'results' or 'benchmarks', got {name!r}")
-    for path in (_HERE.parent / name, _HERE / "_stored" / name):
+    for path in (_HERE / "_stored" / name, _HERE.parent / name):
         if path.is_dir():
             return path
     raise FileNotFoundError(

@@ -45,7 +45,8 @@ class TrainConfig:
         scheduler: ``"multistep"`` multiplies the learning rate by ``gamma`` after each epoch in
             ``milestones``; ``"constant"`` leaves it; ``"cosine"`` lets it fall along half a cosine,
             epoch by epoch, to nothing after the last one.
-        seed: fixes the order of the examples and the dropout masks.
+        seed: fixes the order of the examples and the dropout masks; below 2**32, for PyTorch's generator on
+            the CPU looks at 32 bits only.
         measure: which parts are evaluated after every epoch, if they are not empty.
 
     Raises:
@@ -66,8 +67,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"expected {name} to be an integer >= 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
-            raise ValueError(f"expected seed to be an integer >= 0 and below 2**64, got {self.seed!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"expected seed to be an integer >= 0 and below 2**32, got {self.seed!r}")
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
         if self.scheduler not in SCHEDULERS:
@@ -103,7 +104,7 @@ def train(
     """Train a classifier in place and return what happened.
 
     The model's outputs are class scores (B, C): a softmax over them gives probabilities. PyTorch's
-    global random state is the same after the call as before it.
+    global random states, of the CPU and of CUDA devices, are the same after the call as before it.
 
     Args:
         model: any module from the inputs of ``data`` to (B, C).
@@ -124,10 +125,10 @@ def train(
         TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
-        ValueError: there is nothing to train on, or a CUDA graph is asked for on another device.
+        ValueError: there is nothing to train on, a part has not as many inputs as labels, or a CUDA graph is
+            asked for on another device.
     """
-    if len(data.train.y) == 0:
-        raise ValueError(f"expected training examples, got none in {data!r}")
+    _check_parts(data)
     device = torch.device(device)
     if cuda_graph and device.type != "cuda":
         raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
@@ -136,7 +137,7 @@ def train(
         raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
     run = _Run(model, data, config, device, checkpoint, cuda_graph)
     with _reproducible(run.device):
-        torch.manual_seed(config.seed)
+        _seed(config.seed, run.device)
         if checkpoint is not None and checkpoint.exists():
             run.load()
         steps = math.ceil(len(data.train.y) / config.batch_size)
@@ -179,6 +180,7 @@ class _Run:
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
         self.metrics: list[dict] = []
+        self.environment: dict | None = None  # of the last epoch
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training part, then measurements, then a checkpoint."""
@@ -195,6 +197,7 @@ class _Run:
         )
         shown = {name: f"{v:.4f}" for name, v in measured.items() if name.endswith("accuracy")}
         bar.set_postfix(epoch=self.epoch, refresh=False, **shown)
+        self.environment = self._here | {"finished": records.now()}
         if self.checkpoint is not None:
             self.save()
 
@@ -250,6 +253,11 @@ class _Run:
         )
 
     @cached_property
+    def _here(self) -> dict:
+        """The environment of this sitting; asking git for its commit after every epoch would take long."""
+        return records.environment(str(self.device))
+
+    @cached_property
     def _identity(self) -> dict:
         """What must be the same for a checkpoint to be this run's."""
         config = asdict(self.config)
@@ -270,6 +278,7 @@ class _Run:
             "identity": self._identity,
             "epoch": self.epoch,
             "metrics": self.metrics,
+            "environment": self.environment,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -282,7 +291,8 @@ class _Run:
     def load(self) -> None:
         """Take over the state of the checkpoint, if it belongs to this run."""
         state = checkpoints.load(self.checkpoint, device=self.device)
-        theirs = state.get("identity", {})
+        checkpoints.expect(state, _STATE, self.checkpoint)
+        theirs = state["identity"]
         for key, mine in self._identity.items():
             if theirs.get(key) != mine:
                 raise checkpoints.CheckpointError(
@@ -294,14 +304,34 @@ class _Run:
                 f"{self.checkpoint} is at epoch {state['epoch']} already, beyond the "
                 f"{self.config.epochs} asked for. Nothing was changed; ask for as many, or move it away"
             )
-        self.epoch, self.metrics = state["epoch"], list(state["metrics"])
-        self.model.load_state_dict(state["model"])
+        try:
+            self._take_over(state)
+        except Exception as error:  # a state made by hand raises many kinds
+            raise checkpoints.CheckpointError(
+                f"{self.checkpoint} is not a whole checkpoint of this run ({type(error).__name__}: {error}). "
+                "Nothing was changed; move it away to start over"
+            ) from error
+
+    def _take_over(self, state: dict) -> None:
+        """The model comes last: up to there nothing of the caller's is changed."""
+        lengths = len(state["metrics"]), state["scheduler"]["last_epoch"]
+        if lengths != (state["epoch"], state["epoch"]):
+            raise ValueError(f"expected metrics and scheduler of {state['epoch']} epochs, got {lengths}")
+        mine, theirs = (
+            {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
+            for tensors in (self.model.state_dict(), state["model"])
+        )
+        if mine != theirs:
+            raise ValueError(f"expected a model of {mine}, got {theirs}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.shuffle.set_state(state["shuffle"].cpu())
         torch.set_rng_state(state["random"].cpu())
         if self._on_cuda:
             torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
+        self.epoch, self.metrics = state["epoch"], list(state["metrics"])
+        self.environment = state.get("environment")  # older checkpoints have none
+        self.model.load_state_dict(state["model"])
 
     def record(self) -> records.Record:
         """The record of the run so far."""
@@ -314,12 +344,43 @@ class _Run:
             },
             metrics=tuple(self.metrics),
             seconds=sum(epoch["seconds"] for epoch in self.metrics),
-            environment=records.environment(str(self.device)),
+            # Not this sitting's, if it trained nothing; this one's, if the checkpoint does not tell.
+            environment=self.environment or self._here,
         )
 
     @property
     def _on_cuda(self) -> bool:
         return self.device.type == "cuda"
+
+
+# What a checkpoint must have, and of which kind.
+_STATE = {
+    "identity": dict,
+    "epoch": int,
+    "metrics": list,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict,
+    "shuffle": Tensor,
+    "random": Tensor,
+}
+
+
+def _check_parts(data: Splits) -> None:
+    if len(data.train.y) == 0:
+        raise ValueError(f"expected training examples, got none in {data!r}")
+    for part in data.sizes:
+        x, y = getattr(data, part)
+        if len(x) != len(y):
+            raise ValueError(f"expected as many inputs as labels in {part}, got {len(x)} and {len(y)}")
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the CPU and the device in use; ``torch.manual_seed`` would seed the other devices too."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:

@@ -57,6 +57,9 @@ SEARCHES: dict[str, Search] = {
 }
 
 
+_DATA = "mnist-split"
+
+
 def find(name: str) -> Search:
     """The search of that name.
 
@@ -84,13 +87,14 @@ def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:
         milestones=(round(2 * search.epochs / 3),) if scheduler == "multistep" else (),
         measure=("validation",),
     )
-    return Experiment(f"tune-{search.name}", search.preset, config, "mnist-split", search.options | options)
+    return Experiment(f"tune-{search.name}", search.preset, config, _DATA, search.options | options)
 
 
 def run(search: Search, *, results: str | Path = "results", data_dir: str | Path | None = None) -> Path:
     """Try the settings that are still missing and write ``results/tuning/<name>.json`` after each.
 
-    A search that is cut off goes on with the next trial.
+    A search that is cut off goes on from its journal, which lies beside that file; the trial that was running
+    is lost and does not count. A file that has all trials of this search is left as it is, journal or not.
 
     Args:
         search: which one (see :func:`find`).
@@ -99,6 +103,9 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
 
     Raises:
         ImportError: Optuna is not installed.
+        ValueError: the file or the journal is of a search with other settings, or the file has some of the
+            trials and its journal is not there to go on from. Both stay as they are.
+        RecordError: the file cannot be read. It stays as it is.
         DataError: see :mod:`ugmm_tutorial.data`.
     """
     try:
@@ -106,35 +113,95 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
     except ImportError as error:
         raise ImportError('a search needs Optuna: pip install "ugmm_tutorial[tune]"') from error
     path = Path(results, "tuning", f"{search.name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    backend = optuna.storages.journal.JournalFileBackend(str(path.with_suffix(".journal")))
-    storage = optuna.storages.JournalStorage(backend)
-    study = optuna.create_study(
-        study_name=search.name, storage=storage, direction="maximize", load_if_exists=True
-    )
-    done = [t for t in study.trials if t.state.is_finished()]
+    if _is_complete(path, search):
+        return path
+    records.make_writable(path)
+    study = _study(path, search)
+    done = _counted(study)
     study.sampler = optuna.samplers.TPESampler(seed=len(done))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=search.epochs // 4)
-    objective = _Objective(search, data_dir)
-    for _ in range(search.trials - len(done)):
-        study.optimize(objective, n_trials=1)
-        _write(study, search, path)
+    if len(done) < search.trials:
+        objective = _Objective(search, data_dir)
+        for _ in range(search.trials - len(done)):
+            study.optimize(objective, n_trials=1)
+            _write(study, search, path)
+    _write(study, search, path)  # a search can be cut off between its last trial and the file
     return path
 
 
+def _settings(search: Search) -> dict:
+    """All that a trial depends on: the number of trials may grow."""
+    return {name: value for name, value in records.as_json(asdict(search)).items() if name != "trials"}
+
+
+def _is_complete(path: Path, search: Search) -> bool:
+    """Whether the file has all trials; raise if it is another search's, or there is nothing to go on from."""
+    if not path.exists():
+        return False
+    try:
+        outcome = json.loads(path.read_text())
+        made = {name: value for name, value in outcome["search"].items() if name != "trials"}
+        done = sum(trial["state"] in _STATES for trial in outcome["trials"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise records.RecordError(
+            f"{path} is not the outcome of a search ({type(error).__name__}: {error}). Nothing was changed; "
+            "move it away to have it written anew"
+        ) from error
+    _check_settings(made, search, path)
+    journal = path.with_suffix(".journal")
+    if done < search.trials and not journal.exists():
+        raise ValueError(
+            f"{path} has {done} of {search.trials} trials, but {journal.name} is not there to go on from. "
+            "Nothing was changed; move the file away, or write elsewhere, to search anew"
+        )
+    return done >= search.trials
+
+
+def _study(path: Path, search: Search) -> optuna.Study:
+    """The study in the journal beside ``path``, or a new one."""
+    import optuna
+
+    journal = path.with_suffix(".journal")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    study = optuna.create_study(
+        study_name=search.name, storage=storage, direction="maximize", load_if_exists=True
+    )
+    if "search" in study.user_attrs:  # older journals do not tell
+        _check_settings(study.user_attrs["search"], search, journal)
+    else:
+        study.set_user_attr("search", _settings(search))
+    return study
+
+
+def _check_settings(made: dict, search: Search, path: Path) -> None:
+    if made != _settings(search):
+        raise ValueError(
+            f"{path} was made with other settings than the search {search.name} has now: expected "
+            f"{_settings(search)}, got {made}. Nothing was changed; move {search.name}.json and "
+            f"{search.name}.journal away, or write elsewhere, to search anew"
+        )
+
+
+# Trials that have an outcome. One that was interrupted or failed has none and is made up for.
+_STATES = ("complete", "pruned")
+
+
+def _counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return [trial for trial in study.trials if trial.state.name.lower() in _STATES]
+
+
 class _Objective:
-    """Validation accuracy after the last epoch; the data are read once."""
+    """Validation accuracy after the last epoch; the data are read once, before the first trial."""
 
     def __init__(self, search: Search, data_dir: str | Path | None) -> None:
-        self.search, self.data_dir = search, data_dir
-        self.splits = None
+        self.search = search
+        anyone = Experiment(f"tune-{search.name}", search.preset, TrainConfig(), _DATA)
+        self.splits = experiments.load_data(anyone, data_dir)
 
     def __call__(self, trial: optuna.Trial) -> float:
         import optuna
 
         experiment = suggested(self.search, trial)
-        if self.splits is None:
-            self.splits = experiments.load_data(experiment, self.data_dir)
 
         def look(metrics: dict) -> None:
             trial.report(metrics["validation_accuracy"], metrics["epoch"])
@@ -142,7 +209,7 @@ class _Objective:
                 raise optuna.TrialPruned
 
         with torch.random.fork_rng([]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             model = experiment.build()
         try:
             record = train(model, self.splits, experiment.config, progress=False, after_epoch=look)
@@ -152,7 +219,7 @@ class _Objective:
 
 
 def _write(study: optuna.Study, search: Search, path: Path) -> None:
-    """All trials that have ended, the best one, and on what they were run."""
+    """All trials that count, the best one, and on what they were run."""
     trials = [
         {
             "number": t.number,
@@ -162,8 +229,7 @@ def _write(study: optuna.Study, search: Search, path: Path) -> None:
             "epochs": len(t.intermediate_values),
             "seconds": t.duration.total_seconds(),
         }
-        for t in study.trials
-        if t.state.is_finished()
+        for t in _counted(study)
     ]
     complete = [t for t in trials if t["state"] == "complete"]
     best = max(complete, key=lambda t: t["accuracy"], default=None)
@@ -173,6 +239,4 @@ def _write(study: optuna.Study, search: Search, path: Path) -> None:
         "trials": trials,
         "environment": records.environment("cpu"),
     }
-    scratch = path.with_suffix(".json.tmp")
-    scratch.write_text(json.dumps(outcome, indent=1) + "\n")
-    scratch.replace(path)
+    records.write_json(outcome, path)

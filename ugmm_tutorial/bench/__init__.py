@@ -44,11 +44,14 @@ def run(
         progress: called with the name of each section before it starts.
 
     Raises:
-        ValueError: a section is unknown.
+        ValueError: a section is unknown, or one that is named in ``only`` would measure nothing.
     """
-    only = tuple(SECTIONS) if only is None else only
-    if unknown := set(only) - set(SECTIONS):
+    if unknown := set(only or ()) - set(SECTIONS):
         raise ValueError(f"unknown section {min(unknown)!r}: expected {', '.join(SECTIONS)}")
+    why = sections.left_out(device, quick)
+    if why is not None and (named := {"memory", "scaling"} & set(only or ())):
+        raise ValueError(f"section {min(named)!r} would measure nothing: {why}")
+    only = tuple(SECTIONS) if only is None else only
     rows = []
     for name, measure in SECTIONS.items():
         if name in only:

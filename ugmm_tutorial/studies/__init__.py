@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +59,13 @@ def run(name: str, *, results: str | Path = "results", progress: bool = True) ->
     Raises:
         ValueError: no such study, or the file was made with other settings. It stays as it is.
         RecordError: the file cannot be read. It stays as it is.
+        OSError: the file could not be written; found out before anything is measured.
     """
     module = find(name)
     path = _path(results, name)
     if path.exists():
         return read(name, results)
+    records.make_writable(path)
     start = time.perf_counter()
     found = module.measure(module.SETTINGS, progress)
     outcome = Outcome(
@@ -74,10 +75,7 @@ def run(name: str, *, results: str | Path = "results", progress: bool = True) ->
         round(time.perf_counter() - start, 1),
         records.environment("cpu"),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(vars(outcome), indent=1, allow_nan=False) + "\n")
-    scratch.replace(path)
+    records.write_json(vars(outcome), path)
     return outcome
 
 
