@@ -308,6 +308,29 @@ def test_reset_draws_anew_into_the_same_tensors_and_reproducibly(init, name):
 
 @NAMES
 @INIT
+def test_reset_draws_from_the_same_seed_what_the_constructor_drew(init, name):
+    torch.manual_seed(5)
+    built, next_draw = state(LAYERS[name](4, 3, init=init)), torch.rand(())
+    made = layer(name, init=init)
+    torch.manual_seed(5)
+    made.reset_parameters()
+    assert torch.equal(torch.rand(()), next_draw)
+    assert all(torch.equal(value, built[n]) for n, value in state(made).items())
+
+
+@INIT
+def test_tied_deviations_are_the_first_of_those_of_the_layer_itself(init):
+    torch.manual_seed(5)
+    free = UGMMLayer(4, 3, init=init)
+    torch.manual_seed(5)
+    tied = LAYERS["tied std"](4, 3, init=init)
+    assert torch.equal(tied.log_std, free.log_std[:, :1])
+    assert torch.equal(tied.mean, free.mean)
+    assert torch.equal(tied.mix_logits, free.mix_logits)
+
+
+@NAMES
+@INIT
 def test_layer_is_built_on_the_meta_device_and_materialised_later(init, name):
     made = LAYERS[name](4, 3, device="meta", init=init).to_empty(device="cpu")
     made.reset_parameters()
@@ -407,3 +430,15 @@ def test_hard_operator_checks_its_arguments_like_the_other():
         hard_log_density(torch.zeros(2, 5), mean, mean, mean)
     with pytest.raises(TypeError, match="expected one dtype"):
         hard_log_density(torch.zeros(2, 4, dtype=torch.float64), mean, mean, mean)
+
+
+@NAMES
+def test_responsibilities_check_inputs_like_the_outputs(name):
+    made = LAYERS[name](3, 2)
+    for call in (made, made.responsibilities):
+        with pytest.raises(ValueError, match=r"x of shape \(\*, K\) with K = 3, got \(5, 1\)"):
+            call(torch.zeros(5, 1))
+        with pytest.raises(TypeError, match="expected one dtype"):
+            call(torch.zeros(5, 3, dtype=torch.float64))
+        with pytest.raises(TypeError, match=r"expected x to be a torch.Tensor, got list"):
+            call([1.0, 2.0, 3.0])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import MLP, ConvNet, UGMMLayer, UGMMNet, preset
+from ugmm_tutorial.ablations import LAYERS
 from ugmm_tutorial.cost import FLOPS_PER_COMPONENT, Cost, count
 
 
@@ -47,6 +48,14 @@ def test_dropout_layernorm_and_mode_do_not_change_the_operations():
 def test_only_what_is_learnt_counts_as_a_parameter():
     layer = UGMMNet((20, 4), layer="frozen std")
     assert count(layer, torch.rand(20)).parameters == 2 * 20 * 4
+
+
+def test_a_layer_that_takes_the_largest_term_has_no_exponentials():
+    edges = 20 * 8 + 8 * 4
+    found = count(UGMMNet((20, 8, 4), layer="hard"), torch.rand(20))
+    assert found == Cost(3 * edges, FLOPS_PER_COMPONENT * edges, 0)
+    mixed = nn.Sequential(LAYERS["hard"](20, 8), UGMMLayer(8, 4))
+    assert count(mixed, torch.rand(20)).exponentials == 8 * 4
 
 
 def test_counting_leaves_no_hooks_behind_also_after_an_error():

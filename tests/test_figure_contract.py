@@ -9,6 +9,7 @@ import pytest
 
 from ugmm_tutorial import plotting
 from ugmm_tutorial.figure_contract import broken_rules
+from ugmm_tutorial.records import Record
 from ugmm_tutorial.uncertainty import Reliability
 
 mpl.use("Agg")
@@ -54,9 +55,12 @@ def test_pictures_of_the_package_break_nothing():
     plotting.heat_map(rng.random((3, 3)), label="share", xlabel="said", ylabel="label")
     grid = np.linspace(-1, 1, 9)
     plotting.response_surface(grid, grid, rng.random((9, 9)))
+    metrics = tuple({"epoch": epoch, "test_loss": 1 / epoch} for epoch in (1, 2))
+    runs = [Record({"seed": seed}, {}, {}, metrics, 1.0, {}) for seed in (0, 1)]
+    plotting.learning_curves({"one": runs, "other": runs[:1]})
     figures = [plt.figure(number) for number in plt.get_fignums()]
-    assert len(figures) == 10
-    assert [rules(fig) for fig in figures] == [[]] * 10
+    assert len(figures) == 11
+    assert [rules(fig) for fig in figures] == [[]] * 11
 
 
 BREAKING = {

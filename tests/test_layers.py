@@ -821,6 +821,19 @@ def test_under_autocast_the_layer_answers_in_float32_close_to_full_precision(bef
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mode", DROPOUT_MODES)
+def test_dropout_stays_finite_in_a_half_precision_layer_under_autocast(mode, dtype):
+    torch.manual_seed(0)
+    made = UGMMLayer(64, 16, dropout=0.3, dropout_mode=mode).to(dtype)
+    for _ in range(20):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = made(torch.randn(8, 64))
+        out.sum().backward()
+        assert out.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in made.parameters())
+
+
 def test_half_precision_without_autocast_is_refused():
     with pytest.raises(TypeError, match=r"expected float32 or float64, got x: torch.bfloat16.*autocast"):
         UGMMLayer(4, 3)(torch.zeros(2, 4, dtype=torch.bfloat16))

@@ -197,6 +197,8 @@ def test_mlp_dropout_stands_after_relu_of_the_layers_that_drop():
         (0.0, [], [0.0, 0.0, 0.0]),
         (0.5, [0.5, 0.5], [0.5, 0.5, 0.0]),
         (1, [1.0, 1.0], [1.0, 1.0, 0.0]),
+        (np.float32(0.5), [0.5, 0.5], [0.5, 0.5, 0.0]),
+        (np.array([0.5, 0.25, 0.0], np.float32), [0.5, 0.25], [0.5, 0.25, 0.0]),
         ((0.3, 0.2, 0.0), [0.3, 0.2], [0.3, 0.2, 0.0]),
         ([0.0, 0.2, 0.0], [0.2], [0.0, 0.2, 0.0]),
     ],
@@ -425,9 +427,9 @@ def test_an_unknown_layer_is_refused_with_the_known_ones():
 @pytest.mark.parametrize(
     ("dropout", "words"),
     [
-        (-0.1, r"between 0 and 1, got \(-0.1, 0.0\)"),
-        (1.1, r"between 0 and 1, got \(1.1, 0.0\)"),
-        (math.nan, r"between 0 and 1, got \(nan, 0.0\)"),
+        (-0.1, "between 0 and 1, got -0.1"),
+        (1.1, "between 0 and 1, got 1.1"),
+        (math.nan, "between 0 and 1, got nan"),
         ((0.5, 2.0), r"between 0 and 1, got \(0.5, 2.0\)"),
         ((0.5,), r"one for each of the 2 layers, got \(0.5,\)"),
         ((0.5, 0.5, 0.5), r"one for each of the 2 layers, got \(0.5, 0.5, 0.5\)"),
@@ -435,6 +437,20 @@ def test_an_unknown_layer_is_refused_with_the_known_ones():
 )
 def test_dropout_that_does_not_fit_is_refused(network, dropout, words):
     with pytest.raises(ValueError, match=words):
+        network((6, 5, 3), dropout=dropout)
+
+
+@BOTH
+@pytest.mark.parametrize("dropout", [-0.1, 7.0, math.nan, np.float32(1.5)])
+def test_dropout_out_of_range_is_refused_also_where_there_is_no_hidden_layer(network, dropout):
+    with pytest.raises(ValueError, match=f"between 0 and 1, got {dropout}"):
+        network((4, 3), dropout=dropout)
+
+
+@BOTH
+@pytest.mark.parametrize("dropout", [None, "0.5", ("0.5", "0"), (None, 0.0)])
+def test_dropout_that_is_no_number_is_refused(network, dropout):
+    with pytest.raises(TypeError, match="dropout to be a number, or one for each layer, got "):
         network((6, 5, 3), dropout=dropout)
 
 

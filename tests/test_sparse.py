@@ -141,12 +141,15 @@ def test_gradients_of_the_kernel_are_right_where_the_sum_would_vanish(distance):
         assert (got.double() - want).norm() <= 5e-6 * want.norm()
 
 
-def test_components_without_weight_have_no_gradient_and_neurons_without_any_none():
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_components_without_weight_have_no_gradient_and_neurons_without_any_none(backend):
     args = drawn(40, 12, 8, 4)
     args[4][1, 2], args[4][3] = -math.inf, -math.inf
     args = [t.requires_grad_(t.is_floating_point()) for t in args]
-    out = sparse_log_density(*args, backend="cpu")
+    out = sparse_log_density(*args, backend=backend)
+    assert (out[:, 3] == -math.inf).all()
     out[:, [0, 1, 2, 3]].nan_to_num(neginf=0.0).sum().backward()
+    assert args[0].grad.isfinite().all()
     for i in (2, 3, 4):
         assert args[i].grad.isfinite().all()
         assert args[i].grad[1, 2] == 0.0
@@ -182,6 +185,13 @@ def test_second_derivatives_and_vmap_work():
 
 
 # --- the layer
+
+
+@pytest.fixture
+def fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
 
 
 def test_a_layer_over_all_inputs_is_the_dense_layer():
@@ -239,6 +249,51 @@ def test_log_total_is_added_to_the_outputs_and_saved_but_not_learnt():
     assert {name for name, _ in layer.named_parameters()} == {"mean", "log_std", "mix_logits"}
 
 
+def test_reset_parameters_draws_anew_and_forgets_the_weight_that_pruning_left():
+    torch.manual_seed(0)
+    layer = SparseUGMMLayer(6, 3, 2, init="paper")
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    layer.log_total.fill_(-1.5)
+    layer.reset_parameters()
+    assert (layer.log_total == 0.0).all()
+    assert layer.index.equal(before["index"])
+    assert all(not layer.get_parameter(n).equal(before[n]) for n in ("mean", "log_std", "mix_logits"))
+    again = SparseUGMMLayer(6, 3, 2, device="meta").to_empty(device="cpu")
+    again.log_total.fill_(math.nan)
+    again.reset_parameters()
+    again.index.copy_(layer.index)
+    assert again(torch.randn(4, 6)).isfinite().all()
+
+
+def test_a_layer_has_an_index_of_its_own():
+    index = torch.tensor([[0, 1], [2, 3]])
+    layer = SparseUGMMLayer(6, 2, index=index)
+    index.fill_(5)
+    assert layer.index.tolist() == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("index", [None, torch.tensor([[0, 1], [2, 3]], dtype=torch.int32)])
+def test_buffers_are_made_where_the_parameters_live(index, dtype):
+    components = 2 if index is None else None
+    layer = SparseUGMMLayer(6, 2, components, index=index, dtype=dtype, device="meta")
+    assert layer.index.is_meta
+    assert layer.log_total.is_meta
+    assert (layer.index.dtype, layer.log_total.dtype) == (torch.int64, dtype)
+    assert layer(torch.empty(4, 6, dtype=dtype, device="meta")).shape == (4, 2)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 4), (7,), (), (0, 7), (2, 3, 7)])
+@pytest.mark.parametrize("mask", ["batch", "sample"])
+def test_another_number_of_inputs_is_refused(shape, mask):
+    layer = SparseUGMMLayer(5, 3, index=torch.tensor([[0, 1]] * 3), dropout=0.5, dropout_mask=mask)
+    for call in (layer, layer.responsibilities):
+        with pytest.raises(ValueError, match=r"x of shape \(\*, K\) with K = in_features = 5, got"):
+            call(torch.randn(shape))
+        with pytest.raises(TypeError, match=r"expected x to be a torch.Tensor, got list"):
+            call([1.0] * 5)
+
+
 @pytest.mark.parametrize("mode", ["renormalize", "literal", "inverted"])
 def test_dropout_drops_components_and_every_neuron_keeps_one(mode):
     layer = SparseUGMMLayer(10, 40, 3, dropout=0.5, dropout_mode=mode)
@@ -276,8 +331,12 @@ def test_its_text_says_how_many_components_there_are():
     [
         ((5, 2), ValueError, "either components or index"),
         ((5, 2, 6), ValueError, "components <= in_features = 5, got 6"),
-        ((5, 2, 0), ValueError, ">= 1, got 0"),
-        ((5, 2, 1.5), TypeError, "integer"),
+        ((5, 2, 0), ValueError, "components >= 1, got 0"),
+        ((0, 2, 1), ValueError, "in_features >= 1, got 0"),
+        ((5, 0, 1), ValueError, "out_features >= 1, got 0"),
+        ((5, 2, 1.5), TypeError, "components to be an integer, got 1.5"),
+        ((5.0, 2, 1), TypeError, "in_features to be an integer, got 5.0"),
+        ((True, 1, 1), TypeError, "in_features to be an integer, got True"),
     ],
 )
 def test_bad_sizes_are_refused(arguments, error, message):
@@ -286,10 +345,26 @@ def test_bad_sizes_are_refused(arguments, error, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((5.0, 2), TypeError, "in_features to be an integer, got 5.0"),
+        ((5, 2.0), TypeError, "out_features to be an integer, got 2.0"),
+        ((5, 0), ValueError, "out_features >= 1, got 0"),
+    ],
+)
+def test_bad_sizes_beside_an_index_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        SparseUGMMLayer(*arguments, index=torch.zeros(int(arguments[1]), 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
     ("index", "error", "message"),
     [
-        (torch.zeros(2, 2), TypeError, "tensor of integers"),
-        ([[0, 1], [1, 2]], TypeError, "tensor of integers"),
+        (torch.zeros(2, 2), TypeError, "tensor of integers, got torch.float32"),
+        (torch.zeros(2, 2, dtype=torch.bool), TypeError, "tensor of integers, got torch.bool"),
+        (torch.zeros(2, 2, dtype=torch.complex64), TypeError, "tensor of integers, got torch.complex64"),
+        ([[0, 1], [1, 2]], TypeError, "tensor of integers, got list"),
+        (torch.zeros(0, 2, dtype=torch.int64), ValueError, r"shape \(2, m\).*got \(0, 2\)"),
         (torch.zeros(3, 2, dtype=torch.int64), ValueError, r"shape \(2, m\)"),
         (torch.zeros(2, 0, dtype=torch.int64), ValueError, "m >= 1"),
         (torch.tensor([[0, 5], [1, 2]]), ValueError, "from 0 to 4.*got 0 to 5"),
@@ -306,7 +381,7 @@ def test_the_operator_refuses_what_does_not_fit():
     good = {"x": x, "index": index, "mean": mean, "log_std": log_std, "log_weight": log_weight}
     for changed, error, message in [
         ({"x": [1.0]}, TypeError, "x to be a torch.Tensor"),
-        ({"x": x.double()}, TypeError, "all float32 or all float64"),
+        ({"x": x.double()}, TypeError, "one dtype for all arguments"),
         ({"index": index.int()}, TypeError, "torch.int64"),
         ({"log_std": log_std[:2]}, ValueError, "log_std of the shape of mean"),
         ({"index": index[:, :1]}, ValueError, "index of the shape of mean"),
@@ -319,12 +394,83 @@ def test_the_operator_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize("place", [-7, 6])
+@pytest.mark.parametrize("place", [-7, -1, 6])
 def test_an_index_outside_of_the_inputs_is_refused_before_memory_is_read(backend, place):
     x, index, *parameters = drawn(4, 6, 3, 2)
+    index[:] = 2
     index[1, 1] = place
-    with pytest.raises(IndexError):
+    message = f"index from 0 to 5, one less than the inputs, got {min(2, place)} to {max(2, place)}"
+    with pytest.raises(IndexError, match=message):
         sparse_log_density(x, index, *parameters, backend=backend)
+
+
+def test_an_index_from_the_end_is_refused_where_no_value_can_be_looked_at():
+    """Under vmap the index of an ensemble is a buffer like others."""
+    x, index, *parameters = drawn(4, 6, 3, 2)
+    stacked = torch.stack([index, index])
+    mapped = torch.func.vmap(lambda index: sparse_log_density(x, index, *parameters))
+    torch.testing.assert_close(mapped(stacked)[1], sparse_log_density(x, index, *parameters))
+    stacked[1, 0, 0] = -1
+    with pytest.raises(IndexError, match="expected index from 0 to 5, one less than the inputs"):
+        mapped(stacked)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("batch", [3, 300], ids=["reference", "kernel"])
+def test_under_autocast_half_precision_is_computed_in_float32(batch, dtype):
+    x, index, *parameters = (t.to(dtype) if t.is_floating_point() else t for t in drawn(batch, 16, 8, 4))
+    want = sparse_log_density(x.float(), index, *(p.float() for p in parameters))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = sparse_log_density(x, index, *parameters)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("batch", [3, 300], ids=["reference", "kernel"])
+def test_under_autocast_a_half_precision_layer_answers_and_explains_in_float32(batch, dtype):
+    torch.manual_seed(0)
+    layer, x = SparseUGMMLayer(16, 8, 4), torch.randn(batch, 16)
+    want, shares = layer(x), layer.responsibilities(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, got = layer.to(dtype)(x.to(dtype)), layer.responsibilities(x.to(dtype))
+    assert out.dtype == got.dtype == torch.float32
+    torch.testing.assert_close(out, want, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(got, shares, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("batch", [3, 300], ids=["reference", "kernel"])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bool])
+def test_dtypes_that_do_not_fit_are_refused_also_under_autocast(dtype, autocast, batch):
+    layer, x = SparseUGMMLayer(16, 8, 4), torch.ones(batch, 16, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        for call in (layer, layer.responsibilities):
+            with pytest.raises(TypeError, match=f"x: {dtype}"):
+                call(x)
+
+
+def test_half_precision_without_autocast_is_refused():
+    with pytest.raises(TypeError, match=r"float32 or float64, got x: torch.bfloat16.*autocast"):
+        SparseUGMMLayer(16, 8, 4).bfloat16()(torch.ones(3, 16, dtype=torch.bfloat16))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_torch_compile_traces_a_layer_without_a_graph_break(backend):
+    torch.manual_seed(0)
+    layer, x = SparseUGMMLayer(16, 8, 4, backend=backend), torch.randn(5, 16)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_layer_is_exported_for_batches_of_any_size():
+    layer, x = SparseUGMMLayer(16, 8, 4), torch.randn(300, 16)
+    batch = torch.export.Dim("batch", min=1)
+    exported = torch.export.export(layer, (x[:5],), dynamic_shapes=({0: batch},)).module()
+    for rows in (x, x[:2]):
+        torch.testing.assert_close(exported(rows), layer(rows))
 
 
 def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kernel_else(monkeypatch):

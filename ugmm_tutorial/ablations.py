@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.functional import component_log_densities, hard_log_density
+from ugmm_tutorial import functional
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = [
@@ -25,11 +25,12 @@ class HardLayer(UGMMLayer):
     """The largest weighted log-density instead of the logarithm of the sum: one input answers alone."""
 
     def _log_density(self, x: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-        return hard_log_density(x, self.mean, log_std, log_weight)
+        return functional.hard_log_density(x, self.mean, log_std, log_weight)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """1 for the component that answers, 0 for the others, ``(*, J, K)``, without dropout."""
-        terms = component_log_densities(x, self.mean, self._bounded_log_std(), self.log_weight)
+        arguments = functional._checked(x, self.mean, self._bounded_log_std(), self.log_weight)
+        terms = functional.component_log_densities(*arguments)
         return nn.functional.one_hot(terms.argmax(dim=-1), self.in_features).to(terms.dtype)
 
 
@@ -52,6 +53,14 @@ class TiedStdLayer(UGMMLayer):
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **options)
         self.log_std = nn.Parameter(self.log_std.detach()[:, :1].clone())
+
+    def reset_parameters(self) -> None:
+        """Draw as many numbers as the constructor, which keeps the first deviation of each neuron."""
+        tied, self.log_std = self.log_std, nn.Parameter(torch.empty_like(self.mean))
+        super().reset_parameters()
+        with torch.no_grad():
+            tied.copy_(self.log_std[:, : tied.shape[1]])
+        self.log_std = tied
 
     def _bounded_log_std(self) -> Tensor:
         return super()._bounded_log_std().expand_as(self.mean)

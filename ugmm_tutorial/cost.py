@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ugmm_tutorial.ablations import HardLayer
 from ugmm_tutorial.evaluation import evaluating
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = ["Cost", "count"]
 
-#: For each component: subtract the mean, scale, square, subtract from a constant, add the exponential.
+#: For each component: subtract the mean, scale, square, subtract from a constant, add the exponential. A
+#: HardLayer compares with the largest so far instead of adding.
 FLOPS_PER_COMPONENT = 5
 
 
@@ -26,9 +28,10 @@ class Cost:
 
     Attributes:
         parameters: numbers that are learnt.
-        flops: additions and multiplications, each for itself; exponentials not among them.
-        exponentials: of mixture neurons, one for each component. Softmax, LayerNorm and logarithms, of which
-            there are as many as neurons, are left out.
+        flops: additions, multiplications and the comparisons of a HardLayer, each for itself; exponentials
+            not among them.
+        exponentials: of mixture neurons, one for each component, but none in a HardLayer. Softmax, LayerNorm
+            and logarithms, of which there are as many as neurons, are left out.
     """
 
     parameters: int
@@ -43,12 +46,14 @@ def count(model: nn.Module, example: Tensor) -> Cost:
         model: any module of linear, convolutional and mixture layers; left in the modes it is in.
         example: one input without the axis of the batch, such as (784,) or (1, 28, 28).
     """
-    components = 0
+    components = exponentials = 0
 
     def look(layer: UGMMLayer, inputs: tuple[Tensor], output: Tensor) -> None:
-        nonlocal components
+        nonlocal components, exponentials
         # One log-weight for each component, whatever else neurons share or leave out.
-        components += inputs[0].shape[:-1].numel() * layer.mix_logits.numel()
+        met = inputs[0].shape[:-1].numel() * layer.mix_logits.numel()
+        components += met
+        exponentials += 0 if isinstance(layer, HardLayer) else met
 
     mixtures = [m for m in model.modules() if isinstance(m, UGMMLayer)]
     hooks = [m.register_forward_hook(look) for m in mixtures]
@@ -61,4 +66,4 @@ def count(model: nn.Module, example: Tensor) -> Cost:
             hook.remove()
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flops = counter.get_total_flops() + FLOPS_PER_COMPONENT * components
-    return Cost(parameters, flops, components)
+    return Cost(parameters, flops, exponentials)

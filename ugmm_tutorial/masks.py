@@ -28,7 +28,8 @@ def dropout_penalty(logits: Tensor, p: float) -> Tensor:
     """
     # A draw from -32768 to 32767 drops below the threshold. Half a step keeps the product off 0 times inf.
     threshold = round(p * _LEVELS) - _LEVELS // 2
-    penalty = (_draws(logits).to(logits.dtype) - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0)
+    # In float32, which holds all of them: half precision would round draws to the threshold.
+    penalty = (_draws(logits).float() - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0).to(logits.dtype)
     lost = (logits + penalty).amax(dim=-1, keepdim=True) == -math.inf
     heaviest = logits.argmax(dim=-1, keepdim=True)
     return penalty.scatter_(1, heaviest, penalty.gather(1, heaviest).masked_fill(lost, 0.0))

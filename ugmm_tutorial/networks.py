@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class MLP(_Stack):
 
     Raises:
         ValueError: too few widths, an unknown norm, or dropout that does not fit.
+        TypeError: dropout is no number or sequence of them.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class UGMMNet(_Stack):
 
     Raises:
         ValueError: too few widths, an unknown norm, layer or mode, or dropout that does not fit.
-        TypeError: an option that the layer does not take.
+        TypeError: an option that the layer does not take, or dropout that is no number or sequence of them.
     """
 
     def __init__(
@@ -203,12 +204,15 @@ def _check_widths(widths: Sequence[int], norm: str) -> None:
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number means all layers but the last."""
-    if isinstance(dropout, (int, float)):
-        dropout = (float(dropout),) * (layers - 1) + (0.0,)
-    if len(dropout) != layers:
+    single = isinstance(dropout, Real)
+    given = (dropout,) if single else tuple(dropout) if isinstance(dropout, Iterable) else (None,)
+    if not all(isinstance(p, Real) for p in given):
+        raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
+    if not single and len(given) != layers:
         raise ValueError(
-            f"expected one dropout probability, or one for each of the {layers} layers, got {tuple(dropout)}"
+            f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
         )
-    if not all(0.0 <= p <= 1.0 for p in dropout):
-        raise ValueError(f"expected dropout between 0 and 1, got {tuple(dropout)}")
-    return tuple(float(p) for p in dropout)
+    # Also where a single layer leaves no hidden one to apply it to.
+    if not all(0.0 <= p <= 1.0 for p in given):
+        raise ValueError(f"expected dropout between 0 and 1, got {dropout}")
+    return tuple(float(p) for p in (given * (layers - 1) + (0.0,) if single else given))

@@ -5,12 +5,14 @@ Taught in chapter 11 (what pruning leaves).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ugmm_tutorial import functional, kernels
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers import UGMMLayer, _size
 
 __all__ = ["SparseUGMMLayer", "sparse_log_density"]
 
@@ -42,18 +44,18 @@ def sparse_log_density(
             ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
 
     Returns:
-        The outputs, ``(*, J)``, in nats.
+        The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
 
     Raises:
-        TypeError: an argument is no tensor, dtypes differ or are not supported.
+        TypeError: an argument is no tensor, dtypes differ or are not supported. Under ``torch.autocast``
+            half-precision arguments are computed in float32 instead.
         ValueError: shapes do not fit together, or the backend's name is unknown.
         IndexError: an index is outside of the inputs.
         RuntimeError: the backend that was asked for cannot run here.
 
     Taught in chapter 11.
     """
-    _check(x, index, mean, log_std, log_weight)
-    arguments = (x, index, mean, log_std, log_weight)
+    arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
     if _choose(backend, x, mean) == "reference" or functional.transformed(*arguments):
         return sparse.sparse_reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
@@ -65,7 +67,8 @@ class SparseUGMMLayer(UGMMLayer):
     """A uGMM layer whose neurons read m inputs each: ``(*, in_features)`` to ``(*, out_features)``.
 
     Attributes:
-        index: which inputs each neuron reads, (J, m), a buffer.
+        index: which inputs each neuron reads, (J, m), a buffer. ``reset_parameters`` does not draw it: after
+            ``to_empty`` it has to be loaded (``load_state_dict``) or copied in.
         mean, log_std, mix_logits: parameters as in :class:`~ugmm_tutorial.layers.UGMMLayer`, but (J, m).
         log_total: logarithm of what the mixing weights of each neuron sum to, (J,), a buffer: 0, unless
             pruning left the weights of the components that stay as they were. It is added to the outputs;
@@ -76,7 +79,7 @@ class SparseUGMMLayer(UGMMLayer):
         out_features: J, at least 1.
         components: m, from 1 to K. Every neuron reads that many inputs, drawn without repetition from
             PyTorch's global random state.
-        index: the inputs themselves instead, (J, m), whole numbers from 0 to K - 1.
+        index: the inputs themselves instead, (J, m), whole numbers from 0 to K - 1, copied.
         layer_options: whatever :class:`~ugmm_tutorial.layers.UGMMLayer` takes. ``backend`` as for
             :func:`sparse_log_density`.
 
@@ -98,34 +101,51 @@ class SparseUGMMLayer(UGMMLayer):
     ) -> None:
         if (components is None) == (index is None):
             raise ValueError("expected either components or index, got both or neither")
+        in_features, out_features = _size("in_features", in_features), _size("out_features", out_features)
         if index is not None:
             _check_index(index, in_features, out_features)
             components = index.shape[1]
+        components = _size("components", components)
+        if index is None and components > in_features:
+            raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
         # A dense layer over m inputs has just the parameters.
         super().__init__(components, out_features, **layer_options)
         self.in_features, self.components = in_features, components
         if index is None:
-            if not components <= in_features:
-                raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
             drawn = torch.rand(out_features, in_features).argsort(dim=1)[:, :components]
             index = drawn.sort(dim=1).values
         self.register_buffer("index", index.to(self.mean.device, torch.int64, copy=True))
         self.register_buffer("log_total", self.mean.new_zeros(out_features))
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as ``init`` says. ``log_total`` becomes 0, ``index`` stays."""
+        super().reset_parameters()
+        if hasattr(self, "log_total"):  # the base class calls this before the buffer is there
+            self.log_total.zero_()
+
     def _log_density(self, x: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+        self._check_width(x)
         arguments = (x, self.index, self.mean, log_std, log_weight)
         return sparse_log_density(*arguments, backend=self.backend) + self.log_total
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, 0 where it is not read."""
-        arguments = (self.index, self.mean, self._bounded_log_std(), self.log_weight)
-        _check(x, *arguments)
-        return self.scatter(torch.softmax(sparse.sparse_component_log_densities(x, *arguments), dim=-1))
+        self._check_width(x)
+        arguments = _checked(x, self.index, self.mean, self._bounded_log_std(), self.log_weight)
+        return self.scatter(torch.softmax(sparse.sparse_component_log_densities(*arguments), dim=-1))
 
     def scatter(self, values: Tensor) -> Tensor:
         """Values of the components, ``(*, J, m)``, by the inputs they read, ``(*, J, K)``: 0 elsewhere."""
         by_input = values.new_zeros(*values.shape[:-1], self.in_features)
         return by_input.scatter_add_(-1, self.index.expand(values.shape), values)
+
+    def _check_width(self, x: Tensor) -> None:
+        """The operator cannot know how many inputs there should be; it refuses what is no tensor."""
+        if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
+            raise ValueError(
+                f"expected x of shape (*, K) with K = in_features = {self.in_features}, got {tuple(x.shape)}"
+            )
 
     def extra_repr(self) -> str:
         features = f"in_features={self.in_features}"
@@ -142,7 +162,8 @@ def _choose(backend: str, x: Tensor, mean: Tensor) -> str:
     if reason is None and x.device.type != "cpu":
         reason = f"the tensors are on {x.device}"
     if backend == "auto":
-        count = x.shape[:-1].numel() * mean.numel()
+        # math.prod, unlike Size.numel, can count a batch whose size torch.export leaves open.
+        count = math.prod(x.shape[:-1]) * mean.numel()
         small = not torch.compiler.is_compiling() and count < _SMALL
         return "reference" if reason or small else "cpu"
     if backend == "gpu":
@@ -154,16 +175,23 @@ def _choose(backend: str, x: Tensor, mean: Tensor) -> str:
     return backend
 
 
-def _check(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> None:
+def _checked(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Check the arguments against each other; under autocast, lift half precision to float32."""
     named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
     for name, value in (named | {"index": index}).items():
         if not isinstance(value, Tensor):
             raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
-    dtypes = {t.dtype for t in named.values()}
-    if (len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}) and not torch.is_autocast_enabled(
-        x.device.type
-    ):
-        raise TypeError(f"expected all float32 or all float64, got {sorted(map(str, dtypes))}")
+    if functional._autocasts(x.device.type):
+        named = {name: t.float() if t.dtype in functional._HALF else t for name, t in named.items()}
+    functional._check_dtypes(named)
+    x, mean, log_std, log_weight = named.values()
+    _check_shapes(x, index, mean, log_std, log_weight)
+    return x, index, mean, log_std, log_weight
+
+
+def _check_shapes(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> None:
     if index.dtype != torch.int64:
         raise TypeError(f"expected index of dtype torch.int64, got {index.dtype}")
     if mean.dim() != 2 or 0 in mean.shape[1:]:
@@ -178,8 +206,10 @@ def _check(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: 
 
 
 def _check_index(index: Tensor, in_features: int, out_features: int) -> None:
-    if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
-        raise TypeError("expected index to be a tensor of integers")
+    if not isinstance(index, Tensor):
+        raise TypeError(f"expected index to be a tensor of integers, got {type(index).__name__}")
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(f"expected index to be a tensor of integers, got {index.dtype}")
     if index.dim() != 2 or index.shape[0] != out_features or index.shape[1] == 0:
         raise ValueError(f"expected index of shape ({out_features}, m), m >= 1, got {tuple(index.shape)}")
     if not 0 <= int(index.min()) <= int(index.max()) < in_features:

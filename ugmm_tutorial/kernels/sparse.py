@@ -5,6 +5,8 @@ Second derivatives go to the specification. There is no kernel for GPUs. Taught 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,18 +18,40 @@ __all__ = ["sparse_component_log_densities", "sparse_log_density", "sparse_refer
 def sparse_component_log_densities(
     x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 ) -> Tensor:
-    """Weighted log-densities of the components, ``(*, K)`` to ``(*, J, m)``, unchecked."""
-    read = x[..., index]
+    """Weighted log-densities of the components, ``(*, K)`` to ``(*, J, m)``; only the index is checked."""
     # The specification reads one axis of inputs for all neurons: here every neuron is a layer of its own.
-    terms = component_log_densities(read, mean.unsqueeze(-2), log_std.unsqueeze(-2), log_weight.unsqueeze(-2))
-    return terms.squeeze(-2)
+    parameters = (p.unsqueeze(-2) for p in (mean, log_std, log_weight))
+    return component_log_densities(_read(x, index), *parameters).squeeze(-2)
 
 
 def sparse_reference_log_density(
     x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 ) -> Tensor:
-    """Outputs ``(*, J)`` by gathering, differentiated by autograd, unchecked."""
-    return torch.logsumexp(sparse_component_log_densities(x, index, mean, log_std, log_weight), dim=-1)
+    """Outputs ``(*, J)`` by gathering, differentiated by autograd; only the index is checked."""
+    # A neuron without any component would have NaN gradients: it gets others, which do not count.
+    empty = (log_weight == -math.inf).all(dim=-1)
+    log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
+    out = torch.logsumexp(sparse_component_log_densities(x, index, mean, log_std, log_weight), dim=-1)
+    # Where an input is NaN the output is, too, as in the kernel.
+    return out.masked_fill(empty & ~out.isnan(), -math.inf)
+
+
+def _read(x: Tensor, index: Tensor) -> Tensor:
+    """What each component reads, ``(*, J, m)``."""
+    # Indexing would count negative numbers from the end: one past the end is refused on every device,
+    # under vmap and in compiled code as well, and without waiting for a GPU.
+    place = index.where(index >= 0, x.shape[-1])
+    try:
+        return x[..., place]
+    except IndexError:
+        raise IndexError(_outside(index, x.shape[-1])) from None
+
+
+def _outside(index: Tensor, inputs: int) -> str:
+    expected = f"expected index from 0 to {inputs - 1}, one less than the inputs"
+    if torch._C._functorch.is_functorch_wrapped_tensor(index):
+        return expected  # vmap lets nobody look at single values
+    return f"{expected}, got {int(index.min())} to {int(index.max())}"
 
 
 @torch.library.custom_op("ugmm::sparse_log_density", mutates_args=())
@@ -42,10 +66,7 @@ def sparse_log_density(
         mean, log_std, log_weight: (J, m); all float32, any strides.
     """
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < x.shape[1]:
-        raise IndexError(
-            f"expected index from 0 to {x.shape[1] - 1}, one less than the inputs, got "
-            f"{int(index.min())} to {int(index.max())}"
-        )
+        raise IndexError(_outside(index, x.shape[1]))
     if len(x) == 0 or len(mean) == 0:
         return _outputs(x, mean)
     from ugmm_tutorial.kernels import cpu  # Numba takes long to import

@@ -24,12 +24,18 @@ def mixture_density(
         weight: mixing weights, (K,).
         ax: where to draw.
         label: what the components are called in the legend.
+
+    Raises:
+        ValueError: no components, lengths differ, a number is not finite or a deviation not positive.
     """
     mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (mean, std, weight))
-    if not (len(mean) == len(std) == len(weight)) or not (std > 0).all():
-        raise ValueError("expected mean, std and weight of one length with std > 0")
+    if not 1 <= len(mean) == len(std) == len(weight):
+        lengths = f"{len(mean)}, {len(std)} and {len(weight)}"
+        raise ValueError(f"expected mean, std and weight of one length, at least 1, got {lengths}")
+    if not (np.isfinite([mean, std, weight]).all() and (std > 0).all()):
+        raise ValueError(f"expected finite numbers with std > 0, got {mean=}, {std=}, {weight=}")
     ax = axes(ax)
-    y = np.linspace((mean - 4 * std).min(), (mean + 4 * std).max(), 800)
+    y = _places(mean, std)
     z = (y[:, None] - mean) / std
     parts = weight * np.exp(-0.5 * z * z) / (std * np.sqrt(2 * np.pi))
     for k, part in enumerate(parts.T):
@@ -41,6 +47,13 @@ def mixture_density(
     ax.set(xlabel="value $y$", ylabel="density", ylim=(0, 1.35 * parts.sum(axis=1).max()))
     ax.legend(ncols=2, loc="upper left")
     return ax
+
+
+def _places(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Where to draw the densities: evenly over all of them, and around each mean, narrow as it may be."""
+    evenly = np.linspace((mean - 4 * std).min(), (mean + 4 * std).max(), 800)
+    around = mean[:, None] + std[:, None] * np.linspace(-4, 4, 201)  # odd, so that the mean is one of them
+    return np.unique(np.concatenate([evenly, around.ravel()]))
 
 
 def neuron_explorer(
@@ -59,7 +72,7 @@ def neuron_explorer(
         ax: where to draw.
 
     Raises:
-        ValueError: lengths differ, a deviation is not positive, a weight is negative or all are zero.
+        ValueError: as for :func:`mixture_density`, or a weight is negative or all are zero.
     """
     x, mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (x, mean, std, weight))
     if not (weight >= 0).all() or not (weight > 0).any():

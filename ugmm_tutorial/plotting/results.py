@@ -36,8 +36,10 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
         ax: where to draw.
 
     Raises:
-        ValueError: a name has no records, or records of different lengths.
+        ValueError: there is nothing to draw, a name has no records, or records of different lengths.
     """
+    if not runs:
+        raise ValueError("expected the records of at least one run, got none")
     ax = axes(ax)
     for number, (name, records) in enumerate(runs.items()):
         curves = [record.curve(metric) for record in records]
@@ -160,22 +162,29 @@ def heat_map(
 
 
 def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None, *, columns: int = 6) -> Axes:
-    """Grey images in a grid, each with a short title above it.
+    """Grey images in a grid, each with a short title above it, all on one scale from white to black.
+
+    White is 0, or the lowest value if there is one below; black is the highest.
 
     Args:
         images: (N, H, W) or (N, 1, H, W), N >= 1.
         titles: N short strings.
         ax: where to draw.
-        columns: images a row.
+        columns: images a row, at least 1.
+
+    Raises:
+        ValueError: images of another shape, another number of titles, or no columns.
     """
     images = np.asarray(images, dtype=float)
-    if images.ndim == 4:
-        images = images[:, 0]
-    if images.ndim != 3 or len(images) == 0 or len(titles) != len(images):
+    grey = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
+    if grey.ndim != 3 or grey.size == 0 or len(titles) != len(grey):
         raise ValueError(
             f"expected images (N, H, W) or (N, 1, H, W), N >= 1, and N titles; got {images.shape} "
             f"and {len(titles)} titles"
         )
+    if columns < 1:
+        raise ValueError(f"expected columns >= 1, got {columns}")
+    images, scale = grey, {"vmin": min(0.0, np.nanmin(grey)), "vmax": np.nanmax(grey)}
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height, width = images.shape[1:]
@@ -184,7 +193,7 @@ def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None,
     for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         left = (number % columns) * cell_width
         top = (number // columns) * cell_height
-        ax.imshow(image, cmap="gray_r", extent=(left, left + width, top + height, top))
+        ax.imshow(image, cmap="gray_r", extent=(left, left + width, top + height, top), **scale)
         ax.text(left + width / 2, top - 0.04 * height, title, ha="center", va="bottom", fontsize=9, color=INK)
     ax.set(xlim=(-1, columns * cell_width), ylim=(rows * cell_height, -0.3 * height), aspect="equal")
     ax.axis("off")

@@ -29,7 +29,7 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
     for k, height in enumerate(heights, start=1):
         color = COLORS[(k - 1) % len(COLORS)]
         ax.add_patch(Circle((0, height), 0.24, facecolor="white", edgecolor=color, linewidth=2))
-        ax.text(0, height, f"$x_{k}$", ha="center", va="center", color=INK)
+        ax.text(0, height, f"$x_{{{k}}}$", ha="center", va="center", color=INK)
         _bell(ax, center=2.1, base=height - 0.22, color=color, width=0.16 + 0.05 * k)
         ax.text(2.75, height - 0.1, rf"$w_{{j{k}}},\ \mu_{{j{k}}},\ \sigma_{{j{k}}}$", va="center", color=INK)
         _arrow(ax, (0.26, height), (1.35, height), color)
