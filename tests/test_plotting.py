@@ -254,6 +254,7 @@ def test_images_of_a_grid_share_one_scale_from_white_for_zero():
     assert (below, above) == ([1.0], [0.0])
     assert zero == pytest.approx([0.75], abs=0.01)
     assert shades(np.zeros((2, 1, 1))) == [[1.0], [1.0]]
+    assert shades(np.array([5.0, 10.0]).reshape(2, 1, 1)) == [pytest.approx([0.5], abs=0.01), [0.0]]
 
 
 def test_colors_differ_in_lightness_or_hue_for_every_pair():
