@@ -690,6 +690,19 @@ def test_checkpoint_with_an_entry_that_does_not_fit_is_refused_and_the_model_sta
     assert _random_states() == states
 
 
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_checkpoint_with_one_weight_that_does_not_fit_changes_no_other_weight(change, started):
+    """PyTorch would copy all those that fit before it complains."""
+    state = checkpoints.load(started)
+    name, tensor = state["model"].popitem()
+    if change == "shape":
+        state["model"][name] = tensor[:1].clone()
+    checkpoints.save(state, started)
+    model = _network(1)
+    with _refused(started, model, "is not a whole checkpoint of this run"):
+        _train(model, checkpoint=started, resume=True)
+
+
 ENTRIES = ("identity", "epoch", "metrics", "model", "optimizer", "scheduler", "shuffle", "random")
 
 
