@@ -42,7 +42,7 @@ FLOORS = {
     "ablations": 3,
     "leaves": 3,
     "sparse": 3,
-    "cost": 3,
+    "cost": 4,
     "networks": 4,
     "training": 5,
     "constructions": 5,
