@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from committed import committed
 from torch import nn
 
@@ -326,3 +327,14 @@ def test_on_the_second_set_of_images_a_tuned_network_differs_in_its_widths_alone
 def test_on_the_second_set_too_the_wide_mlp_has_as_many_parameters_as_the_mixtures():
     wide, mixtures = (size(f"digits-tuned-{name}") for name in ("mlp-wide", "ugmm"))
     assert wide == pytest.approx(mixtures, rel=0.003)
+
+
+def test_a_network_of_a_seed_is_that_of_the_seeded_state_and_leaves_the_state_alone():
+    experiment = EXPERIMENTS["digits-ugmm"]
+    torch.manual_seed(4)
+    expected = experiment.build().state_dict()
+    before = torch.get_rng_state()
+    mine, other = experiment.build(4).state_dict(), experiment.build(5).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(mine[name], expected[name]) for name in expected)
+    assert not torch.equal(mine["0.mean"], other["0.mean"])

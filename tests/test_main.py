@@ -256,7 +256,7 @@ def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, cap
         (
             ["study", "iris"],
             "ugmm_tutorial.studies.run",
-            "interrupted: no results were written; the same comm",
+            "interrupted: no results were written; the same command measures",
         ),
         (
             ["bench"],

@@ -31,6 +31,7 @@ FLOORS = {
     "masks": 0,
     "steps": 0,
     "threads": 0,
+    "train_config": 0,
     "plotting": 1,
     "verdicts": 1,
     "viewer": 0,

@@ -21,11 +21,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ugmm_tutorial import checkpoints, data, records, training
+from ugmm_tutorial import checkpoints, data, records
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.networks import MLP, UGMMNet
+from ugmm_tutorial.train_config import SCHEDULERS
 from ugmm_tutorial.training import TrainConfig, TrainingError, train
 
 IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
@@ -187,7 +188,7 @@ def test_the_optimizer_follows_the_cosine():
 
 
 def test_only_the_cosine_depends_on_the_length_of_the_run():
-    depending = {s for s in training.SCHEDULERS if TrainConfig(scheduler=s).depends_on_length}
+    depending = {s for s in SCHEDULERS if TrainConfig(scheduler=s).depends_on_length}
     assert depending == {"cosine"}
 
 
@@ -869,7 +870,7 @@ def test_settings_at_the_ends_of_their_ranges_are_taken():
 
 
 def test_schedulers_are_those_that_a_config_takes():
-    for scheduler in training.SCHEDULERS:
+    for scheduler in SCHEDULERS:
         assert TrainConfig(scheduler=scheduler).scheduler == scheduler
 
 

@@ -19,6 +19,7 @@ from ugmm_tutorial.training import TrainingError
 _GOES_ON = ": the same command goes on after the last finished epoch"
 _NEXT_TRIAL = ": the trial that was running is lost; the same command goes on after the last finished one"
 _ANEW = ": no results were written; the same command starts over"
+_STUDY = ": no results were written; the same command measures anew, from networks that are kept, if any"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("study", help="run a study and write what it found")
     command.add_argument("name", metavar="NAME", help=f"one of {', '.join(studies.STUDIES)}")
     _add_results(command)
-    command.set_defaults(command=_study, interrupted=_ANEW)
+    command.set_defaults(command=_study, interrupted=_STUDY)
 
     command = commands.add_parser("bench", help="measure what the layer costs on this machine")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")

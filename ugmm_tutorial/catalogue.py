@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
+import torch
 from torch import nn
 
 from ugmm_tutorial import networks
-from ugmm_tutorial.training import TrainConfig
+from ugmm_tutorial.train_config import TrainConfig
 
 __all__ = ["EXPERIMENTS", "GROUPS", "Experiment", "find", "group"]
 
@@ -63,9 +64,14 @@ class Experiment:
         """The accuracy it is judged by: on the test images, if measured, else on those for validation."""
         return "test_accuracy" if "test" in self.config.measure else "validation_accuracy"
 
-    def build(self) -> nn.Module:
-        """A fresh network, drawn from PyTorch's global random state."""
-        return networks.preset(self.preset, **self.options)
+    def build(self, seed: int | None = None) -> nn.Module:
+        """A fresh network, from PyTorch's global random state or from a seed, which leaves that state alone."""
+        if seed is None:
+            return networks.preset(self.preset, **self.options)
+        with torch.random.fork_rng([]):
+            # torch.manual_seed would seed CUDA devices too, whose states are not put back here.
+            torch.default_generator.manual_seed(seed)
+            return self.build()
 
 
 def find(name: str) -> Experiment:

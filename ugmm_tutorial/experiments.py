@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ugmm_tutorial import checkpoints, data, records, verdicts
 from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
-from ugmm_tutorial.training import TrainConfig, train
+from ugmm_tutorial.train_config import TrainConfig
+from ugmm_tutorial.training import train
 
 __all__ = [
     "EXPERIMENTS",
@@ -80,12 +80,8 @@ def run(
     config = _config(experiment, seed, epochs)
     path = _path(results, experiment, seed)
     splits = load_data(experiment, data_dir)
-    with torch.random.fork_rng([]):
-        # torch.manual_seed would seed CUDA devices too, whose states are not put back here.
-        torch.default_generator.manual_seed(seed)
-        model = experiment.build()
     record = train(
-        model,
+        experiment.build(seed),
         splits,
         config,
         device=device,
@@ -142,8 +138,7 @@ def load_model(experiment: Experiment, *, seed: int = 0, results: str | Path = "
             f"{path} is not there: python -m ugmm_tutorial train {experiment.name} --seed {seed} makes it"
         )
     state = checkpoints.load(path)
-    with torch.random.fork_rng([]):
-        model = experiment.build()
+    model = experiment.build(seed)
     try:
         model.load_state_dict(state["model"])
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:

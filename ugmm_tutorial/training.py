@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -23,70 +23,15 @@ from ugmm_tutorial import checkpoints, records
 from ugmm_tutorial.data import Splits
 from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.steps import CapturedStep, Step
+from ugmm_tutorial.train_config import TrainConfig, schedule
 
-__all__ = ["SCHEDULERS", "TrainConfig", "TrainingError", "train"]
+__all__ = ["TrainConfig", "TrainingError", "train"]
 
-SCHEDULERS = ("multistep", "constant", "cosine")
 _READ_EVERY = 50
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and where the last good checkpoint is."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. Adam with PyTorch's defaults but for the learning rate, and cross-entropy.
-
-    Args:
-        epochs: passes over the training part, at least 1.
-        batch_size: examples per step; the last batch of an epoch may be smaller.
-        learning_rate: Adam's, > 0.
-        scheduler: ``"multistep"`` multiplies the learning rate by ``gamma`` after each epoch in
-            ``milestones``; ``"constant"`` leaves it; ``"cosine"`` lets it fall along half a cosine,
-            epoch by epoch, to nothing after the last one.
-        seed: fixes the order of the examples and the dropout masks; below 2**32, for PyTorch's generator on
-            the CPU looks at 32 bits only.
-        measure: which parts are evaluated after every epoch, if they are not empty.
-
-    Raises:
-        ValueError: a value is out of its range, or the scheduler is unknown.
-    """
-
-    epochs: int = 100
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    scheduler: str = "multistep"
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
-    seed: int = 0
-    measure: tuple[str, ...] = ("validation", "test")
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"expected {name} to be an integer >= 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"expected seed to be an integer >= 0 and below 2**32, got {self.seed!r}")
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
-        if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"unknown scheduler {self.scheduler!r}: expected one of {', '.join(SCHEDULERS)}")
-        integers = all(isinstance(m, int) and not isinstance(m, bool) for m in self.milestones)
-        if not integers or list(self.milestones) != sorted({m for m in self.milestones if m >= 1}):
-            raise ValueError(
-                f"expected milestones to be growing integers from 1 or more, got {self.milestones}"
-            )
-        if not 0.0 < self.gamma <= 1.0:
-            raise ValueError(f"expected gamma in (0, 1], got {self.gamma}")
-        if not set(self.measure) <= {"validation", "test"}:
-            raise ValueError(f"expected measure to name validation or test, got {self.measure}")
-
-    @property
-    def depends_on_length(self) -> bool:
-        """Whether longer runs differ from shorter ones from the beginning, so that none can be extended."""
-        return self.scheduler == "cosine"
 
 
 def train(
@@ -176,7 +121,7 @@ class _Run:
         # Fused: one pass over each parameter instead of nine.
         self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=cuda_graph)
         self.step = (CapturedStep if cuda_graph else Step)(self.model, self.optimizer)
-        self.scheduler = _schedule(self.optimizer, config)
+        self.scheduler = schedule(self.optimizer, config)
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
         self.metrics: list[dict] = []
@@ -381,14 +326,6 @@ def _seed(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate over the epochs."""
-    if config.scheduler == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
-    milestones = list(config.milestones) if config.scheduler == "multistep" else []
-    return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=config.gamma)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ugmm_tutorial import experiments, records
 from ugmm_tutorial.catalogue import Experiment
-from ugmm_tutorial.training import TrainConfig, TrainingError, train
+from ugmm_tutorial.train_config import TrainConfig
+from ugmm_tutorial.training import TrainingError, train
 
 if TYPE_CHECKING:
     import optuna
@@ -208,9 +207,7 @@ class _Objective:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(0)
-            model = experiment.build()
+        model = experiment.build(0)
         try:
             record = train(model, self.splits, experiment.config, progress=False, after_epoch=look)
         except TrainingError:  # diverged: no reason to stop the search

@@ -20,6 +20,7 @@ from ugmm_tutorial.data import Examples, Splits
 from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.interpretation import importance
 from ugmm_tutorial.networks import ConvNet
+from ugmm_tutorial.studies import pruning
 from ugmm_tutorial.studies.pruning_measures import (
     component_curves,
     layer_summary,
@@ -37,13 +38,12 @@ SETTINGS = {
     },
     "baselines": {"tuned-mlp-long": [2, 3, 4]},
     "epochs": None,  # as many as the catalogue says
-    # From here on as in the study of pruning.
-    "fractions": [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
     "scopes": {"all layers": None, "first layer": [0]},
-    "random_orders": 3,
-    "importance_images": 20000,
-    "health_images": 2000,
-    "map_images": 500,
+    # Looked at as in that study, so that the two can be held against each other.
+    **{
+        name: pruning.SETTINGS[name]
+        for name in ("fractions", "random_orders", "importance_images", "health_images", "map_images")
+    },
 }
 
 
@@ -78,9 +78,7 @@ def _trained(name: str, seed: int, settings: dict, progress: bool) -> tuple[nn.M
 def _of_network(name: str, seed: int, settings: dict, progress: bool) -> dict:
     """What is measured of one run; of a ConvNet, its head over its features."""
     model, data = _trained(name, seed, settings, progress)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        fresh = catalogue.find(name).build()
+    fresh = catalogue.find(name).build(seed)
     looked_at = data.train.x[: settings["health_images"]]
     before, early = _head(fresh, looked_at)
     head, late = _head(model, looked_at)

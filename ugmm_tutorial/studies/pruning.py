@@ -109,9 +109,7 @@ def _trained(name: str, seed: int, data: Splits, settings: dict, progress: bool)
     """The experiment's network, trained on the study's data, and the seconds that took, perhaps earlier."""
     experiment = catalogue.find(name)
     config = replace(experiment.config, seed=seed, epochs=settings["epochs"], measure=())
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        model = experiment.build()
+    model = experiment.build(seed)
     scratch().mkdir(parents=True, exist_ok=True)
     path = scratch() / f"{name}-seed{seed}-{config.epochs}-epochs.checkpoint.pt"
     record = train(model, data, config, checkpoint=path, resume=True, progress=progress)

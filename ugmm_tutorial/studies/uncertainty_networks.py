@@ -10,7 +10,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import data, experiments
@@ -53,9 +52,7 @@ def trained(family: dict, splits: data.Splits, seed: int, progress: bool) -> nn.
     options = experiment.options | family["options"]
     experiment = replace(experiment, options=options)
     config = replace(experiment.config, seed=seed, epochs=family["epochs"], measure=())
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        model = experiment.build()
+    model = experiment.build(seed)
     changed = "-".join(f"{key}-{value}" for key, value in family["options"].items())
     name = "-".join(filter(None, (splits.name, experiment.name, changed, f"{config.epochs}-epochs")))
     path = _scratch() / f"{name}-seed{seed}.pt"
