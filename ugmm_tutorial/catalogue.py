@@ -65,7 +65,7 @@ class Experiment:
         return "test_accuracy" if "test" in self.config.measure else "validation_accuracy"
 
     def build(self, seed: int | None = None) -> nn.Module:
-        """A fresh network, from PyTorch's global random state or from a seed, which leaves that state alone."""
+        """A fresh network, from PyTorch's global random state, or from a seed, which leaves it alone."""
         if seed is None:
             return networks.preset(self.preset, **self.options)
         with torch.random.fork_rng([]):
