@@ -133,21 +133,22 @@ def _fair(name: str, label: str, **options) -> Experiment:
     return replace(_MLP, name=name, label=label, options=options, group="fair", paper_accuracy=None)
 
 
-def _tuned(name: str, preset: str, label: str, epochs: int, rate: float, **options) -> Experiment:
-    """The best trial of a search (results/tuning), its numbers rounded to two digits; it had 20 epochs.
-
-    Its schedule, a fall after two thirds of the epochs, is stretched with them.
-    """
-    config = TrainConfig(epochs=epochs, learning_rate=rate, milestones=(round(2 * epochs / 3),))
-    return Experiment(name, preset, config, options=options, group="tuned", label=label)
+def _tuned(epochs: int, rate: float, scheduler: str) -> TrainConfig:
+    """How the best trial of a search (results/tuning) was trained, or longer: its schedule is stretched."""
+    falls = (round(2 * epochs / 3),) if scheduler == "multistep" else ()
+    return TrainConfig(epochs=epochs, learning_rate=rate, scheduler=scheduler, milestones=falls)
 
 
-def _both(name: str, preset: str, label: str, rate: float, **options) -> tuple[Experiment, Experiment]:
-    """A tuned network trained as long as in its search, and five times as long."""
-    return (
-        _tuned(f"tuned-{name}", preset, label, 20, rate, **options),
-        _tuned(f"tuned-{name}-long", preset, f"{label}, 100 epochs", 100, rate, **options),
+def _both(
+    name: str, preset: str, label: str, rate: float, epochs: int = 20, scheduler: str = "multistep", **options
+) -> tuple[Experiment, Experiment]:
+    """A tuned network trained as long as in its search, and five times as long; numbers have two digits."""
+    short = Experiment(
+        f"tuned-{name}", preset, _tuned(epochs, rate, scheduler), options=options, group="tuned", label=label
     )
+    longer = _tuned(5 * epochs, rate, scheduler)
+    label = f"{label}, {longer.epochs} epochs"
+    return short, replace(short, name=f"{short.name}-long", config=longer, label=label)
 
 
 _TUNED_MLP = _both("mlp", "MLP", "MLP, tuned", 2.0e-3, dropout=(0.25, 0.0, 0.0), norm="layer")
