@@ -715,6 +715,16 @@ def test_nan_is_not_lost_beside_dropped_components(backend):
     assert out[[1, 4]].isnan().all()
 
 
+def test_nan_is_not_lost_in_a_neuron_without_components(backend):
+    args = arguments(6, 3, 21)
+    args[3][1] = -math.inf
+    args[0][2, 20] = math.nan
+    out = run(args, backend)["out"]
+    assert out[2].isnan().all()
+    assert (out[[0, 1, 3, 4, 5], 1] == -math.inf).all()
+    torch.testing.assert_close(reference_log_density(*args[:4]), out, equal_nan=True)
+
+
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 @pytest.mark.parametrize("infinity", [math.inf, -math.inf])
 def test_an_infinite_input_switches_its_components_off_and_makes_their_gradients_nan(

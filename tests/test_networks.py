@@ -476,8 +476,11 @@ def test_modes_and_inits_of_a_ugmm_net_are_checked_by_its_layers():
     ("options", "error", "words"),
     [
         ({"head": "mlp"}, ValueError, r"unknown head 'mlp': expected one of linear, ugmm"),
-        ({"channels": (32,)}, ValueError, r"two positive numbers of channels, got \(32,\)"),
-        ({"channels": (32, 0)}, ValueError, r"two positive numbers of channels, got \(32, 0\)"),
+        ({"channels": (32,)}, ValueError, r"channels to be two positive integers, got \(32,\)"),
+        ({"channels": (32, 0)}, ValueError, r"channels to be two positive integers, got \(32, 0\)"),
+        ({"channels": (3.5, 3)}, ValueError, r"channels to be two positive integers, got \(3.5, 3\)"),
+        ({"channels": 5}, ValueError, r"channels to be two positive integers, got 5"),
+        ({"widths": 5}, ValueError, r"widths to be positive integers, got 5"),
         ({"widths": ()}, ValueError, r"at least two widths"),
         ({"norm": "batch"}, ValueError, r"unknown norm 'batch'"),
         ({"head": "linear", "init": "paper"}, TypeError, r"unexpected keyword argument 'init'"),

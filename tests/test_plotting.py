@@ -75,6 +75,8 @@ def test_schematic_has_a_circle_and_a_label_for_every_input():
     assert [f"$x_{{{k}}}$" for k in range(1, 12)] == [t for t in texts if t.startswith("$x_")]
     with pytest.raises(ValueError, match="num_inputs >= 1, got 0"):
         plotting.neuron_schematic(0)
+    with pytest.raises(TypeError, match=r"num_inputs to be an integer, got 2\.5"):
+        plotting.neuron_schematic(2.5)
 
 
 def test_dashed_mixture_is_the_sum_of_the_components_and_has_area_one():
@@ -177,6 +179,9 @@ def test_heat_map_has_its_rows_from_top_to_bottom_and_can_write_its_numbers():
     np.testing.assert_allclose(mesh.get_array(), [[0.25, 0.75], [1, 2]])
     assert ax.yaxis_inverted()
     written = {text.get_text(): text.get_position() for text in ax.texts}
+    for wrong, shape in (([], r"\(0,\)"), ([[], []], r"\(2, 0\)"), ([1.0, 2.0], r"\(2,\)")):
+        with pytest.raises(ValueError, match=rf"values of shape \(rows, columns\), .* got {shape}"):
+            plotting.heat_map(wrong, label="l", xlabel="x", ylabel="y")
     assert written == {"0.25": (0.5, 0.5), "0.75": (1.5, 0.5), "1.00": (0.5, 1.5), "2.00": (1.5, 1.5)}
 
 

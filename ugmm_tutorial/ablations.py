@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
+from ugmm_tutorial.arguments import checked
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = [
@@ -29,7 +30,7 @@ class HardLayer(UGMMLayer):
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """1 for the component that answers, 0 for the others, ``(*, J, K)``, without dropout."""
-        arguments = functional._checked(x, self.mean, self._bounded_log_std(), self.log_weight)
+        arguments = checked(x, self.mean, self._bounded_log_std(), self.log_weight)
         terms = functional.component_log_densities(*arguments)
         return nn.functional.one_hot(terms.argmax(dim=-1), self.in_features).to(terms.dtype)
 

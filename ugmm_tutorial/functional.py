@@ -1,4 +1,4 @@
-"""The uGMM operator: one formula, its checks, and the one place where a backend is chosen.
+"""The uGMM operator: one formula, and the one place where a backend is chosen.
 
 Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
 Inputs are ``(*, K)`` with any leading dimensions, parameters (J, K), outputs ``(*, J)``.
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ugmm_tutorial import kernels
+from ugmm_tutorial.arguments import checked
 from ugmm_tutorial.kernels import fused
 from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
 
@@ -32,8 +33,6 @@ __all__ = [
 ]
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
-_DTYPES = (torch.float32, torch.float64)
-_HALF = (torch.float16, torch.bfloat16)
 # Below this many elements (examples x neurons x inputs) the reference takes no longer, and compiles nothing.
 _SMALL = 4096
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -83,7 +82,7 @@ def ugmm_log_density(
 
     Source: the paper's section 3.1, read component by component (y := x_k), as chapter 1 explains.
     """
-    x, mean, log_std, log_weight, log_background = _checked(x, mean, log_std, log_weight, log_background)
+    x, mean, log_std, log_weight, log_background = checked(x, mean, log_std, log_weight, log_background)
     chosen = _choose_backend(backend, x, mean)
     arguments = (x, mean, log_std, log_weight, log_background)
     if chosen == "reference" or x.dtype == torch.float64 or transformed(*arguments):
@@ -101,7 +100,7 @@ def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
 
     Args and Raises: as for :func:`ugmm_log_density`.
     """
-    x, mean, log_std, log_weight, _ = _checked(x, mean, log_std, log_weight)
+    x, mean, log_std, log_weight, _ = checked(x, mean, log_std, log_weight)
     return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
 
 
@@ -114,7 +113,7 @@ def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
 
     Args and Raises: as for :func:`ugmm_log_density`.
     """
-    x, mean, log_std, log_weight, _ = _checked(x, mean, log_std, log_weight)
+    x, mean, log_std, log_weight, _ = checked(x, mean, log_std, log_weight)
     rows = x.reshape(-1, x.shape[-1])
     parameters = (mean, log_std, log_weight)
     with torch.no_grad():
@@ -156,62 +155,3 @@ def transformed(*tensors: Tensor | None) -> bool:
         for t in tensors
         if t is not None
     )
-
-
-def _checked(
-    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
-) -> tuple[Tensor | None, ...]:
-    """Check the arguments against each other; under autocast, lift half precision to float32."""
-    named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
-    if log_background is not None:
-        named["log_background"] = log_background
-    for name, value in named.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
-    if any(t.dtype in _HALF for t in named.values()) and _autocasts(x.device.type):
-        named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
-    _check_dtypes(named)
-    _check_shapes(named)
-    devices = {name: str(t.device) for name, t in named.items()}
-    if len(set(devices.values())) > 1:
-        raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
-    return (*named.values(), *(() if "log_background" in named else (None,)))
-
-
-def _autocasts(device_type: str) -> bool:
-    # Asking a device type that has no autocast, such as meta, whether it is on would raise.
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
-
-
-def _check_dtypes(named: dict[str, Tensor]) -> None:
-    dtypes = {name: t.dtype for name, t in named.items()}
-    if not set(dtypes.values()) <= set(_DTYPES):
-        raise TypeError(
-            f"expected float32 or float64, got {_listed(dtypes)}. Convert with .float(); "
-            "for half precision run under torch.autocast"
-        )
-    if len(set(dtypes.values())) > 1:
-        raise TypeError(f"expected one dtype for all arguments, got {_listed(dtypes)}")
-
-
-def _check_shapes(named: dict[str, Tensor]) -> None:
-    mean = named["mean"]
-    if mean.dim() != 2 or mean.shape[1] == 0:
-        raise ValueError(f"expected mean of shape (J, K) with K >= 1, got {tuple(mean.shape)}")
-    for name in ("log_std", "log_weight"):
-        if named[name].shape != mean.shape:
-            raise ValueError(
-                f"expected {name} of the shape of mean, {tuple(mean.shape)}, got {tuple(named[name].shape)}"
-            )
-    x = named["x"]
-    if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
-        raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
-    background = named.get("log_background", x)
-    if background.shape != x.shape:
-        raise ValueError(
-            f"expected log_background of the shape of x, {tuple(x.shape)}, got {tuple(background.shape)}"
-        )
-
-
-def _listed(values: dict[str, object]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in values.items())

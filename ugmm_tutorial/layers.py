@@ -6,12 +6,12 @@ Taught in chapter 2 (parameters, initialisation, gradients) and chapter 4 (dropo
 from __future__ import annotations
 
 import math
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.masks import dropout_penalty
 
 __all__ = ["DROPOUT_MASKS", "DROPOUT_MODES", "INITS", "UGMMLayer", "lower_bound"]
@@ -79,8 +79,8 @@ class UGMMLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = _size("in_features", in_features)
-        self.out_features = _size("out_features", out_features)
+        self.in_features = positive_integer("in_features", in_features)
+        self.out_features = positive_integer("out_features", out_features)
         self.dropout = _probability(dropout)
         self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
         self.dropout_mask = _choice("dropout_mask", dropout_mask, DROPOUT_MASKS)
@@ -223,14 +223,6 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
 def _has_examples(x: Tensor) -> bool:
     """Whether there is an axis of examples with something in it; what is no tensor, the operator refuses."""
     return isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0
-
-
-def _size(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"expected {name} to be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"expected {name} >= 1, got {value}")
-    return int(value)
 
 
 def _probability(value: float) -> float:

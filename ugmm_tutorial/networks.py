@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -136,8 +136,10 @@ class ConvNet(nn.Module):
         super().__init__()
         if head not in HEADS:
             raise ValueError(f"unknown head {head!r}: expected one of {', '.join(HEADS)}")
-        if len(channels) != 2 or min(channels) < 1:
-            raise ValueError(f"expected two positive numbers of channels, got {tuple(channels)}")
+        if not _are_positive_integers(channels) or len(channels) != 2:
+            raise ValueError(f"expected channels to be two positive integers, got {channels}")
+        if not _are_positive_integers(widths):
+            raise ValueError(f"expected widths to be positive integers, got {widths}")
         # Cutting at zero behind the maximum, not before it, changes no bit of outputs or gradients and has
         # a quarter of the numbers to cut.
         self.features = nn.Sequential(
@@ -194,12 +196,18 @@ def preset(name: str, **options) -> nn.Module:
 
 
 def _check_widths(widths: Sequence[int], norm: str) -> None:
+    if not _are_positive_integers(widths):
+        raise ValueError(f"expected widths to be positive integers, got {widths}")
     if len(widths) < 2:
         raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
-    if any(isinstance(w, bool) or not isinstance(w, Integral) or w < 1 for w in widths):
-        raise ValueError(f"expected widths to be positive integers, got {tuple(widths)}")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: expected one of {', '.join(NORMS)}")
+
+
+def _are_positive_integers(sizes: Collection[int]) -> bool:
+    if not isinstance(sizes, Collection):
+        return False
+    return all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes)
 
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:

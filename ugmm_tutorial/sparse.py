@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial import functional, kernels
+from ugmm_tutorial.arguments import of_one_dtype, positive_integer, require_shape
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.layers import UGMMLayer, _size
+from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = ["SparseUGMMLayer", "sparse_log_density"]
 
@@ -101,11 +102,12 @@ class SparseUGMMLayer(UGMMLayer):
     ) -> None:
         if (components is None) == (index is None):
             raise ValueError("expected either components or index, got both or neither")
-        in_features, out_features = _size("in_features", in_features), _size("out_features", out_features)
+        in_features = positive_integer("in_features", in_features)
+        out_features = positive_integer("out_features", out_features)
         if index is not None:
             _check_index(index, in_features, out_features)
             components = index.shape[1]
-        components = _size("components", components)
+        components = positive_integer("components", components)
         if index is None and components > in_features:
             raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
         # A dense layer over m inputs has just the parameters.
@@ -179,13 +181,9 @@ def _checked(
     x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Check the arguments against each other; under autocast, lift half precision to float32."""
-    named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
-    for name, value in (named | {"index": index}).items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
-    if functional._autocasts(x.device.type):
-        named = {name: t.float() if t.dtype in functional._HALF else t for name, t in named.items()}
-    functional._check_dtypes(named)
+    named = of_one_dtype({"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight})
+    if not isinstance(index, Tensor):
+        raise TypeError(f"expected index to be a torch.Tensor, got {type(index).__name__}")
     x, mean, log_std, log_weight = named.values()
     _check_shapes(x, index, mean, log_std, log_weight)
     return x, index, mean, log_std, log_weight
@@ -197,10 +195,7 @@ def _check_shapes(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_w
     if mean.dim() != 2 or 0 in mean.shape[1:]:
         raise ValueError(f"expected mean of shape (J, m) with m >= 1, got {tuple(mean.shape)}")
     for name, value in (("index", index), ("log_std", log_std), ("log_weight", log_weight)):
-        if value.shape != mean.shape:
-            raise ValueError(
-                f"expected {name} of the shape of mean, {tuple(mean.shape)}, got {tuple(value.shape)}"
-            )
+        require_shape(name, value, "mean", mean.shape)
     if x.dim() == 0 or x.shape[-1] == 0:
         raise ValueError(f"expected x of shape (*, K), K >= 1, got {tuple(x.shape)}")
 

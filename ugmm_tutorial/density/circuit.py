@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.background import Background
 from ugmm_tutorial.density.clusters import clusters
-from ugmm_tutorial.density.components import Components, positive_integer
+from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.product import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw

@@ -7,11 +7,11 @@ Two kinds share the parameter arrays ``mean`` and ``log_std`` (J, K): products o
 from __future__ import annotations
 
 import math
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.layers import lower_bound
 
 __all__ = ["Arrays", "Components"]
@@ -99,12 +99,3 @@ class Components(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, num_components={self.num_components}, min_std={self.min_std}"
-
-
-def positive_integer(name: str, value: int) -> int:
-    """``value``, if it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"expected {name} to be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"expected {name} >= 1, got {value}")
-    return int(value)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.density.components import positive_integer
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.model import Density
 
 __all__ = ["fit"]

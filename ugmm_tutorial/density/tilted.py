@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.base import ProductBase
-from ugmm_tutorial.density.components import positive_integer
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
 from ugmm_tutorial.layers import UGMMLayer

@@ -33,4 +33,5 @@ def reference_log_density(
     empty = (log_weight == -math.inf).all(dim=-1)
     log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
     terms = component_log_densities(x, mean, log_std, log_weight, log_background)
-    return torch.logsumexp(terms, dim=-1).masked_fill(empty, -math.inf)
+    out = torch.logsumexp(terms, dim=-1)
+    return out.masked_fill(empty & ~out.isnan(), -math.inf)  # what is NaN in an input is not lost

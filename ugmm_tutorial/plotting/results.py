@@ -145,10 +145,16 @@ def heat_map(
         xlabel: what the columns are.
         ylabel: what the rows are.
         annotate: write each value into its cell.
+
+    Raises:
+        ValueError: the values are no matrix, or an empty one.
     """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"expected values of shape (rows, columns), none of them 0, got {values.shape}")
     ax = axes(ax, figsize=(6.0, 3.6))
     sns.heatmap(
-        np.asarray(values, dtype=float),
+        values,
         ax=ax,
         cmap="cividis",
         annot=annotate,

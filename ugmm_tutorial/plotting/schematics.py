@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
+from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.plotting.style import COLORS, INK, axes
 
 __all__ = ["broadcast_schematic", "fused_schematic", "neuron_schematic"]
@@ -20,9 +21,12 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
     Args:
         num_inputs: how many inputs to draw, at least 1.
         ax: where to draw.
+
+    Raises:
+        TypeError: ``num_inputs`` is no integer.
+        ValueError: it is below 1.
     """
-    if num_inputs < 1:
-        raise ValueError(f"expected num_inputs >= 1, got {num_inputs}")
+    positive_integer("num_inputs", num_inputs)
     ax = axes(ax, figsize=(6.8, 0.9 + 0.9 * num_inputs))
     heights = np.arange(num_inputs)[::-1] * 1.0
     middle = heights.mean()

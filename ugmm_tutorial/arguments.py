@@ -1,0 +1,104 @@
+"""Checks of what the operators get, before a kernel sees it: what was expected, what came, what to do.
+
+Shapes: B batch, K inputs, J outputs, as in :mod:`~ugmm_tutorial.functional`. Imports nothing else of the
+package.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+__all__ = ["checked", "of_one_dtype", "positive_integer", "require_shape"]
+
+_DTYPES = (torch.float32, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def checked(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """The arguments of the operator, checked against each other and as :func:`of_one_dtype` lifts them.
+
+    Raises:
+        TypeError, ValueError: see :func:`~ugmm_tutorial.functional.ugmm_log_density`.
+    """
+    named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
+    if log_background is not None:
+        named["log_background"] = log_background
+    named = of_one_dtype(named)
+    _check_shapes(named)
+    devices = {name: str(t.device) for name, t in named.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
+    return (*named.values(), *(() if "log_background" in named else (None,)))
+
+
+def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, half precision lifted to float32 under autocast; all float32 or all float64 then.
+
+    Raises:
+        TypeError: one is no tensor, or of another dtype, or they differ.
+    """
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+    first = next(iter(named.values()))
+    if any(t.dtype in _HALF for t in named.values()) and _autocasts(first.device.type):
+        named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
+    dtypes = {name: t.dtype for name, t in named.items()}
+    if not set(dtypes.values()) <= set(_DTYPES):
+        raise TypeError(
+            f"expected float32 or float64, got {_listed(dtypes)}. Convert with .float(); "
+            "for half precision run under torch.autocast"
+        )
+    if len(set(dtypes.values())) > 1:
+        raise TypeError(f"expected one dtype for all arguments, got {_listed(dtypes)}")
+    return named
+
+
+def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
+    """Refuse a tensor of another shape than that of the argument called ``of``.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if value.shape != shape:
+        raise ValueError(f"expected {name} of the shape of {of}, {tuple(shape)}, got {tuple(value.shape)}")
+
+
+def positive_integer(name: str, value: int) -> int:
+    """A number of features, components or the like, as an int.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"expected {name} to be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"expected {name} >= 1, got {value}")
+    return int(value)
+
+
+def _check_shapes(named: dict[str, Tensor]) -> None:
+    mean = named["mean"]
+    if mean.dim() != 2 or mean.shape[1] == 0:
+        raise ValueError(f"expected mean of shape (J, K) with K >= 1, got {tuple(mean.shape)}")
+    for name in ("log_std", "log_weight"):
+        require_shape(name, named[name], "mean", mean.shape)
+    x = named["x"]
+    if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
+        raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
+    require_shape("log_background", named.get("log_background", x), "x", x.shape)
+
+
+def _autocasts(device_type: str) -> bool:
+    # Asking a device type that has no autocast, such as meta, whether it is on would raise.
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def _listed(values: dict[str, object]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
