@@ -160,6 +160,10 @@ _TUNED_UGMM = _both(
     "ugmm", "uGMM-NN", "uGMM-NN, tuned", 6.6e-3,
     dropout=(0.083, 0.0, 0.0), norm="after", init="unit",
 )  # fmt: skip
+_TUNED_CNN_MLP = _both(
+    "cnn-mlp", "CNN-MLP", "CNN-MLP, tuned", 2.0e-3, epochs=8,
+    dropout=(0.25, 0.0, 0.0), norm="layer",
+)  # fmt: skip
 
 
 def _ablation(name: str, label: str, **options) -> Experiment:
@@ -230,6 +234,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *_TUNED_MLP,
         *_TUNED_WIDE,
         *_TUNED_UGMM,
+        *_TUNED_CNN_MLP,
         _ablation("none", "nothing changed"),
         _ablation("hard", "maximum for logsumexp", layer="hard"),
         _ablation("uniform-weights", "all weights equal, not learnt", layer="uniform weights"),
