@@ -215,7 +215,7 @@ def dead_up_to_rounding(outputs):
 def dead_by_distances(outputs):
     """Neighbours in a list sorted by output, in NumPy, as a list of booleans."""
     gaps = np.diff(np.sort(outputs.double().numpy(), axis=0), axis=0).max(axis=0)
-    return [bool(gap < 1e-3 * np.median(gaps)) for gap in gaps]
+    return [bool(gap <= 1e-3 * np.median(gaps)) for gap in gaps]
 
 
 class TiedStd(nn.Module):
@@ -1617,6 +1617,8 @@ WRONG = [
     ("11.3", lambda outputs: dead(outputs, threshold=1e-9), "up to the last digit of float32"),
     ("11.3", lambda outputs: torch.zeros(outputs.shape[1], dtype=torch.bool), "yours calls it alive"),
     ("11.3", lambda outputs: dead(outputs, typical=lambda s: 1e3 * s.quantile(0.25)), "a lowest place"),
+    ("11.3", lambda outputs: spread(outputs) < 1e-3 * spread(outputs).max(), "zero is not less than"),
+    ("11.3", lambda outputs: outputs.std(dim=0) / outputs.std(dim=0).mean() < 1e-3, "zero over zero is NaN"),
     ("11.3", lambda outputs: dead(outputs.T), "not for each example"),
     ("11.3", lambda outputs: outputs == outputs[0], "put the examples together"),
     ("11.3", lambda outputs: dead(outputs)[None], "Take the axis of length one away"),

@@ -227,13 +227,18 @@ def test_what_neurons_see_and_can_do_without_is_what_the_study_found():
     first = [layers[0]["effective"] for layers in outcome.results["layers"]]
     claim("502 of 784", [sum(first) / len(first), 784], within=0.5)
     says("spread over 502 of 784 pixels")
+    longer = studies.read("concentration", ROOT / "results").results["networks"]["tuned-ugmm-long"]
+    claim("92 pixels", sum(run["after"][0]["effective"] for run in longer) / len(longer), within=0.5)
+    says("after 100 epochs over 92")
     left = {name: [seed["all layers"][name][half] for seed in seeds] for name in ("responsibility", "weight")}
     left["random"] = [order[half] for seed in seeds for order in seed["all layers"]["random"]]
-    left["size"] = [seed["all layers"]["magnitude"][half] for seed in outcome.results["mlp"]]
+    mlps = [seed["all layers"] for seed in outcome.results["mlp"]]
+    left["size"] = [mlp["magnitude"][half] for mlp in mlps]
+    left["size, random"] = [order[half] for mlp in mlps for order in mlp["random"]]
     means = [sum(values) / len(values) for values in left.values()]
     shown = [f"{100 * mean:.1f} %" for mean in means]
     says(f"leaves {shown[0]} right, by the weights {shown[1]}, at random {shown[2]}, and an MLP's")
-    says(f"weights by size {shown[3]}")
+    says(f"weights by size {shown[3]}, at random {shown[4]}")
     pruned = [rows[4] for rows in outcome.results["pruned"]]
     assert all(row["keep"] == [0.1, 1.0, 1.0] for row in pruned)
     accuracy = sum(row["tuned_accuracy"] for row in pruned) / len(pruned)
@@ -250,7 +255,7 @@ def test_what_networks_know_is_what_the_study_found():
         for name, score in (("ugmm", "root logsumexp"), ("ugmm", "root maximum"), ("mlp", "energy"))
     }
     root, largest, energy = ([min(values), max(values)] for values in told.values())
-    says(f"AUROC between {root[0]:.2f} and {root[1]:.2f} against six kinds of images")
+    says(f"AUROC between {root[0]:.2f} and {root[1]:.2f}, means of five seeds, against six kinds of images")
     says(f"their largest has {largest[0]:.2f} to {largest[1]:.2f}")
     says(f"energy of the small MLP {energy[0]:.2f} to {energy[1]:.2f}")
 

@@ -202,11 +202,7 @@ def dead(answer: object) -> str:
                 "number of nats fits one layer only. How much do the other neurons of the layer differ?"
             )
     _check_planted(_by_kind(said))
-    alive = tuple(kind for kind in _PLANTED if kind in ("usual", "rare", "far"))
-    if any(_verdict(function, _layer(alive))):
-        raise NotYet(
-            "In a layer without any dead neuron yours finds one: a lowest place among the others is no proof."
-        )
+    _check_layers_of_one_sort(function)
     return "Dead on these examples: what the neuron would say about others, no rule can read from a table."
 
 
@@ -278,6 +274,19 @@ def _check_planted(called_dead: dict[str, bool]) -> None:
         raise NotYet(
             f"One neuron stays at {_LEVEL} nats up to the last digit of float32: that is rounding, not "
             "life. Instead of asking for equal outputs, compare with what is usual in the layer."
+        )
+
+
+def _check_layers_of_one_sort(function) -> None:
+    alive = tuple(kind for kind in _PLANTED if kind in ("usual", "rare", "far"))
+    if any(_verdict(function, _layer(alive))):
+        raise NotYet(
+            "In a layer without any dead neuron yours finds one: a lowest place among the others is no proof."
+        )
+    if not all(_verdict(function, _layer(("same",) * 5))):
+        raise NotYet(
+            "In a layer of nothing but constant neurons yours finds a living one: zero is not less than a "
+            "fraction of zero, and zero over zero is NaN."
         )
 
 

@@ -65,7 +65,8 @@ def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
     Raises:
         ValueError: scores that are not (N,) and (M,), M >= 1.
 
-    Source: the typicality test of Nalisnick et al. (2019) for a single example.
+    Source: the typicality test of Nalisnick, Matsukawa, Teh and Lakshminarayanan (2019), "Detecting
+    out-of-distribution inputs to deep generative models using typicality", for a single example.
     """
     if scores.dim() != 1 or reference.dim() != 1 or len(reference) == 0:
         shapes = f"{tuple(scores.shape)} and {tuple(reference.shape)}"
