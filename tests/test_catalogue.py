@@ -329,6 +329,12 @@ def test_on_the_second_set_too_the_wide_mlp_has_as_many_parameters_as_the_mixtur
     assert wide == pytest.approx(mixtures, rel=0.003)
 
 
+def test_the_ordinary_head_with_wider_layers_has_as_many_parameters_as_the_mixtures():
+    wide, mixtures = (size(f"tuned-cnn-{name}") for name in ("mlp-wide", "ugmm"))
+    assert wide == pytest.approx(mixtures, rel=0.002)
+    assert size("tuned-cnn-mlp") < mixtures / 2
+
+
 def test_a_network_of_a_seed_is_that_of_the_seeded_state_and_leaves_the_state_alone():
     experiment = EXPERIMENTS["digits-ugmm"]
     torch.manual_seed(4)
