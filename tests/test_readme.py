@@ -95,14 +95,19 @@ def test_results_on_mnist_are_those_of_the_records(title, name):
 @pytest.mark.parametrize("name", ["mnist-cnn-ugmm", "mnist-cnn-ugmm-layernorm", "mnist-cnn-mlp"])
 def test_convolutional_results_are_those_of_the_records(name):
     experiment, runs = find(name), records.read_all(ROOT / "results", name)
-    says("three runs each with mixtures, one without")
-    assert len(runs) == (1 if name == "mnist-cnn-mlp" else 3)
+    says("Three runs each.")
+    assert len(runs) == 3
     paper, ours = row_of(experiment.title)[1:]
     assert paper == f"{100 * experiment.paper_accuracy:.10g} %"
     reached = [verdicts.over_window(run) for run in runs]
     assert ours == ", ".join(f"{100 * value:.2f}" for value in reached) + " %"
-    if len(runs) > 1:
-        assert verdicts.judge(experiment.paper_accuracy, reached).word == "undecided"
+    verdict = verdicts.judge(experiment.paper_accuracy, reached)
+    if name == "mnist-cnn-mlp":
+        says("not reproduced, ours higher, by a hair")
+        assert verdict.word == "not reproduced, ours higher"
+        assert verdict.mean - verdict.paper < verdict.reach + 1e-4
+    else:
+        assert verdict.word == "undecided"
         assert max(reached) < experiment.paper_accuracy
 
 
