@@ -9,8 +9,10 @@ READY := $(VENV)/.ready
 
 .PHONY: book pdf test lint strip clean
 
+# PyTorch's threads spin while they wait for each other: beside another busy process, training small networks in the
+# chapters would take many times as long.
 book: $(READY)
-	$(BIN)/jupyter-book build . -W -n --keep-going
+	GOMP_SPINCOUNT=1000 $(BIN)/jupyter-book build . -W -n --keep-going
 	@echo
 	@echo "The book is in _build/html/index.html. To serve it:"
 	@echo "  $(BIN)/python -m http.server --directory _build/html 8000   # then open http://localhost:8000"
