@@ -44,7 +44,7 @@ SETTINGS: dict = {
         "targets": list(TARGETS),
         "components": [1, 2, 3, 4, 6, 8, 12, 16, 24],
         "points": 12,
-        "random_starts": 2,
+        "random_starts": 12,
         "beyond": [0.2, 0.1, 0.03, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10],
         "moved_starts": 5,
         "grown_starts": 8,
