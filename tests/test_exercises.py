@@ -406,6 +406,33 @@ def xor_by_hand(x, y):
     return network
 
 
+class OwnNetwork(nn.Module):
+    """Two layers in a module of the reader's own, with or without something else around them."""
+
+    def __init__(self, network, before=lambda t: t, between=lambda t: t, behind=lambda t: t):
+        super().__init__()
+        self.hidden, self.output = network
+        self.before, self.between, self.behind = before, between, behind
+
+    def forward(self, x):
+        return self.behind(self.output(self.between(self.hidden(self.before(x)))))
+
+
+def product(x):
+    return x * x.flip(1)
+
+
+class ProductOfInputs(nn.Module):
+    """Right on the clouds, and its layer has no part in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = UGMMLayer(2, 2)
+
+    def forward(self, x):
+        return torch.stack([x[:, 0] * x[:, 1], -x[:, 0] * x[:, 1]], dim=1)
+
+
 def xor_trained(x, y):
     best = math.inf, None
     for seed in range(4):
@@ -504,12 +531,14 @@ RIGHT = [
     ("11.3", dead_up_to_rounding),
     ("11.3", dead_by_distances),
     ("12.1", -1.386),
+    ("12.1", -1.39),
     ("12.1", np.log(np.array([0.35 + 0.1 - 0.2]))),
     ("12.2", em_step),
     ("12.2", em_step_node_by_node),
     ("12.2", em_step_of_the_package),
     ("12.3", xor_by_hand),
     ("12.3", xor_trained),
+    ("12.3", lambda x, y: OwnNetwork(xor_by_hand(x, y))),
 ]
 
 
@@ -1633,6 +1662,7 @@ WRONG = [
     ("12.1", math.log(0.175), "Add before the logarithm"),
     ("12.1", math.log(0.45), "lies across has the other sign"),
     ("12.1", math.log(0.35 + 0.20 - 0.10), "lies across has the other sign"),
+    ("12.1", math.log(0.65), "Signs alternate"),
     ("12.1", math.log10(0.25), "Natural logarithms"),
     ("12.1", 1.3863, "below one are negative"),
     ("12.1", -3.0, "Which combination"),
@@ -1668,6 +1698,12 @@ WRONG = [
     ("12.3", lambda x, y: UGMMNet((2, 2, 3))[:1], "One layer stays"),
     ("12.3", lambda x, y: UGMMNet((2, 3)), "Expected a tensor of shape (N, 2)"),
     ("12.3", lambda x, y: x, "Expected a module"),
+    ("12.3", lambda x, y: nn.Identity(), "got a module without any"),
+    ("12.3", lambda x, y: nn.LayerNorm(2, elementwise_affine=False), "got a module without any"),
+    ("12.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), before=product), "Hand on what a layer returns"),
+    ("12.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), between=torch.tanh), "Hand on what a layer returns"),
+    ("12.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), behind=torch.neg), "Hand on what a layer returns"),
+    ("12.3", lambda x, y: ProductOfInputs(), "Hand on what a layer returns"),
     ("12.3", 0.0, "Expected the function small_network"),
 ]
 

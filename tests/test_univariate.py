@@ -190,6 +190,39 @@ def test_starts_stand_at_quantiles_or_are_drawn():
     assert not torch.equal(drawn[0].mean, drawn[2].mean)
 
 
+def test_spread_starts_stand_at_equal_distances_with_the_mass_around_them():
+    x, weight = line()
+    log_density = torch.distributions.Normal(torch.tensor(0.0, **F64), 1.0).log_prob(x)
+    even = univariate.spread_start(log_density, x, weight, 5, 1e-3)
+    low = stats.norm.ppf(1e-3)
+    gap = -2 * low / 5
+    expected = low + gap * (torch.arange(5, **F64) + 0.5)
+    torch.testing.assert_close(even.mean, expected, rtol=0.0, atol=0.1)
+    borders = stats.norm.cdf(low + gap * np.arange(1, 5))
+    torch.testing.assert_close(
+        even.weight, torch.as_tensor(np.diff([0.0, *borders, 1.0])), rtol=0.0, atol=0.03
+    )
+    assert even.weight.sum().item() == pytest.approx(1.0)
+    torch.testing.assert_close(even.std, torch.full((5,), 0.7 * gap, **F64), rtol=0.05, atol=0.0)
+    farther = univariate.spread_start(log_density, x, weight, 5, 1e-9)
+    assert farther.mean[0] < even.mean[0] - 1.0
+    moved = [
+        univariate.spread_start(log_density, x, weight, 5, 1e-3, torch.Generator().manual_seed(s))
+        for s in (0, 0, 1)
+    ]
+    assert torch.equal(moved[0].mean, moved[1].mean)
+    assert not torch.equal(moved[0].mean, moved[2].mean)
+    assert 0.01 < (moved[0].mean - even.mean).abs().max() < 1.5 * gap
+
+
+def test_a_spread_start_needs_a_component_and_two_tails():
+    x, weight = line()
+    log_density = torch.distributions.Normal(torch.tensor(0.0, **F64), 1.0).log_prob(x)
+    for components, beyond in ((0, 0.1), (3, 0.0), (3, 0.5)):
+        with pytest.raises(ValueError, match="expected components and a mass"):
+            univariate.spread_start(log_density, x, weight, components, beyond)
+
+
 def test_a_component_without_mass_stays_where_it_is():
     x, weight = line()
     log_density = torch.distributions.Normal(torch.tensor(0.0, **F64), 1.0).log_prob(x)

@@ -28,6 +28,7 @@ __all__ = [
     "polish",
     "quadrature",
     "quantile_start",
+    "spread_start",
 ]
 
 _FURTHEST_FROM_ONE = 1e-3  # how much of its mass a density may lose outside the nodes
@@ -101,6 +102,41 @@ def quantile_start(
     if generator is not None:
         width *= torch.exp(torch.randn(components, generator=generator, dtype=x.dtype))
     return Mixture(torch.full_like(level, 1.0 / components), x[place], width)
+
+
+def spread_start(
+    log_density: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    components: int,
+    beyond: float,
+    generator: torch.Generator | None = None,
+) -> Mixture:
+    """Where to begin with tails in mind: means at equal distances, weights the density's mass around each.
+
+    A component that starts in the middle seldom finds its way into a tail, and components of one width need
+    some there.
+
+    Args:
+        log_density, x, weight, components: as for :func:`quantile_start`.
+        beyond: the density's mass on either side of the means, between 0 and 1/2.
+        generator: with one, means are moved at random by a part of their distances.
+
+    Raises:
+        ValueError: as for :func:`quantile_start`, or ``beyond`` is out of its range.
+    """
+    mass = _mass(log_density, x, weight)
+    if components < 1 or not 0.0 < beyond < 0.5:
+        raise ValueError(f"expected components and a mass in (0, 0.5), got {components} and {beyond}")
+    ends = torch.tensor([beyond, 1.0 - beyond], dtype=x.dtype)
+    low, high = x[torch.searchsorted(mass.cumsum(0) / mass.sum(), ends).clamp(max=len(x) - 1)]
+    gap = (high - low) / components
+    mean = low + gap * (torch.arange(components, dtype=x.dtype) + 0.5)
+    if generator is not None:
+        mean += 0.25 * gap * torch.randn(components, generator=generator, dtype=x.dtype)
+    nearest = (x.unsqueeze(1) - mean).abs().argmin(dim=1)
+    share = torch.zeros_like(mean).index_add(0, nearest, mass).clamp(min=1e-12)
+    return Mixture(share / share.sum(), mean, (0.7 * gap).expand(components).clone())
 
 
 def fit(

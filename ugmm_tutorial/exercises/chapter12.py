@@ -38,11 +38,12 @@ def fourth_corner(answer: object) -> str:
         ),
         "The corner that lies across has the other sign.": math.log(0.35 + 0.20 - 0.10),
         "The first corner counts too, with a minus.": math.log(0.35 + 0.10),
+        "Signs alternate around the rectangle.": math.log(0.35 + 0.10 + 0.20),
         "Natural logarithms, please: the unit is nats.": math.log10(0.25),
         "Logarithms of numbers below one are negative.": -right,
     }
     otherwise = "Which combination of the four values of exp(out) is zero on every rectangle?"
-    compare(as_number(answer), right, mistakes, otherwise, rtol=0.0, atol=2e-3)
+    compare(as_number(answer), right, mistakes, otherwise, rtol=0.0, atol=5e-3)
     return "Three corners determine the fourth: that is why no single layer can say XOR."
 
 
@@ -138,22 +139,45 @@ def small_xor(answer: object) -> str:
     network = call(function, *four_clouds(400, seed=0))
     if not isinstance(network, nn.Module):
         raise NotYet(f"Expected a module, got {shown(network)}.")
-    kinds = {type(module) for module in network.modules() if not list(module.children())}
+    layers = [module for module in network.modules() if not list(module.children())]
+    kinds = {type(module) for module in layers}
     if not kinds <= {UGMMLayer, nn.LayerNorm, nn.Identity}:
         others = ", ".join(sorted(kind.__name__ for kind in kinds - {UGMMLayer, nn.LayerNorm, nn.Identity}))
         raise NotYet(f"Expected layers of mixture neurons and LayerNorm only, got {others} as well.")
+    if UGMMLayer not in kinds:
+        raise NotYet("Expected layers of mixture neurons, got a module without any.")
     count = sum(p.numel() for p in network.parameters())
     if count > _MOST_PARAMETERS:
         raise NotYet(f"It has {count} parameters, and {_MOST_PARAMETERS} are allowed.")
     x, y = four_clouds(4000, seed=1)
-    dtype = next(network.parameters()).dtype
-    with torch.no_grad():
-        scores = as_tensor(call(network.eval(), x.to(dtype)), (4000, 2), "(N, 2)", {})
+    scores = _scores(network.eval(), layers, x.to(next(network.parameters()).dtype))
     right = (scores.argmax(dim=1) == y).double().mean().item()
     if right < _WANTED:
         one = "One layer stays below about three quarters. " if right < 0.8 else ""
         raise NotYet(f"{right:.1%} of new points are right. {one}What must each hidden neuron say?")
     return f"{right:.1%} of new points, with {count} parameters; a single layer cannot, with any number."
+
+
+def _scores(network: nn.Module, layers: list[nn.Module], x: Tensor) -> Tensor:
+    """The network's scores (N, 2), if they come from its layers and nothing is done between these."""
+    handed, as_it_is = [x], True
+
+    def watch(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        nonlocal as_it_is
+        as_it_is &= any(value is known for value in inputs for known in handed)
+        handed.append(output)
+
+    hooks = [layer.register_forward_hook(watch) for layer in layers]
+    try:
+        with torch.no_grad():
+            found = call(lambda: network(x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    scores = as_tensor(found, (len(x), 2), "(N, 2)", {})
+    if not as_it_is or found is not handed[-1]:
+        raise NotYet("Hand on what a layer returns as it is, to the next one or as the scores: nothing else.")
+    return scores
 
 
 EXERCISES = {

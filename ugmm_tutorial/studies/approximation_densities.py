@@ -73,15 +73,15 @@ TARGETS: dict[str, Target] = {
 def measure_densities(settings: dict, progress: bool) -> dict:
     """By target and by whether deviations are free or tied, lists over ``settings["components"]``.
 
-    Each has ``kl`` (nats) and ``l1`` of the best mixture found, ``check``: its KL by another quadrature,
-    ``agree``: how many starts ended within 10 % of the best divergence, and ``slopes``.
+    Each has ``kl`` (nats) and ``l1`` of the best mixture found, ``check``: its KL by another quadrature, and
+    ``slopes``.
     """
     found: dict = {}
     for name in settings["targets"]:
         found[name] = {}
         for kind in ("free", "tied"):
             rows = best_mixtures(TARGETS[name], settings, tied=kind == "tied")
-            row = {key: [entry[key] for entry in rows] for key in ("kl", "check", "l1", "agree")}
+            row = {key: [entry[key] for entry in rows] for key in ("kl", "check", "l1")}
             found[name][kind] = row | {"slopes": slopes(settings["components"], row["kl"], settings)}
             if progress:
                 print(f"{name}, {kind}: KL {' '.join(f'{kl:.1e}' for kl in row['kl'])}", flush=True)
@@ -89,7 +89,7 @@ def measure_densities(settings: dict, progress: bool) -> dict:
 
 
 def best_mixtures(target: Target, settings: dict, *, tied: bool) -> list[dict[str, float]]:
-    """For every number of components the best of the starts: ``kl``, ``check``, ``l1`` and ``agree``."""
+    """For every number of components the best of the starts: ``kl``, ``check`` and ``l1``."""
     x, weight = univariate.quadrature(target.edges, settings["points"])
     other_x, other_weight = univariate.quadrature(target.edges, settings["points"] + 5)
     log_density, other = target.log_prob(x), target.log_prob(other_x)
@@ -97,14 +97,10 @@ def best_mixtures(target: Target, settings: dict, *, tied: bool) -> list[dict[st
     rows: list[dict[str, float]] = []
     before: Mixture | None = None
     for components in settings["components"]:
-        starts = [univariate.quantile_start(log_density, x, weight, components)]
-        starts += [
-            univariate.quantile_start(log_density, x, weight, components, generator)
-            for _ in range(settings["random_starts"])
-        ]
+        starts = _starts(log_density, x, weight, components, settings, generator)
         if before is not None:
             starts += [_grown(before, components, generator) for _ in range(settings["grown_starts"])]
-        ends = [_improved(log_density, x, weight, start, settings, tied) for start in starts]
+        ends = _improved(log_density, x, weight, starts, settings, tied)
         kl = [univariate.kl_divergence(log_density, end, x, weight) for end in ends]
         before = ends[int(np.argmin(kl))]
         rows.append(
@@ -112,17 +108,48 @@ def best_mixtures(target: Target, settings: dict, *, tied: bool) -> list[dict[st
                 "kl": min(kl),
                 "check": univariate.kl_divergence(other, before, other_x, other_weight),
                 "l1": univariate.l1_distance(log_density, before, x, weight),
-                "agree": sum(value <= 1.1 * min(kl) + settings["smallest"] for value in kl),
             }
         )
     return rows
 
 
+def _starts(
+    log_density: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    components: int,
+    settings: dict,
+    generator: torch.Generator,
+) -> list[Mixture]:
+    """Means at quantiles, evenly and drawn; then at equal distances, which reach into the tails."""
+    density = log_density, x, weight
+    starts = [univariate.quantile_start(*density, components)]
+    for _ in range(settings["random_starts"]):
+        starts.append(univariate.quantile_start(*density, components, generator))
+    for beyond in settings["beyond"]:
+        starts.append(univariate.spread_start(*density, components, beyond))
+        # Symmetric starts of symmetric densities stay symmetric, so each is also taken a little moved.
+        for _ in range(settings["moved_starts"]):
+            starts.append(univariate.spread_start(*density, components, beyond, generator))
+    return starts
+
+
 def _improved(
-    log_density: Tensor, x: Tensor, weight: Tensor, start: Mixture, settings: dict, tied: bool
-) -> Mixture:
-    by_em, _ = univariate.fit(log_density, x, weight, start, iterations=settings["em"], tied=tied)
-    return univariate.polish(log_density, x, weight, by_em, iterations=settings["polish"], tied=tied)
+    log_density: Tensor, x: Tensor, weight: Tensor, starts: list[Mixture], settings: dict, tied: bool
+) -> list[Mixture]:
+    """What becomes of the starts after some steps, and of the best that differ after many."""
+    ends = []
+    for start in starts:
+        by_em, _ = univariate.fit(log_density, x, weight, start, iterations=settings["em"], tied=tied)
+        end = univariate.polish(log_density, x, weight, by_em, iterations=settings["short"], tied=tied)
+        ends.append((univariate.kl_divergence(log_density, end, x, weight), end))
+    ends.sort(key=lambda pair: pair[0])
+    # Many starts end in the same place: going on from it once is enough.
+    differ = [ends[0]] + [b for a, b in itertools.pairwise(ends) if b[0] > 1.01 * a[0]]
+    return [
+        univariate.polish(log_density, x, weight, end, iterations=settings["polish"], tied=tied)
+        for _, end in differ[: settings["finalists"]]
+    ]
 
 
 def _grown(mixture: Mixture, components: int, generator: torch.Generator) -> Mixture:
