@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MLP = EXPERIMENTS["mnist-mlp"]
 NOTHING_CHANGED = EXPERIMENTS["ablation-none"]
 ABLATIONS = [e.name for e in EXPERIMENTS.values() if e.group == "ablations"]
+HEADS = [e.name for e in EXPERIMENTS.values() if e.group == "head-ablations"]
 FAIR = [e.name for e in EXPERIMENTS.values() if e.group == "fair"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,19 +144,29 @@ def test_an_ablation_changes_one_option_and_nothing_else(name):
     assert len(changed(experiment, base)) == (name != "ablation-none")
 
 
-def test_every_ablation_makes_another_network():
+@pytest.mark.parametrize("name", HEADS)
+def test_an_ablation_of_a_head_changes_one_option_of_the_tuned_network(name):
+    experiment, tuned = EXPERIMENTS[name], EXPERIMENTS["tuned-cnn-ugmm"]
+    assert experiment.preset == tuned.preset
+    assert experiment.config == replace(tuned.config, measure=("validation",))
+    assert experiment.data == "mnist-split"
+    assert len(changed(experiment, tuned)) == (name != "head-ablation-none")
+
+
+@pytest.mark.parametrize("names", [ABLATIONS, HEADS])
+def test_every_ablation_makes_another_network(names):
     """An option that repeats a default would change nothing."""
-    assert len({repr(EXPERIMENTS[name].build()) for name in ABLATIONS}) == len(ABLATIONS)
+    assert len({repr(EXPERIMENTS[name].build()) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", ABLATIONS + HEADS)
 def test_ablations_never_measure_the_test_images(name):
     experiment = EXPERIMENTS[name]
     assert experiment.config.measure == ("validation",)
     assert experiment.metric == "validation_accuracy"
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", ABLATIONS + HEADS)
 def test_ablations_set_5000_images_aside(name, pretended_mnist):
     experiments.load_data(EXPERIMENTS[name], "a folder")
     assert pretended_mnist == [("a folder", 5000)]
@@ -187,7 +198,7 @@ def test_frozen_deviations_stay_at_one_as_the_label_says():
 def test_network_of_an_experiment_takes_its_data(name, pretended_mnist):
     experiment = EXPERIMENTS[name]
     x = experiments.load_data(experiment).train.x[:2]
-    assert x.dim() == (4 if "cnn" in name else 2)
+    assert x.dim() == (4 if experiment.preset.startswith("CNN") else 2)
     network = experiment.build()
     for out in (network.train()(x), network.eval()(x)):
         assert out.shape == (2, 10)
@@ -241,7 +252,7 @@ def test_every_experiment_but_the_first_epoch_belongs_to_a_group():
 
 @pytest.mark.parametrize("name", ["7", "", "two", 2])
 def test_unknown_group_is_refused_and_the_known_ones_named(name):
-    known = "2, variants, fair, tuned, ablations, digits, digits-tuned"
+    known = "2, variants, fair, tuned, ablations, head-ablations, digits, digits-tuned"
     expected = rf"no experiment belongs to table {name!r}: expected one of {known}$"
     with pytest.raises(ValueError, match=expected):
         catalogue.group(name)

@@ -232,7 +232,7 @@ def test_table_shows_a_short_run_whose_schedule_depends_on_its_length(tmp_path, 
 
 
 def test_unknown_table_is_refused_and_the_known_ones_named(tmp_path):
-    known = "2, variants, fair, tuned, ablations, digits, digits-tuned"
+    known = "2, variants, fair, tuned, ablations, head-ablations, digits, digits-tuned"
     with pytest.raises(ValueError, match=f"table '7': expected one of {known}"):
         experiments.table("7", tmp_path)
 

@@ -122,11 +122,11 @@ WRONG_ARGUMENTS = [
     (["table"], "required: TABLE"),
     (
         ["table", "two"],
-        "no experiment belongs to table 'two': expected one of 2, variants, fair, tuned, ablations, digits",
+        "no experiment belongs to table 'two': expected one of 2, variants, fair, tuned, ablations, head-ablations, digits",
     ),
     (
         ["table", "7"],
-        "no experiment belongs to table '7': expected one of 2, variants, fair, tuned, ablations, digits",
+        "no experiment belongs to table '7': expected one of 2, variants, fair, tuned, ablations, head-ablations, digits",
     ),
 ]
 

@@ -24,6 +24,7 @@ GROUPS = {
     "fair": "MLPs with LayerNorm, with the uGMM network's number of parameters, and with its time for a step",
     "tuned": "the best settings of every search, trained on all images: as long as in the search, and longer",
     "ablations": "the uGMM network with one thing changed at a time, on images set aside for validation",
+    "head-ablations": "the tuned convolutional network with one thing of its uGMM head changed, likewise",
     "digits": "quick relatives on scikit-learn's 8 x 8 digits, which every reader has",
     "digits-tuned": "the settings found on MNIST, 100 epochs, as they are, on scikit-learn's 8 x 8 digits",
 }
@@ -187,6 +188,20 @@ def _ablation(name: str, label: str, **options) -> Experiment:
     return Experiment(name, "uGMM-NN", config, "mnist-split", base | options, group="ablations", label=label)
 
 
+def _head_ablation(name: str, label: str, **options) -> Experiment:
+    """One change of the head that its search found, as long and judged by the same images as there."""
+    base = _TUNED_CNN_UGMM[0]
+    return replace(
+        base,
+        name=f"head-ablation-{name}",
+        config=replace(base.config, measure=("validation",)),
+        data="mnist-split",
+        options=base.options | options,
+        group="head-ablations",
+        label=label,
+    )
+
+
 def _digits(name: str, preset: str) -> Experiment:
     config = TrainConfig(epochs=30, batch_size=64, learning_rate=1e-2, milestones=(20,))
     options = {"widths": (64, 64, 10), "dropout": 0.2}
@@ -265,6 +280,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("literal-no-norm", "paper's equation, no LayerNorm", dropout_mode="literal", norm="none"),
         _ablation("inverted-no-norm", "a constant, no LayerNorm", dropout_mode="inverted", norm="none"),
         _ablation("sample-mask", "a mask for every example", dropout_mask="sample"),
+        _head_ablation("none", "nothing changed"),
+        _head_ablation("norm-layer", "no LayerNorm on the outputs", norm="layer"),
+        _head_ablation("no-norm", "no LayerNorm", norm="none"),
+        _head_ablation("paper-init", "the paper's initialisation", init="paper"),
+        _head_ablation("no-dropout", "no dropout", dropout=0.0),
+        _head_ablation("frozen-std", "deviations stay at one", layer="frozen std"),
+        _head_ablation("uniform-weights", "all weights equal, not learnt", layer="uniform weights"),
         _digits("digits-mlp", "MLP"),
         _digits("digits-ugmm", "uGMM-NN"),
         _digits("digits-ugmm-layernorm", "uGMM-NN + LayerNorm"),
