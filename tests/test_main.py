@@ -122,11 +122,13 @@ WRONG_ARGUMENTS = [
     (["table"], "required: TABLE"),
     (
         ["table", "two"],
-        "no experiment belongs to table 'two': expected one of 2, variants, fair, tuned, ablations, head-ablations, digits",
+        "no experiment belongs to table 'two': expected one of 2, variants, fair, tuned, ablations, "
+        "head-ablations, digits, digits-tuned",
     ),
     (
         ["table", "7"],
-        "no experiment belongs to table '7': expected one of 2, variants, fair, tuned, ablations, head-ablations, digits",
+        "no experiment belongs to table '7': expected one of 2, variants, fair, tuned, ablations, "
+        "head-ablations, digits, digits-tuned",
     ),
 ]
 
