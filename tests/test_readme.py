@@ -154,25 +154,36 @@ def test_tuning_levels_the_ugmm_network_with_one_mlp_and_not_with_the_other():
     assert 0 < ahead - ours < half + last
 
 
-def test_a_tuned_head_of_mixtures_is_a_little_behind_and_within_the_intervals():
-    says("comes within 0.15 points of ordinary heads**, behind them on average, less than the intervals")
+def ends_of(name, metric="test_accuracy"):
+    return [record.final[metric] for record in records.read_all(ROOT / "results", name)]
+
+
+def test_a_tuned_head_of_mixtures_is_a_little_behind_and_intervals_overlap():
+    says("is 0.07 to 0.14 points behind tuned ordinary heads**, on average; the intervals overlap")
+    gaps, means = [], []
     for end in ("", "-long"):
         (ours, half), *others = (
-            records.mean_and_interval(
-                [
-                    r.final["test_accuracy"]
-                    for r in records.read_all(ROOT / "results", f"tuned-cnn-{name}{end}")
-                ]
-            )
+            records.mean_and_interval(ends_of(f"tuned-cnn-{name}{end}"))
             for name in ("ugmm", "mlp", "mlp-wide")
         )
-        for mean, width in others:
-            assert 0 < mean - ours < half + width
-            assert mean - ours < 0.0015
-    says("Again its best settings have the wide start and a LayerNorm behind every layer")
+        assert all(0 < mean - ours < half + width for mean, width in others)
+        gaps += [mean - ours for mean, _ in others]
+        means += [ours] + [mean for mean, _ in others]
+    claim("0.07 to 0.14 points", gaps)
+    says("With the paper's settings the ordinary head stays ahead of all")
+    runs = records.read_all(ROOT / "results", "mnist-cnn-mlp")
+    assert sum(verdicts.over_window(run) for run in runs) / len(runs) > max(means)
+
+
+def test_the_best_settings_of_a_head_of_mixtures_and_its_start_are_as_the_readme_says():
+    says("ten best settings have the wide start and a LayerNorm behind every layer")
     trials = json.loads((ROOT / "results" / "tuning" / "cnn-ugmm.json").read_text())["trials"]
     for trial in sorted(trials, key=lambda t: -t["accuracy"])[:10]:
         assert (trial["params"]["init"], trial["params"]["norm"]) == ("unit", "after")
+    says("the same network gets a third of the validation images right after 8 epochs")
+    narrow = ends_of("head-ablation-paper-init", "validation_accuracy")
+    assert len(narrow) == 3
+    assert abs(sum(narrow) / 3 - 1 / 3) < 0.015
 
 
 @pytest.mark.parametrize(
