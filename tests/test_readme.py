@@ -21,6 +21,10 @@ def report():
     return bench.load(ROOT / "benchmarks" / "cpu-amd-epyc.csv")
 
 
+def ends_of(name, metric="test_accuracy"):
+    return [record.final[metric] for record in records.read_all(ROOT / "results", name)]
+
+
 def says(words):
     assert plain_text(words) in README, words
 
@@ -125,37 +129,28 @@ def test_the_best_settings_of_the_search_have_in_common_what_the_readme_says():
     + [(f"tuned-cnn-{name}", 3) for name in ("ugmm", "mlp", "mlp-wide")],
 )
 def test_results_of_tuned_networks_are_those_of_the_records(name, seeds):
-    experiment, made = find(name), records.read_all(ROOT / "results", name)
+    experiment = find(name)
     _, parameters, *ours = row_of(experiment.title)
     assert parameters == f"{sum(p.numel() for p in experiment.build().parameters()):,}"
-    longer = records.read_all(ROOT / "results", f"{name}-long")
-    for shown, runs in zip(ours, (made, longer), strict=True):
-        assert len(runs) == seeds
-        mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in runs])
+    for shown, accuracies in zip(ours, (ends_of(name), ends_of(f"{name}-long")), strict=True):
+        assert len(accuracies) == seeds
+        mean, _ = records.mean_and_interval(accuracies)
         assert shown == f"{100 * mean:.2f} %"
 
 
 def test_tuning_levels_the_ugmm_network_with_one_mlp_and_not_with_the_other():
     says("level with the MLP of its widths, but not with that of as many parameters")
-    ends = {}
-    for name in ("ugmm", "mlp", "mlp-wide"):
-        made = records.read_all(ROOT / "results", f"tuned-{name}")
-        ends[name] = records.mean_and_interval([record.final["test_accuracy"] for record in made])
-    (ours, half), (level, _), (ahead, last) = ends.values()
+    names = ("ugmm", "mlp", "mlp-wide")
+    (ours, half), (level, _), (ahead, last) = (
+        records.mean_and_interval(ends_of(f"tuned-{name}")) for name in names
+    )
     assert abs(ours - level) < half
     assert ours + half < ahead - last
     says("still behind that one, by less than the intervals")
     (ours, half), (ahead, last) = (
-        records.mean_and_interval(
-            [r.final["test_accuracy"] for r in records.read_all(ROOT / "results", f"tuned-{name}-long")]
-        )
-        for name in ("ugmm", "mlp-wide")
+        records.mean_and_interval(ends_of(f"tuned-{name}-long")) for name in ("ugmm", "mlp-wide")
     )
     assert 0 < ahead - ours < half + last
-
-
-def ends_of(name, metric="test_accuracy"):
-    return [record.final[metric] for record in records.read_all(ROOT / "results", name)]
 
 
 def test_a_tuned_head_of_mixtures_is_a_little_behind_and_intervals_overlap():
@@ -195,9 +190,9 @@ def test_the_best_settings_of_a_head_of_mixtures_and_its_start_are_as_the_readme
     ],
 )
 def test_results_on_digits_are_those_of_the_records(title, name):
-    made = records.read_all(ROOT / "results", name)
-    mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in made])
-    assert len(made) == 5
+    accuracies = ends_of(name)
+    mean, _ = records.mean_and_interval(accuracies)
+    assert len(accuracies) == 5
     assert row_of(title)[-1] == f"{100 * mean:.1f} %"
 
 
@@ -256,9 +251,9 @@ def test_explanations_are_certified_in_the_time_that_the_readme_says():
     ],
 )
 def test_results_of_tuned_settings_on_digits_are_those_of_the_records(title, name):
-    made = records.read_all(ROOT / "results", name)
-    mean, _ = records.mean_and_interval([record.final["test_accuracy"] for record in made])
-    assert len(made) == 5
+    accuracies = ends_of(name)
+    mean, _ = records.mean_and_interval(accuracies)
+    assert len(accuracies) == 5
     assert row_of(title)[-1] == f"{100 * mean:.1f} %"
 
 
