@@ -24,6 +24,10 @@ MLP = EXPERIMENTS["mnist-mlp"]
 NOTHING_CHANGED = EXPERIMENTS["ablation-none"]
 ABLATIONS = [e.name for e in EXPERIMENTS.values() if e.group == "ablations"]
 HEADS = [e.name for e in EXPERIMENTS.values() if e.group == "head-ablations"]
+# Ablations of ablations.
+BASES = {f"ablation-{mode}-no-norm": "ablation-no-norm" for mode in ("literal", "inverted")}
+BASES |= {name: "ablation-paper-init" for name in ABLATIONS if "paper-init-" in name}
+BASES |= {"ablation-hard-no-dropout": "ablation-no-dropout"}
 FAIR = [e.name for e in EXPERIMENTS.values() if e.group == "fair"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,6 +71,7 @@ def test_row_of_table_2_has_the_settings_of_table_1(name):
     assert experiment.data == "mnist"
     config = experiment.config
     assert (config.epochs, config.learning_rate, config.milestones) == (100, rate, milestones)
+    assert config.batch_size == 128
     assert (config.scheduler, config.gamma) == ("multistep", 0.1)
     assert "test" in config.measure
 
@@ -78,7 +83,8 @@ def test_row_of_table_2_drops_half_of_its_128_units_and_nothing_else(name):
     if name.endswith("mlp"):
         kinds = [type(module) for module in head]
         assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Linear]
-        assert head[0].out_features == 128
+        assert [layer.out_features for layer in head[::3]] == [128, 64]
+        assert head[-1].out_features == 10
         assert head[2].p == 0.5
     else:
         layers = [module for module in head if isinstance(module, UGMMLayer)]
@@ -104,29 +110,51 @@ def test_first_epoch_experiment_is_the_first_epoch_of_its_row():
     assert first.group is None
 
 
+# --- variants ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", catalogue.group("variants"), ids=lambda e: e.name)
+def test_a_variant_changes_one_thing_of_its_row_or_what_the_script_says_otherwise(experiment):
+    (row,) = (e for e in catalogue.group("2") if e.preset == experiment.preset)
+    assert experiment.name.startswith(row.name)
+    assert experiment.data == row.data
+    assert repr(experiment.build()) != repr(row.build())
+    if experiment.name.endswith("-script"):
+        assert experiment.config == replace(row.config, milestones=(20, 45, 60))
+        assert changed(experiment, row) == {"dropout"}
+    else:
+        assert experiment.config == row.config
+        assert len(changed(experiment, row)) == 1
+
+
 # --- fair comparisons -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAIR)
 def test_a_fair_comparison_is_trained_like_the_papers_mlp(name):
     experiment = EXPERIMENTS[name]
-    assert (experiment.preset, experiment.config, experiment.data) == (MLP.preset, MLP.config, MLP.data)
-    assert changed(experiment, MLP) <= {"norm", "widths"}
-    assert repr(experiment.build()) != repr(MLP.build())
+    row = EXPERIMENTS["mnist-cnn-mlp" if "cnn" in name else "mnist-mlp"]
+    assert (experiment.preset, experiment.config, experiment.data) == (row.preset, row.config, row.data)
+    assert changed(experiment, row) <= {"norm", "widths"}
+    assert repr(experiment.build()) != repr(row.build())
 
 
 @pytest.mark.parametrize(
     ("wide", "ugmm"),
-    [("mnist-mlp-wide", "mnist-ugmm"), ("mnist-mlp-wide-layernorm", "mnist-ugmm-layernorm")],
+    [
+        ("mnist-mlp-wide", "mnist-ugmm"),
+        ("mnist-mlp-wide-layernorm", "mnist-ugmm-layernorm"),
+        ("mnist-cnn-mlp-wide", "mnist-cnn-ugmm"),
+    ],
 )
 def test_the_wide_mlp_has_as_many_parameters_as_the_ugmm_network_within_one_and_a_half_percent(wide, ugmm):
     assert size(wide) == pytest.approx(size(ugmm), rel=0.015)
-    assert size("mnist-mlp") < size(ugmm) / 2
+    assert size(wide.partition("-wide")[0]) < size(ugmm) / 2
 
 
 @pytest.mark.parametrize("name", FAIR)
 def test_a_fair_comparison_has_a_layernorm_if_its_name_says_so(name):
-    norms = [m for m in EXPERIMENTS[name].build() if isinstance(m, nn.LayerNorm)]
+    norms = [m for m in EXPERIMENTS[name].build().modules() if isinstance(m, nn.LayerNorm)]
     assert len(norms) == (2 if name.endswith("layernorm") else 0)
 
 
@@ -135,12 +163,11 @@ def test_a_fair_comparison_has_a_layernorm_if_its_name_says_so(name):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_one_option_and_nothing_else(name):
+    """One of the unchanged network or, if two have to change together, one of another ablation."""
     experiment = EXPERIMENTS[name]
     same = (NOTHING_CHANGED.preset, NOTHING_CHANGED.config, NOTHING_CHANGED.data)
     assert (experiment.preset, experiment.config, experiment.data) == same
-    base = EXPERIMENTS["ablation-no-norm"] if name.endswith("-no-norm") else NOTHING_CHANGED
-    if name in ("ablation-none", "ablation-no-norm"):
-        base = NOTHING_CHANGED
+    base = EXPERIMENTS.get(BASES.get(name), NOTHING_CHANGED)
     assert len(changed(experiment, base)) == (name != "ablation-none")
 
 
@@ -173,14 +200,22 @@ def test_ablations_set_5000_images_aside(name, pretended_mnist):
 
 
 @pytest.mark.parametrize(
-    ("name", "floor"), [("no-floor", 0.0), ("floor-one-hundredth", 0.01), ("floor-one-tenth", 0.1)]
+    ("name", "floor"),
+    [
+        ("no-floor", 0.0),
+        ("floor-one-hundredth", 0.01),
+        ("floor-one-tenth", 0.1),
+        ("paper-init-no-floor", 0.0),
+        ("paper-init-floor-one-tenth", 0.1),
+        ("paper-init-floor-three-tenths", 0.3),
+    ],
 )
 def test_floors_are_as_high_as_they_are_called(name, floor):
     experiment = EXPERIMENTS[f"ablation-{name}"]
     layers = [m for m in experiment.build() if isinstance(m, UGMMLayer)]
     assert [layer.min_std for layer in layers] == [floor] * 3
-    assert NOTHING_CHANGED.build()[0].min_std not in (0.0, 0.01, 0.1)
-    assert experiment.title == name.replace("-", " ")
+    assert NOTHING_CHANGED.build()[0].min_std not in (0.0, 0.01, 0.1, 0.3)
+    assert experiment.title == name.replace("paper-init-", "paper's start, ").replace("-", " ")
 
 
 def test_frozen_deviations_stay_at_one_as_the_label_says():
