@@ -319,7 +319,6 @@ def test_program_trains_into_the_folder_results(tmp_path):
     assert len(json.loads(path.read_text())["metrics"]) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to another process")
 def _press_ctrl_c(process):
     """Until the program ends, as a user would; returns what it wrote on stderr.
 
@@ -335,6 +334,7 @@ def _press_ctrl_c(process):
     raise AssertionError("three interrupts, and it goes on")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to another process")
 def test_program_that_gets_ctrl_c_ends_with_status_130_and_its_checkpoint(tmp_path):
     command = _command("train", "digits-mlp", "--epochs", "1000000")
     checkpoint = tmp_path / "results" / "digits-mlp" / "seed0.checkpoint.pt"

@@ -193,28 +193,6 @@ def test_any_json_is_written_as_a_whole(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_place_is_made_writable_and_nothing_else_is_left_there(tmp_path):
-    path = tmp_path / "new" / "folder" / "a.json"
-    records.make_writable(path)
-    assert list(path.parent.iterdir()) == []
-    path.write_text("older")
-    records.make_writable(path)
-    assert [p.read_text() for p in path.parent.iterdir()] == ["older"]
-
-
-def test_a_place_where_nothing_can_be_written_is_found_out(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"):
-        records.make_writable(tmp_path / "file" / "a.json")
-
-    def refuse(self):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "touch", refuse)
-    with pytest.raises(PermissionError):
-        records.make_writable(tmp_path / "a.json")
-
-
 # --- what a record answers --------------------------------------------------------------------------
 
 

@@ -378,7 +378,7 @@ def _run_and_die(moment: str, checkpoint: Path) -> None:
     elif moment == "while writing the third checkpoint":
         torch.save = _kill_while_writing(3)
     elif moment == "before renaming the second checkpoint":
-        os.fsync = _kill_at_call(2, os.fsync, done=True)
+        Path.replace = _kill_at_call(2, Path.replace, done=False)
     elif moment == "after renaming the second checkpoint":
         Path.replace = _kill_at_call(2, Path.replace, done=True)
     elif moment == "after the last checkpoint":

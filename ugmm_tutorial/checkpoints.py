@@ -1,17 +1,18 @@
-"""Checkpoints that survive a power cut: written beside the old one, flushed, then renamed over it.
+"""Checkpoints: a run's state as a file, written whole or not at all, and read without trusting it.
 
-Imports nothing else of the package.
+Imports nothing else of the package but :mod:`files`.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+
+from ugmm_tutorial import files
 
 __all__ = ["CheckpointError", "expect", "load", "save"]
 
@@ -23,22 +24,14 @@ class CheckpointError(RuntimeError):
 def save(state: dict, path: str | Path) -> None:
     """Write ``state`` (tensors, numbers, strings and containers of them) to ``path``.
 
-    At every moment ``path`` holds either the whole old state or the whole new one.
+    At every moment ``path`` holds either the whole old state or the whole new one (see
+    :func:`~ugmm_tutorial.files.replacing`).
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            _write(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with files.replacing(path, "wb") as file:
+        _write(state, file)
 
 
 def _write(state: dict, file: BinaryIO) -> None:

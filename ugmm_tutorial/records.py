@@ -1,6 +1,6 @@
 """A run's record: what was trained, how it went, on what. Written and read as JSON.
 
-Imports nothing else of the package.
+Imports nothing else of the package but :mod:`files`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ugmm_tutorial import files
+
 __all__ = [
     "Record",
     "RecordError",
     "as_json",
     "environment",
-    "make_writable",
     "mean_and_interval",
     "now",
     "read",
@@ -84,45 +85,16 @@ def write(record: Record, path: str | Path) -> Path:
 
 
 def write_json(fields: dict, path: str | Path) -> Path:
-    """Write JSON; a temporary file is renamed, so that nothing half-written ever has the name ``path``.
+    """Write JSON, as a whole or not at all (see :func:`~ugmm_tutorial.files.replacing`).
 
     Raises:
         ValueError: a number is not finite, which JSON does not know.
         OSError: the file cannot be written. An older one stays.
     """
-    path = Path(path)
     text = json.dumps(fields, indent=1, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch(path)
-    try:
-        with scratch.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return path
-
-
-def make_writable(path: str | Path) -> None:
-    """Make the folder of ``path`` and try to write in it, before hours are spent on what belongs there.
-
-    Raises:
-        OSError: it is not possible.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch(path)
-    try:
-        scratch.touch()
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _scratch(path: Path) -> Path:
-    """A temporary name beside ``path``, another one in every process."""
-    return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with files.replacing(path) as file:
+        file.write(text)
+    return Path(path)
 
 
 def read(path: str | Path) -> Record:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ugmm_tutorial import experiments, records
+from ugmm_tutorial import experiments, files, records
 from ugmm_tutorial.catalogue import Experiment
 from ugmm_tutorial.train_config import TrainConfig
 from ugmm_tutorial.training import TrainingError, train
@@ -114,7 +114,7 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
     path = Path(results, "tuning", f"{search.name}.json")
     if _is_complete(path, search):
         return path
-    records.make_writable(path)
+    files.make_writable(path)
     study = _study(path, search)
     done = _counted(study)
     study.sampler = optuna.samplers.TPESampler(seed=len(done))

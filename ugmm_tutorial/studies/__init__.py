@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ugmm_tutorial import records
+from ugmm_tutorial import files, records
 
 __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
 
@@ -65,7 +65,7 @@ def run(name: str, *, results: str | Path = "results", progress: bool = True) ->
     path = _path(results, name)
     if path.exists():
         return read(name, results)
-    records.make_writable(path)
+    files.make_writable(path)
     start = time.perf_counter()
     found = module.measure(module.SETTINGS, progress)
     outcome = Outcome(
