@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, replace
@@ -268,6 +269,44 @@ def test_a_row_is_called_by_its_label_or_else_its_preset():
 )
 def test_an_experiment_is_judged_on_the_test_images_if_it_measures_them(measure, metric):
     assert Experiment("name", "MLP", TrainConfig(measure=measure)).metric == metric
+
+
+# --- what has records stays as it is ----------------------------------------------------------------
+
+RECORDED = sorted({path.parent.name for path in committed("results/*/seed*.json")})
+
+
+def structure(network: nn.Module) -> list[str]:
+    """Every module that has no others: its type, and its options or the shapes of its parameters."""
+    lines = []
+    for module in network.modules():
+        if next(module.children(), None) is None:
+            own = type(module).__module__.startswith("ugmm_tutorial")
+            shapes = [tuple(p.shape) for p in module.parameters()]
+            details = module.extra_repr() if own else (shapes, getattr(module, "p", None))
+            lines.append(f"{type(module).__name__}: {details}")
+    return lines
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_network_of_a_recorded_experiment_is_still_the_one_that_was_trained(name):
+    """Records tell presets and options; what defaults make of them could change behind their back.
+
+    What an experiment is may not be changed any more once it has records; for a new one add a line.
+    """
+    known = json.loads((Path(__file__).parent / "networks.json").read_text())
+    lines = structure(EXPERIMENTS[name].build())
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    assert known.get(name) == digest, "\n".join([f'"{name}": "{digest}" is of', *lines])
+
+
+def test_structure_tells_defaults_apart():
+    base = EXPERIMENTS["ablation-none"]
+    for options in ({"dropout_mode": "literal"}, {"min_std": 0.002}, {"init": "paper"}, {"norm": "after"}):
+        other = replace(base, options=base.options | options)
+        assert structure(other.build()) != structure(base.build())
+    mlp = EXPERIMENTS["mnist-mlp"]
+    assert structure(replace(mlp, options={"dropout": 0.4}).build()) != structure(mlp.build())
 
 
 # --- groups and names -------------------------------------------------------------------------------

@@ -8,12 +8,15 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from committed import committed
+from scipy import stats
 
 from ugmm_tutorial import checkpoints, data, experiments, records, training, verdicts
 from ugmm_tutorial.experiments import EXPERIMENTS
+from ugmm_tutorial.train_config import learning_rates
 
 DIGITS = ("digits-mlp", "digits-ugmm", "digits-ugmm-layernorm")
 MLP = EXPERIMENTS["digits-mlp"]
@@ -25,6 +28,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def _run(experiment=MLP, **options) -> records.Record:
     return experiments.run(experiment, progress=False, **options)
+
+
+SIZES = {
+    "mnist": {"train": 60000, "validation": 0, "test": 10000},
+    "mnist-split": {"train": 55000, "validation": 5000, "test": 10000},
+    "digits": {"train": 1257, "validation": 180, "test": 360},
+}
 
 
 def _without_seconds(record: records.Record) -> list[dict]:
@@ -49,13 +59,22 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _write(results: Path, name: str, *curves: list[float], metric: str = "test_accuracy") -> None:
     """Records of an experiment, one for each curve: one epoch per accuracy."""
     experiment, loss = EXPERIMENTS[name], metric.replace("accuracy", "loss")
+    network = experiment.build()
     for seed, curve in enumerate(curves):
         config = replace(experiment.config, seed=seed, epochs=len(curve))
         record = records.Record(
             config=records.as_json(asdict(config)),
-            data={"name": experiment.data.partition("-")[0]},
-            model=records.as_json({"preset": experiment.preset, "options": experiment.options}),
-            metrics=tuple({"epoch": n, metric: a, loss: 0.1} for n, a in enumerate(curve, start=1)),
+            data={"name": experiment.data.partition("-")[0], "sizes": SIZES[experiment.data]},
+            model={
+                "preset": experiment.preset,
+                "options": records.as_json(experiment.options),
+                "network": type(network).__name__,
+                "parameters": sum(p.numel() for p in network.parameters()),
+            },
+            metrics=tuple(
+                {"epoch": n, "learning_rate": rate, metric: a, loss: 0.1}
+                for n, (a, rate) in enumerate(zip(curve, learning_rates(config), strict=True), start=1)
+            ),
             seconds=1.0,
             environment={"device": "a machine", "finished": "now"},
             experiment=name,
@@ -168,6 +187,7 @@ def test_table_2_averages_epochs_90_to_100(tmp_path):
         ((0.9744, 0.9749, 0.9754), "97.49 ± 0.12", "not reproduced, ours lower"),
         ((0.9780, 0.9782), "97.81 ± 0.13", "undecided"),
         ((0.9680, 0.9780, 0.9880), "97.80 ± 2.48", "undecided"),
+        ((0.9580, 0.9680, 0.9779), "96.80 ± 2.47", "undecided: every run lower"),
     ],
 )
 def test_table_2_ends_each_row_in_a_verdict(accuracies, ours, word, tmp_path):
@@ -196,7 +216,10 @@ ANOTHERS = [
     {"config": {"learning_rate": 5.0}},
     {"model": {"preset": "uGMM-NN"}},
     {"model": {"options": {}}},
+    {"model": {"network": "UGMMNet"}},
+    {"model": {"parameters": 1}},
     {"data": {"name": "mnist"}},
+    {"data": {"sizes": {"train": 10, "validation": 180, "test": 360}}},
     {"experiment": "digits-ugmm"},
     {"experiment": None},
 ]
@@ -216,6 +239,51 @@ def test_table_refuses_a_record_without_the_accuracy_that_counts(tmp_path):
     _write(tmp_path, "digits-mlp", [0.9] * 30, metric="validation_accuracy")
     with pytest.raises(records.RecordError, match=r"seed0\.json has no test_accuracy, which digits-mlp meas"):
         experiments.table("digits", tmp_path)
+
+
+def _says_other_epochs(record):
+    record["config"]["epochs"] = 7
+
+
+def _says_another_first_rate(record):
+    record["metrics"][0]["learning_rate"] = 1.0
+
+
+def _misses_the_milestone(record):
+    record["metrics"][20]["learning_rate"] = 0.01
+
+
+def _says_no_rates(record):
+    for epoch in record["metrics"]:
+        del epoch["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_says_other_epochs, "by its config it has 7 epochs, there are 30"),
+        (_says_another_first_rate, "the learning rate of epoch 1 is 0.01, it says 1.0"),
+        (_misses_the_milestone, "the learning rate of epoch 21 is 0.001, it says 0.01"),
+        (_says_no_rates, "the learning rate of epoch 1 is 0.01, it says None"),
+    ],
+)
+def test_table_refuses_a_record_whose_measurements_are_not_of_the_settings_it_states(change, words, tmp_path):
+    _write(tmp_path, "digits-mlp", *_ending(0.9))
+    path = tmp_path / "digits-mlp" / "seed0.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(records.RecordError, match=f"does not fit together: .*{words}. Move it away") as e:
+        experiments.table("digits", tmp_path)
+    assert str(path) in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "mnist-split"])
+def test_sizes_that_records_must_have_are_those_of_the_data(name):
+    if name != "digits":
+        _skip_without_mnist()
+    experiment = next(e for e in EXPERIMENTS.values() if e.data == name)
+    assert experiments.load_data(experiment).sizes == SIZES[name]
 
 
 def test_table_does_not_count_copies(tmp_path):
@@ -392,6 +460,44 @@ def test_committed_record_is_complete_and_of_its_experiment_as_it_is_now(path):
     seed = int(path.stem.removeprefix("seed"))
     assert experiments.stored(experiment, seed=seed, results=path.parents[1]) == record
     assert len(record.environment["commit"]) == 40, "made from a commit, without changes"
+
+
+@pytest.mark.skipif(not COMMITTED, reason="no checkout of the repository")
+@pytest.mark.parametrize("name", experiments.GROUPS)
+def test_tables_of_the_committed_records_are_what_numpy_makes_of_their_files(name):
+    """From the files alone: no function of the package reads or averages them."""
+    cells = _cells(name, COMMITTED[0].parents[1])
+    for experiment in experiments.group(name):
+        paths = [path for path in COMMITTED if path.parent.name == experiment.name]
+        made = [json.loads(path.read_text())["metrics"] for path in paths]
+        if not made:
+            assert "no record yet" in cells[experiment.title]
+            continue
+        window = slice(89, 100) if name == "2" else slice(-1, None)
+        reached = [100 * np.mean([epoch[experiment.metric] for epoch in run[window]]) for run in made]
+        ours, seeds, done, *verdict = cells[experiment.title][name == "2" :]
+        expected = f"{np.mean(reached):.2f}"
+        if len(made) > 1:
+            expected += f" ± {stats.sem(reached) * stats.t(len(made) - 1).ppf(0.975):.2f}"
+        assert (ours, seeds) == (expected, str(len(made)))
+        assert done == f"{min(map(len, made))} of {experiment.config.epochs}"
+        if name == "2":
+            assert verdict == [_verdict(100 * experiment.paper_accuracy, reached)]
+
+
+def _verdict(paper: float, reached: list[float]) -> str:
+    """The rule of ``verdicts.py``, written once more: half of the last of two digits, or of one, is rounding."""
+    half_a_digit = 0.05 if round(10 * paper, 6).is_integer() else 0.005
+    error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
+    reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
+    if reach > 0.5:
+        same_side = {np.sign(a - paper) for a in reached}
+        return "undecided" + {(-1,): ": every run lower", (1,): ": every run higher"}.get(
+            tuple(same_side), ""
+        )
+    if abs(np.mean(reached) - paper) <= reach:
+        return "reproduced"
+    return f"not reproduced, ours {'higher' if np.mean(reached) > paper else 'lower'}"
 
 
 def test_run_that_ended_before_its_record_was_written_only_writes_it(tmp_path, monkeypatch):
@@ -573,36 +679,77 @@ def test_missing_data_is_refused_before_anything_is_written(tmp_path, monkeypatc
 
 # --- stored records, made again ---------------------------------------------------------------------
 
+# All that are quick, and of the others those whose numbers the book prints first.
+_AGAIN = {"2", "digits", "digits-tuned"}
+_AGAIN_TOO = {"ablation-none", "tuned-mlp", "tuned-mlp-wide", "tuned-ugmm"}
 FIRST_EPOCHS = sorted(
     path.parent.name
     for path in COMMITTED
-    if path.stem == "seed0" and EXPERIMENTS[path.parent.name].group in ("2", "digits")
+    if path.stem == "seed0"
+    and (EXPERIMENTS[path.parent.name].group in _AGAIN or path.parent.name in _AGAIN_TOO)
 )
+QUICK = [name for name in FIRST_EPOCHS if name.startswith("digits")]
 
 
-@pytest.mark.parametrize("name", FIRST_EPOCHS)
-def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path):
-    """Up to rounding, which differs between processors and numbers of threads and grows with every step.
+def _first_epochs(name: str, folder: Path, seed: int = 0) -> tuple[dict, dict]:
+    """What the first epoch measures now, and what seed 0 measured then; without seconds."""
+    stored = records.read(Path(__file__).parents[1] / "results" / name / "seed0.json")
+    made = _run(EXPERIMENTS[name], epochs=1, seed=seed, results=folder)
+    return _without_seconds(made)[0], _without_seconds(stored)[0]
 
-    Over the 469 steps of an epoch of MNIST it grows so much that only the mean over the steps is steady: two
-    threads instead of one moved the mean loss by 1.3 %, the test accuracy after the epoch by whole points.
+
+def _disagreements(made: dict, stored: dict, *, loss: float, accuracy: float) -> list[str]:
+    """Which measurements differ by more than these tolerances, relative ones for losses."""
+    assert made.keys() == stored.keys()
+    far = {k: abs(made[k] / v - 1) > loss for k, v in stored.items() if k.endswith("loss")}
+    far |= {k: abs(made[k] - v) > accuracy for k, v in stored.items() if k.endswith("accuracy")}
+    return [name for name, is_far in far.items() if is_far]
+
+
+@pytest.fixture(scope="module")
+def same_arithmetic(tmp_path_factory) -> bool:
+    """Whether small runs come out as they were stored, to the last bit: then rounding is the same here."""
+    torch.set_num_threads(1)  # the fixture that does so for each test comes later
+    pairs = [_first_epochs(name, tmp_path_factory.mktemp("again")) for name in QUICK]
+    return all(made == stored for made, stored in pairs)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_one_epoch_on_digits_made_now_is_the_first_of_the_stored_record(name, tmp_path):
+    """In 20 to 40 steps, rounding moves a loss by some millionths (tried: other kernels, two threads)."""
+    made, stored = _first_epochs(name, tmp_path)
+    # Two of 360 test images, or of 180 for validation, may be decided by a hair.
+    assert _disagreements(made, stored, loss=1e-4, accuracy=2 / 180) == []
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_this_tolerance_tells_one_seed_from_another(name, tmp_path):
+    made, stored = _first_epochs(name, tmp_path, seed=1)
+    assert _disagreements(made, stored, loss=1e-4, accuracy=2 / 180)
+
+
+@pytest.mark.parametrize("name", [name for name in FIRST_EPOCHS if name not in QUICK])
+def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path, same_arithmetic):
+    """Where rounding is as it was, all of it; elsewhere only the means over the epoch, up to three percent.
+
+    Rounding differs between processors and numbers of threads and grows with every step. Over the 469 steps
+    of an epoch it grows so much that only a mean over them is steady: two threads instead of one moved the
+    mean loss by 1.3 %, the test accuracy after the epoch by whole points.
     """
-    if name.startswith("mnist"):
-        _skip_without_mnist()
-    stored = records.read(Path(__file__).parents[1] / "results" / name / "seed0.json").metrics[0]
-    made = _run(EXPERIMENTS[name], epochs=1, results=tmp_path).metrics[0]
-    for part in ("train",) if name.startswith("mnist") else ("train", "test"):
-        assert made[f"{part}_loss"] == pytest.approx(stored[f"{part}_loss"], rel=0.03), part
-        assert made[f"{part}_accuracy"] == pytest.approx(stored[f"{part}_accuracy"], abs=0.03), part
+    _skip_without_mnist()
+    made, stored = _first_epochs(name, tmp_path)
+    if same_arithmetic:
+        assert _disagreements(made, stored, loss=1e-4, accuracy=1e-3) == []
+    assert not {"train_loss", "train_accuracy"} & {*_disagreements(made, stored, loss=0.03, accuracy=0.03)}
 
 
 # --- the true MNIST, where it is --------------------------------------------------------------------
 
 
 def _skip_without_mnist():
-    folder = os.environ.get("UGMM_DATA_DIR")
-    if not folder or not all(Path(folder, "MNIST", "raw", name).exists() for name in data._MNIST_MD5):
-        pytest.skip("UGMM_DATA_DIR names no folder with MNIST")
+    folder = Path(os.environ.get("UGMM_DATA_DIR") or data._cache_dir())
+    if not all((folder / "MNIST" / "raw" / name).exists() for name in data._MNIST_MD5):
+        pytest.skip("neither UGMM_DATA_DIR nor the cache of a download has MNIST")
 
 
 def test_first_epoch_of_the_papers_mlp_learns_from_the_true_mnist(tmp_path):

@@ -26,7 +26,7 @@ from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.networks import MLP, UGMMNet
-from ugmm_tutorial.train_config import SCHEDULERS
+from ugmm_tutorial.train_config import SCHEDULERS, learning_rates
 from ugmm_tutorial.training import TrainConfig, TrainingError, train
 
 IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
@@ -185,6 +185,22 @@ def test_the_optimizer_follows_the_cosine():
         cross_entropy(mine(IRIS.train.x), IRIS.train.y).backward()
         optimizer.step()
     torch.testing.assert_close(dict(model.named_parameters()), dict(mine.named_parameters()))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(CONFIG, epochs=6, milestones=(2, 5), gamma=0.3),
+        replace(CONFIG, epochs=3, milestones=(2, 5)),
+        replace(CONFIG, scheduler="constant", milestones=(1,)),
+        replace(COSINE, epochs=5),
+        replace(COSINE, epochs=1),
+    ],
+    ids=lambda c: f"{c.scheduler}-{c.epochs}",
+)
+def test_learning_rates_that_are_written_down_are_those_of_a_run(config):
+    used = _train(_network(), config).curve("learning_rate")
+    assert learning_rates(config) == pytest.approx(used, rel=1e-9)
 
 
 def test_only_the_cosine_depends_on_the_length_of_the_run():

@@ -103,6 +103,25 @@ def test_the_word_changes_where_the_reach_ends(inside, outside, word):
     assert judge(outside, THREE).word == word
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "remark"),
+    [
+        ([0.5, 0.6, 0.97], "every run lower"),
+        ([0.99, 0.985, 0.999], "every run higher"),
+        ([0.5, 0.6, 0.99], ""),
+        ([0.5, 0.6, 0.98], ""),
+        ([0.97, 0.96], "every run lower"),
+        ([0.5], ""),
+        ([0.97, 0.97, 0.97], ""),
+    ],
+    ids=str,
+)
+def test_where_nothing_is_decided_the_remark_says_on_which_side_all_runs_lie(accuracies, remark):
+    verdict = judge(0.98, accuracies)
+    assert verdict.remark == remark
+    assert verdict.word == "undecided" or not remark
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 @pytest.mark.parametrize("ours", [0.9815, 0.9])
 def test_fewer_than_three_runs_are_undecided_even_if_they_agree(ours, runs):

@@ -11,7 +11,7 @@ from torch import nn
 
 from ugmm_tutorial import checkpoints, data, records, verdicts
 from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
-from ugmm_tutorial.train_config import TrainConfig
+from ugmm_tutorial.train_config import TrainConfig, learning_rates
 from ugmm_tutorial.training import train
 
 __all__ = [
@@ -32,6 +32,11 @@ _LOADERS: dict[str, Callable[[str | Path | None], data.Splits]] = {
     "mnist": lambda folder: data.mnist(folder, validation=0),
     "mnist-split": lambda folder: data.mnist(folder),
     "digits": lambda folder: data.digits(),
+}
+_SIZES: dict[str, dict[str, int]] = {
+    "mnist": {"train": 60_000, "validation": 0, "test": 10_000},
+    "mnist-split": {"train": 55_000, "validation": 5_000, "test": 10_000},
+    "digits": {"train": 1257, "validation": 180, "test": 360},
 }
 
 
@@ -153,7 +158,7 @@ def table(name: str, results: str | Path = "results") -> str:
     """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
 
     For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends in
-    a verdict (see :mod:`~ugmm_tutorial.verdicts`). Records of fewer epochs than the experiment's are marked
+    a verdict (see :mod:`~ugmm_tutorial.verdicts`), with what all runs agree on where that is undecided. Records of fewer epochs than the experiment's are marked
     and not judged.
 
     Raises:
@@ -194,8 +199,11 @@ def _row(experiment: Experiment, made: list[records.Record]) -> tuple[str, ...]:
     mean, half = records.mean_and_interval(values)
     ours = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
     done = f"{min(len(r.metrics) for r in shown)} of {epochs}"
-    word = verdicts.judge(paper, values).word if judged else ""
-    return experiment.title, paper_text, ours, str(len(shown)), done, word
+    words = ""
+    if judged:
+        verdict = verdicts.judge(paper, values)
+        words = ": ".join(filter(None, (verdict.word, verdict.remark)))
+    return experiment.title, paper_text, ours, str(len(shown)), done, words
 
 
 def _config(experiment: Experiment, seed: int, epochs: int | None) -> TrainConfig:
@@ -238,7 +246,7 @@ def _check_settings(record: records.Record, experiment: Experiment, config: Trai
     found = {
         "config": {k: v for k, v in record.config.items() if k != "epochs" or config.depends_on_length},
         "model": {k: record.model.get(k) for k in wanted["model"]},
-        "data": record.data.get("name"),
+        "data": {k: record.data.get(k) for k in wanted["data"]},
         "experiment": record.experiment,
     }
     if found != wanted:
@@ -246,11 +254,29 @@ def _check_settings(record: records.Record, experiment: Experiment, config: Trai
             f"{path} was made with other settings than {experiment.name} has now: expected {wanted}, "
             f"got {found}. Move {_files(path)} away to train anew"
         )
+    _check_fit(record, experiment, config, path)
+
+
+def _check_fit(record: records.Record, experiment: Experiment, config: TrainConfig, path: Path) -> None:
+    """Raise if the measurements of a record cannot be those of a run with its settings."""
+    move = f"Move {_files(path)} away to train anew"
+    length = len(record.metrics)
+    if (said := record.config.get("epochs")) != length:
+        raise records.RecordError(
+            f"{path} does not fit together: by its config it has {said} epochs, there are {length}. {move}"
+        )
+    for number, rate in enumerate(learning_rates(replace(config, epochs=length)), start=1):
+        used = record.metrics[number - 1].get("learning_rate")
+        if used is None or not math.isclose(used, rate, rel_tol=1e-6):
+            raise records.RecordError(
+                f"{path} does not fit together: by its config the learning rate of epoch {number} is "
+                f"{rate:g}, it says {used}. {move}"
+            )
     for metric in (experiment.metric, experiment.metric.replace("accuracy", "loss")):
         if metric not in record.final:
             raise records.RecordError(
                 f"{path} has no {metric}, which {experiment.name} measures: expected it beside "
-                f"{', '.join(record.final)}. Move {_files(path)} away to train anew"
+                f"{', '.join(record.final)}. {move}"
             )
 
 
@@ -259,6 +285,13 @@ def _description(experiment: Experiment, config: TrainConfig) -> dict:
     settings = records.as_json(asdict(config))
     if not config.depends_on_length:
         del settings["epochs"]
-    network = records.as_json({"preset": experiment.preset, "options": experiment.options})
-    name = experiment.data.removesuffix("-split")  # the same images, cut elsewhere
-    return {"config": settings, "model": network, "data": name, "experiment": experiment.name}
+    network = experiment.build(config.seed)
+    model = {
+        "preset": experiment.preset,
+        "options": records.as_json(experiment.options),
+        "network": type(network).__name__,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    # The same images under one name, cut in other places.
+    images = {"name": experiment.data.removesuffix("-split"), "sizes": _SIZES[experiment.data]}
+    return {"config": settings, "model": model, "data": images, "experiment": experiment.name}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["SCHEDULERS", "TrainConfig", "schedule"]
+__all__ = ["SCHEDULERS", "TrainConfig", "learning_rates", "schedule"]
 
 SCHEDULERS = ("multistep", "constant", "cosine")
 
@@ -76,3 +76,13 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.opt
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
     milestones = list(config.milestones) if config.scheduler == "multistep" else []
     return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=config.gamma)
+
+
+def learning_rates(config: TrainConfig) -> list[float]:
+    """The learning rate of each epoch, as :func:`schedule` sets it up to rounding, without an optimiser."""
+    if config.scheduler == "cosine":
+        factors = [(1 + math.cos(math.pi * n / config.epochs)) / 2 for n in range(config.epochs)]
+    else:
+        falls = config.milestones if config.scheduler == "multistep" else ()
+        factors = [config.gamma ** sum(n >= fall for fall in falls) for n in range(config.epochs)]
+    return [config.learning_rate * factor for factor in factors]

@@ -45,6 +45,8 @@ class Verdict:
         half: half-width of the 95 % confidence interval of that mean (NaN for one run).
         reach: half-width of the 95 % prediction interval for one more run, rounding included (NaN for one).
         runs: how many.
+        lower: how many of them are below the paper's number, and
+        higher: how many above.
     """
 
     paper: float
@@ -52,6 +54,8 @@ class Verdict:
     half: float
     reach: float
     runs: int
+    lower: int
+    higher: int
 
     @property
     def word(self) -> str:
@@ -61,6 +65,13 @@ class Verdict:
         if abs(self.paper - self.mean) <= self.reach:
             return "reproduced"
         return f"not reproduced, ours {'higher' if self.mean > self.paper else 'lower'}"
+
+    @property
+    def remark(self) -> str:
+        """What several runs agree on where the rule does not decide: that all of them lie on one side."""
+        if self.runs < 2 or self.word != "undecided" or self.runs not in (self.lower, self.higher):
+            return ""
+        return f"every run {'lower' if self.lower else 'higher'}"
 
 
 def over_window(record: Record, metric: str = "test_accuracy") -> float:
@@ -92,7 +103,8 @@ def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
     runs = len(accuracies)
     # Both intervals are multiples of s: sqrt(1/n) of it for the mean, sqrt(1 + 1/n) for one more run.
     reach = half * math.sqrt(runs + 1) + _rounding(paper)
-    return Verdict(paper, mean, half, reach, runs)
+    lower, higher = sum(a < paper for a in accuracies), sum(a > paper for a in accuracies)
+    return Verdict(paper, mean, half, reach, runs, lower, higher)
 
 
 def _rounding(fraction: float) -> float:
