@@ -486,15 +486,13 @@ def test_tables_of_the_committed_records_are_what_numpy_makes_of_their_files(nam
 
 
 def _verdict(paper: float, reached: list[float]) -> str:
-    """The rule of ``verdicts.py``, written once more: half of the last of two digits, or of one, is rounding."""
+    """The rule of ``verdicts.py``, written once more; the paper prints two digits, or one, behind the point."""
     half_a_digit = 0.05 if round(10 * paper, 6).is_integer() else 0.005
     error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
     reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
     if reach > 0.5:
-        same_side = {np.sign(a - paper) for a in reached}
-        return "undecided" + {(-1,): ": every run lower", (1,): ": every run higher"}.get(
-            tuple(same_side), ""
-        )
+        sides = {"lower" if a < paper else "higher" for a in reached}
+        return f"undecided: every run {sides.pop()}" if len(sides) == 1 else "undecided"
     if abs(np.mean(reached) - paper) <= reach:
         return "reproduced"
     return f"not reproduced, ours {'higher' if np.mean(reached) > paper else 'lower'}"

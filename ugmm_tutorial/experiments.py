@@ -158,8 +158,8 @@ def table(name: str, results: str | Path = "results") -> str:
     """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
 
     For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends in
-    a verdict (see :mod:`~ugmm_tutorial.verdicts`), with what all runs agree on where that is undecided. Records of fewer epochs than the experiment's are marked
-    and not judged.
+    a verdict (see :mod:`~ugmm_tutorial.verdicts`), with what all runs agree on where that is undecided.
+    Records of fewer epochs than the experiment's are marked and not judged.
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
