@@ -486,7 +486,7 @@ def test_tables_of_the_committed_records_are_what_numpy_makes_of_their_files(nam
 
 
 def _verdict(paper: float, reached: list[float]) -> str:
-    """The rule of ``verdicts.py``, written once more; the paper prints two digits, or one, behind the point."""
+    """The rule of ``verdicts.py``, written once more; the paper prints one or two decimals."""
     half_a_digit = 0.05 if round(10 * paper, 6).is_integer() else 0.005
     error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
     reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
