@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from functools import partial
 
 import nbclient
 import nbformat
@@ -59,8 +60,8 @@ def add_lines(notebook):
     cell(notebook, "neuron-code").source += "\npass" * 20
 
 
-def add_record(notebook):
-    cell(notebook, "iris-assert").source += '\nclaim("about 96 %", product_mean, record="results/none")'
+def add_record(notebook, record="results/none"):
+    cell(notebook, "iris-assert").source += f'\nclaim("about 96 %", product_mean, record="{record}")'
 
 
 def no_goals(notebook):
@@ -90,6 +91,11 @@ BREAKING = {
     "given without a source": ("claims", metadata("surface", given={"both means": " "}), "without a source"),
     "given and not there": ("claims", metadata("surface", given={"17 %": "nowhere"}), "'17 %'"),
     "record that is not there": ("claims", add_record, "results/none is not there"),
+    "record that is everything": (
+        "claims",
+        partial(add_record, record="results"),
+        "results is no file and no folder of files",
+    ),
     "record in a variable": (
         "claims",
         replace(

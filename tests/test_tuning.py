@@ -298,3 +298,16 @@ def test_without_optuna_the_error_says_how_to_get_it(tmp_path, monkeypatch, caps
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     assert main(["tune", "mlp", "--results", str(tmp_path)]) == 1
     assert 'pip install "ugmm_tutorial[tune]"' in capsys.readouterr().err
+
+
+# --- what of a search fits into fewer epochs --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("epochs", "fits"), [(0, 0), (19, 0), (20, 1), (24, 1), (25, 2), (45, 3), (99, 3)])
+def test_trials_within_some_epochs_are_the_first_ones_that_were_over(epochs, fits):
+    trials = [
+        {"epochs": 20, "accuracy": 0.1},
+        {"epochs": 5, "accuracy": 0.3},
+        {"epochs": 20, "accuracy": 0.2},
+    ]
+    assert tuning.trials_within(trials, epochs) == trials[:fits]

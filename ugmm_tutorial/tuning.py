@@ -6,6 +6,7 @@ anew, on all 60,000 images, and tested at the end. Needs the extra ``tune``.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from ugmm_tutorial.training import TrainingError, train
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["SEARCHES", "Search", "find", "run", "suggested"]
+__all__ = ["SEARCHES", "Search", "find", "run", "suggested", "trials_within"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,15 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
             _write(study, search, path)
     _write(study, search, path)  # a search can be cut off between its last trial and the file
     return path
+
+
+def trials_within(trials: list[dict], epochs: int) -> list[dict]:
+    """The first trials of a stored search, those that were over when it had trained for so many epochs.
+
+    Searches with as many trials may differ in epochs, because each gives up what is below its own median.
+    """
+    ends = itertools.accumulate(trial["epochs"] for trial in trials)
+    return [trial for trial, end in zip(trials, ends, strict=True) if end <= epochs]
 
 
 def _settings(search: Search) -> dict:

@@ -191,8 +191,12 @@ def claims(chapter: Chapter) -> list[str]:
     for claim in chapter.claims:
         if claim.paper is not None and claim.paper not in VERDICTS:
             found.append(f"{claim.cell}: unknown verdict {claim.paper!r}")
-        if claim.record is not None and not (ROOT / claim.record).exists():
-            found.append(f"{claim.cell}: record {claim.record} is not there")
+        if claim.record is not None:
+            path = ROOT / claim.record
+            if not path.exists():
+                found.append(f"{claim.cell}: record {claim.record} is not there")
+            elif path.is_dir() and not any(part.is_file() for part in path.iterdir()):
+                found.append(f"{claim.cell}: record {claim.record} is no file and no folder of files")
     return found
 
 
