@@ -17,6 +17,8 @@ __all__ = ["networks"]
 _BATCH, _AT_ONCE = 128, 1000
 #: Beside the paper's: as many parameters as the uGMM network, and larger ones to find one of its time.
 _WIDER = ((784, 352, 128, 10), (784, 1024, 512, 10), (784, 2048, 1024, 10))
+#: A head that gives a convolutional network as many parameters as one of mixtures.
+_WIDE_HEAD = (363, 128, 10)
 
 
 def networks(device: str, quick: bool) -> list[Row]:
@@ -25,7 +27,10 @@ def networks(device: str, quick: bool) -> list[Row]:
     builders: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: preset(n) for name in PRESETS}
     builders["MLP + LayerNorm"] = lambda: preset("MLP", norm="layer")
     for widths in _WIDER:
-        builders[f"MLP {'-'.join(map(str, widths))}"] = lambda w=widths: preset("MLP", widths=w)
+        builders[_called("MLP", widths)] = lambda w=widths: preset("MLP", widths=w)
+    name = f"{_called('MLP', _WIDER[0])} + LayerNorm"
+    builders[name] = lambda: preset("MLP", widths=_WIDER[0], norm="layer")
+    builders[_called("CNN-MLP, head", _WIDE_HEAD)] = lambda: preset("CNN-MLP", widths=_WIDE_HEAD)
     steps, inference = {}, {}
     for name, build in builders.items():
         shape = (1, 28, 28) if name.startswith("CNN") else (784,)
@@ -37,6 +42,10 @@ def networks(device: str, quick: bool) -> list[Row]:
         for name, times in in_turns(functions, seconds=seconds, device=device).items():
             rows.append(Row("networks", name, batch, 784, 10, 1, measure, *times, unit="s"))
     return rows
+
+
+def _called(kind: str, widths: tuple[int, ...]) -> str:
+    return f"{kind} {'-'.join(map(str, widths))}"
 
 
 def _step(model: nn.Module, shape: tuple[int, ...], device: str) -> Callable[[], object]:
