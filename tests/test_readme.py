@@ -365,6 +365,11 @@ def test_ablations_cost_what_the_readme_says():
 
     says("less than 45 % are right")
     claim("less than 45 %", max(by_seed("hard").values()))
+    says("without dropout 86 %")
+    without = by_seed("hard-no-dropout")
+    claim("86 %", sum(without.values()) / len(without))
+    says("a floor of three tenths takes away what the paper's start costs")
+    assert abs(cost("paper-init-floor-three-tenths")) < 0.001
     shown = [f"{100 * cost(name):.1f}" for name in ("uniform-weights", "paper-init", "no-norm")]
     says(f"cost {shown[0]} points, the paper's start {shown[1]}, leaving out LayerNorm {shown[2]}")
     says("Tied deviations cost 0.2 points, frozen ones and floors under them nothing measurable")
