@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from ugmm_tutorial import data
+from ugmm_tutorial import data, experiments
 
 
 @pytest.fixture
@@ -34,4 +34,6 @@ def pretended_mnist(monkeypatch) -> list:
         return data.Splits("mnist", "pretended", tuple("0123456789"), *parts)
 
     monkeypatch.setattr(data, "mnist", mnist)
+    for name in ("mnist", "mnist-split"):
+        monkeypatch.setitem(experiments._SIZES, name, {"train": 2, "validation": 3, "test": 4})
     return asked

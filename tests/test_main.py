@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ugmm_tutorial
-from ugmm_tutorial import data, experiments, records, training
+from ugmm_tutorial import data, experiments, price, records, training
 from ugmm_tutorial.__main__ import main
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.training import TrainingError
@@ -83,6 +83,11 @@ def test_table_prints_the_papers_rows(tmp_path, capsys):
 def test_table_prints_the_rows_of_every_group(name, tmp_path, capsys):
     assert main(["table", name, "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out == experiments.table(name, tmp_path) + "\n"
+
+
+def test_table_of_prices_says_what_networks_cost(tmp_path, capsys):
+    assert main(["table", "fair", "--prices", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == price.price_list("fair", tmp_path) + "\n"
 
 
 def test_table_of_ablations_shows_what_train_has_written(tmp_path, capsys, pretended_mnist):

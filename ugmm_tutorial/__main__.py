@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from ugmm_tutorial import __version__, experiments, studies, tuning
+from ugmm_tutorial import __version__, experiments, price, studies, tuning
 from ugmm_tutorial.checkpoints import CheckpointError
 from ugmm_tutorial.data import DataError
 from ugmm_tutorial.records import RecordError
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("table", help="print records as a table, beside the paper's numbers")
     command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(experiments.GROUPS)}")
+    command.add_argument("--prices", action="store_true", help="parameters, operations and times instead")
     _add_results(command)
     command.set_defaults(command=_table, interrupted="")
 
@@ -121,7 +122,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    print(experiments.table(options.group, options.results))
+    show = price.price_list if options.prices else experiments.table
+    print(show(options.group, options.results))
     return 0
 
 

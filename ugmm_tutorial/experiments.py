@@ -11,6 +11,7 @@ from torch import nn
 
 from ugmm_tutorial import checkpoints, data, records, verdicts
 from ugmm_tutorial.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
+from ugmm_tutorial.columns import aligned
 from ugmm_tutorial.train_config import TrainConfig, learning_rates
 from ugmm_tutorial.training import train
 
@@ -18,6 +19,7 @@ __all__ = [
     "EXPERIMENTS",
     "GROUPS",
     "Experiment",
+    "accuracy",
     "find",
     "group",
     "load_data",
@@ -167,13 +169,17 @@ def table(name: str, results: str | Path = "results") -> str:
     """
     rows = [_row(e, _all(e, results)) for e in group(name)]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [
-        f"{row[0]:{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(row[1:5], widths[1:5], strict=True))
-        + f"  {row[5]}"
-        for row in (header, *rows)
-    ]  # fmt: skip
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned([header, *rows], left=(0, 5))
+
+
+def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
+    """What :func:`table` shows as an experiment's accuracy, in percent.
+
+    Raises:
+        ValueError: a record was made with other settings than the experiment's.
+        RecordError: a record cannot be read.
+    """
+    return _row(experiment, _all(experiment, results))[2]
 
 
 def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:

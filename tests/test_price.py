@@ -1,0 +1,90 @@
+"""Prices: counts by hand, times from the stored files, accuracies from the records."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from ugmm_tutorial import experiments, price, stored
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def cells(name: str, results: Path = ROOT / "results") -> dict[str, list[str]]:
+    """The rows of a price list by their first cells."""
+    lines = price.price_list(name, results).splitlines()
+    return {title: rest for title, *rest in (re.split(r" {2,}", line) for line in lines if line)}
+
+
+def medians(name: str, measure: str) -> list[float]:
+    """In milliseconds, from the files alone."""
+    found = []
+    for path in sorted(stored.folder("benchmarks").glob("networks-*.csv")):
+        for row in csv.DictReader(path.read_text().splitlines()[1:]):
+            if (row["implementation"], row["measure"]) == (name, measure):
+                found.append(1000 * float(row["median"]))
+    return found
+
+
+def test_rows_are_the_networks_of_the_group_below_a_heading():
+    shown = cells("2")
+    assert list(shown)[:-1] == ["model", *(e.title for e in experiments.group("2"))]
+    assert shown["model"] == [
+        "parameters",
+        "operations",
+        "exponentials",
+        "step, ms",
+        "1000 images, ms",
+        "accuracy, %",
+    ]
+
+
+def test_counts_are_those_of_a_calculation_by_hand():
+    pairs = 784 * 128 + 128 * 64 + 64 * 10
+    neurons = 128 + 64 + 10
+    shown = cells("2")
+    assert shown["MLP"][:3] == [f"{pairs + neurons:,}", f"{2 * pairs:,}", "0"]
+    assert shown["uGMM-NN"][:3] == [f"{3 * pairs:,}", f"{5 * pairs:,}", f"{pairs:,}"]
+    # Each of two convolutions, on 24 x 24 and 8 x 8 places, then the head.
+    convolved = 24**2 * 32 * 25 + 8**2 * 64 * 32 * 25
+    head = 1024 * 128 + 128 * 64 + 64 * 10
+    assert shown["CNN-uGMM"][1:3] == [f"{2 * convolved + 5 * head:,}", f"{head:,}"]
+
+
+@pytest.mark.parametrize("title", ["uGMM-NN", "CNN-MLP"])
+def test_times_are_the_medians_of_the_stored_runs(title):
+    for column, measure in ((3, "step"), (4, "inference")):
+        times = medians(title, measure)
+        assert len(times) >= 2
+        low, high = f"{min(times):.1f}", f"{max(times):.1f}"
+        assert cells("2")[title][column] == (low if low == high else f"{low} to {high}")
+
+
+def test_the_mlp_that_is_as_slow_is_timed_under_its_plain_name():
+    low, high = (f"{end(medians('MLP 784-1024-512-10', 'step')):.1f}" for end in (min, max))
+    assert cells("fair")["MLP 784-1024-512-10, as slow"][3] == f"{low} to {high}"
+
+
+def test_a_network_that_was_not_timed_says_so():
+    """Those for the small digits are called as those for MNIST."""
+    shown = cells("digits")
+    assert [shown[e.title][3:5] for e in experiments.group("digits")] == [["-", "-"]] * 3
+    assert "'-' was not timed" in price.price_list("digits", ROOT / "results")
+
+
+def test_accuracies_are_those_of_the_table(tmp_path):
+    for experiment in experiments.group("2"):
+        shown = cells("2")[experiment.title][-1]
+        assert shown == experiments.accuracy(experiment, ROOT / "results")
+        assert f" {shown}  " in experiments.table("2", ROOT / "results")
+    assert cells("2", tmp_path)["MLP"][-1] == "no record yet"
+
+
+def test_unknown_group_is_refused():
+    with pytest.raises(ValueError, match="no experiment belongs to table '7'"):
+        price.price_list("7")
