@@ -130,6 +130,23 @@ def test_convolutional_results_are_those_of_the_records(name):
         assert max(reached) < experiment.paper_accuracy
 
 
+def test_the_start_alone_takes_a_head_of_mixtures_above_the_papers_number():
+    says("The last row changes nothing about the second but the start")
+    wide, row, ordinary = (
+        find(name) for name in ("mnist-cnn-ugmm-layernorm-unit", "mnist-cnn-ugmm-layernorm", "mnist-cnn-mlp")
+    )
+    assert (wide.preset, wide.config, wide.options) == (row.preset, row.config, {"init": "unit"})
+    ours, theirs = (
+        [verdicts.over_window(run) for run in records.read_all(ROOT / "results", experiment.name)]
+        for experiment in (wide, ordinary)
+    )
+    assert row_of(wide.title)[-1] == ", ".join(f"{100 * value:.2f}" for value in ours) + " %"
+    assert row.paper_accuracy < min(ours) < max(ours) < min(theirs)
+    says("the best head of mixtures there is here")
+    tuned = [ends_of(f"tuned-cnn-ugmm{end}") for end in ("", "-long")]
+    assert sum(ours) / len(ours) > max(sum(values) / len(values) for values in tuned)
+
+
 def test_the_best_settings_of_the_search_have_in_common_what_the_readme_says():
     says("eight best of its settings have in common that deviations start at one")
     trials = json.loads((ROOT / "results" / "tuning" / "ugmm.json").read_text())["trials"]
