@@ -283,7 +283,10 @@ def structure(network: nn.Module) -> list[str]:
         if next(module.children(), None) is None:
             own = type(module).__module__.startswith("ugmm_tutorial")
             shapes = [tuple(p.shape) for p in module.parameters()]
-            details = module.extra_repr() if own else (shapes, getattr(module, "p", None))
+            options = [
+                getattr(module, name, None) for name in ("p", "eps", "kernel_size", "stride", "padding")
+            ]
+            details = module.extra_repr() if own else (shapes, options)
             lines.append(f"{type(module).__name__}: {details}")
     return lines
 
@@ -298,6 +301,11 @@ def test_network_of_a_recorded_experiment_is_still_the_one_that_was_trained(name
     lines = structure(EXPERIMENTS[name].build())
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     assert known.get(name) == digest, "\n".join([f'"{name}": "{digest}" is of', *lines])
+
+
+@pytest.mark.skipif(not RECORDED, reason="no checkout of the repository")
+def test_no_other_networks_are_known_than_those_of_recorded_experiments():
+    assert sorted(json.loads((Path(__file__).parent / "networks.json").read_text())) == RECORDED
 
 
 def test_structure_tells_defaults_apart():

@@ -187,7 +187,7 @@ def test_table_2_averages_epochs_90_to_100(tmp_path):
         ((0.9744, 0.9749, 0.9754), "97.49 ± 0.12", "not reproduced, ours lower"),
         ((0.9780, 0.9782), "97.81 ± 0.13", "undecided"),
         ((0.9680, 0.9780, 0.9880), "97.80 ± 2.48", "undecided"),
-        ((0.9580, 0.9680, 0.9779), "96.80 ± 2.47", "undecided: every run lower"),
+        ((0.9574, 0.9674, 0.9774), "96.74 ± 2.48", "undecided: every run lower"),
     ],
 )
 def test_table_2_ends_each_row_in_a_verdict(accuracies, ours, word, tmp_path):
@@ -490,9 +490,12 @@ def _verdict(paper: float, reached: list[float]) -> str:
     half_a_digit = 0.05 if round(10 * paper, 6).is_integer() else 0.005
     error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
     reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
+    if len(reached) < 3:
+        return "undecided"
     if reach > 0.5:
-        sides = {"lower" if a < paper else "higher" for a in reached}
-        return f"undecided: every run {sides.pop()}" if len(sides) == 1 else "undecided"
+        sides = {np.sign(a - paper) if abs(a - paper) > half_a_digit else 0 for a in reached}
+        words = {(-1,): "undecided: every run lower", (1,): "undecided: every run higher"}
+        return words.get(tuple(sides), "undecided")
     if abs(np.mean(reached) - paper) <= reach:
         return "reproduced"
     return f"not reproduced, ours {'higher' if np.mean(reached) > paper else 'lower'}"
@@ -707,8 +710,10 @@ def _disagreements(made: dict, stored: dict, *, loss: float, accuracy: float) ->
 @pytest.fixture(scope="module")
 def same_arithmetic(tmp_path_factory) -> bool:
     """Whether small runs come out as they were stored, to the last bit: then rounding is the same here."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the fixture that does so for each test comes later
     pairs = [_first_epochs(name, tmp_path_factory.mktemp("again")) for name in QUICK]
+    torch.set_num_threads(threads)
     return all(made == stored for made, stored in pairs)
 
 
@@ -728,7 +733,7 @@ def test_this_tolerance_tells_one_seed_from_another(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in FIRST_EPOCHS if name not in QUICK])
 def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path, same_arithmetic):
-    """Where rounding is as it was, all of it; elsewhere only the means over the epoch, up to three percent.
+    """Where rounding is as it was, to four digits; elsewhere the means over the epoch, up to three percent.
 
     Rounding differs between processors and numbers of threads and grows with every step. Over the 469 steps
     of an epoch it grows so much that only a mean over them is steady: two threads instead of one moved the
@@ -736,7 +741,7 @@ def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path, sa
     """
     _skip_without_mnist()
     made, stored = _first_epochs(name, tmp_path)
-    if same_arithmetic:
+    if same_arithmetic and not name.startswith("mnist-cnn"):  # the small runs have no convolutions
         assert _disagreements(made, stored, loss=1e-4, accuracy=1e-3) == []
     assert not {"train_loss", "train_accuracy"} & {*_disagreements(made, stored, loss=0.03, accuracy=0.03)}
 

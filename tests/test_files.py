@@ -77,6 +77,21 @@ def test_content_is_on_the_disk_before_it_takes_the_name_and_the_name_before_the
     assert happened == ["file synced, older", "renamed, newer", "folder synced, newer"]
 
 
+def test_a_folder_that_cannot_be_flushed_is_no_reason_to_fail(path, monkeypatch):
+    """As on some network drives: the file has its name by then."""
+    sync = os.fsync
+
+    def refuses_folders(descriptor):
+        if _is_folder(descriptor):
+            raise OSError(22, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuses_folders)
+    with files.replacing(path) as file:
+        file.write("newer")
+    assert path.read_text() == "newer"
+
+
 def test_a_place_is_made_writable_and_nothing_else_is_left_there(tmp_path):
     path = tmp_path / "new" / "folder" / "a.json"
     files.make_writable(path)

@@ -85,6 +85,17 @@ def test_accuracies_are_those_of_the_table(tmp_path):
     assert cells("2", tmp_path)["MLP"][-1] == "no record yet"
 
 
+def test_accuracy_of_runs_that_are_not_finished_is_marked(tmp_path):
+    experiment = experiments.find("digits-mlp")
+    experiments.run(experiment, epochs=2, results=tmp_path, progress=False)
+    assert cells("digits", tmp_path)["MLP"][-1].endswith(" (2 of 30 epochs)")
+
+
+@pytest.mark.parametrize(("group", "part"), [("fair", "test"), ("ablations", "validation")])
+def test_below_stands_which_images_accuracies_are_of(group, part, tmp_path):
+    assert price.price_list(group, tmp_path).endswith(f"accuracies: {part} images")
+
+
 def test_unknown_group_is_refused():
     with pytest.raises(ValueError, match="no experiment belongs to table '7'"):
         price.price_list("7")

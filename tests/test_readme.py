@@ -83,6 +83,8 @@ def row_of(title):
         ("MLP 784-128-64-10", "mnist-mlp"),
         ("MLP + LayerNorm", "mnist-mlp-layernorm"),
         ("MLP 784-352-128-10", "mnist-mlp-wide"),
+        ("MLP 784-352-128-10 + LayerNorm", "mnist-mlp-wide-layernorm"),
+        ("MLP 784-1024-512-10, as slow", "mnist-mlp-as-slow"),
     ],
 )
 def test_results_on_mnist_are_those_of_the_records(title, name):

@@ -110,7 +110,9 @@ def test_the_word_changes_where_the_reach_ends(inside, outside, word):
         ([0.99, 0.985, 0.999], "every run higher"),
         ([0.5, 0.6, 0.99], ""),
         ([0.5, 0.6, 0.98], ""),
-        ([0.97, 0.96], "every run lower"),
+        ([0.97, 0.96], ""),
+        ([0.5, 0.6, 0.9798], ""),  # within half of the last digit printed
+        ([0.5, 0.6, 0.974], "every run lower"),
         ([0.5], ""),
         ([0.97, 0.97, 0.97], ""),
     ],

@@ -276,7 +276,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("floor-one-hundredth", "floor one hundredth", min_std=0.01),
         _ablation("floor-one-tenth", "floor one tenth", min_std=0.1),
         _ablation("paper-init", "the paper's initialisation", init="paper"),
-        # Deviations that start at one hardly come near a floor; those of the author's code begin at zero.
+        # Deviations that start at one hardly come near a floor; some of the author's code begin near zero.
         _ablation("paper-init-no-floor", "paper's start, no floor", init="paper", min_std=0.0),
         _ablation("paper-init-floor-one-tenth", "paper's start, floor one tenth", init="paper", min_std=0.1),
         _ablation(
@@ -288,7 +288,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("no-dropout", "no dropout", dropout=0.0),
         _ablation("literal", "dropout as in the paper's equation", dropout_mode="literal"),
         _ablation("inverted", "dropout with a constant correction", dropout_mode="inverted"),
-        # Dropout that keeps a sum where it is moves a maximum: so without.
+        # Dropout was made for sums: so the maximum without it, too.
         _ablation("hard-no-dropout", "maximum, no dropout", layer="hard", dropout=0.0),
         # Behind a LayerNorm these two are one network: what differs, a constant, is taken away. So without.
         _ablation("literal-no-norm", "paper's equation, no LayerNorm", dropout_mode="literal", norm="none"),

@@ -115,7 +115,7 @@ def stored(
     Raises:
         ValueError: a record is there that this run would destroy: of more epochs, of other settings, or
             of fewer epochs without the checkpoint to continue it from.
-        RecordError: the record cannot be read.
+        RecordError: the record cannot be read, or does not fit together.
     """
     config = _config(experiment, seed, epochs)
     path = _path(results, experiment, seed)
@@ -165,7 +165,7 @@ def table(name: str, results: str | Path = "results") -> str:
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
-        RecordError: a record cannot be read.
+        RecordError: a record cannot be read, or does not fit together.
     """
     rows = [_row(e, _all(e, results)) for e in group(name)]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
@@ -173,13 +173,15 @@ def table(name: str, results: str | Path = "results") -> str:
 
 
 def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
-    """What :func:`table` shows as an experiment's accuracy, in percent.
+    """What :func:`table` shows as an experiment's accuracy, in percent, and how many epochs if not all.
 
     Raises:
         ValueError: a record was made with other settings than the experiment's.
-        RecordError: a record cannot be read.
+        RecordError: a record cannot be read, or does not fit together.
     """
-    return _row(experiment, _all(experiment, results))[2]
+    _, _, ours, _, done, _ = _row(experiment, _all(experiment, results))
+    epochs, _, wanted = done.partition(" of ")
+    return f"{ours} ({done} epochs)" if 0 < int(epochs) < int(wanted) else ours
 
 
 def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
@@ -273,7 +275,7 @@ def _check_fit(record: records.Record, experiment: Experiment, config: TrainConf
         )
     for number, rate in enumerate(learning_rates(replace(config, epochs=length)), start=1):
         used = record.metrics[number - 1].get("learning_rate")
-        if used is None or not math.isclose(used, rate, rel_tol=1e-6):
+        if used is None or not math.isclose(used, rate, rel_tol=1e-5):
             raise records.RecordError(
                 f"{path} does not fit together: by its config the learning rate of epoch {number} is "
                 f"{rate:g}, it says {used}. {move}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +19,8 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """A file to write to, which takes the name ``path`` when the block ends, as a whole.
 
     At every moment ``path`` holds either all of the old content or all of the new one; when the block has
-    ended it holds the new one even after a power cut. If the block fails, the old one stays.
+    ended, the new one is there even after a power cut, as far as the system's flushing goes (Windows flushes
+    the file but not its name). If the block fails, the old one stays.
 
     Args:
         path: missing folders are made.
@@ -63,11 +64,14 @@ def _scratch(path: Path) -> Path:
 
 
 def _flush_names(folder: Path) -> None:
-    """A rename is on the disk only when its folder is: until then the old file could come back."""
-    if os.name != "posix":  # Windows does not open folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """A rename is on the disk only when its folder is: until then the old file could come back.
+
+    Windows does not open folders, some network drives do not flush them, and a folder may be writable but not
+    readable. The file is whole under its name by then, so nothing is lost if this cannot be done.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

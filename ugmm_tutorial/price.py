@@ -1,6 +1,6 @@
 """What the networks of a table cost, beside how accurate they are: counted, and as it was timed.
 
-Taught in chapters 6 and 7.
+Chapters 6 and 7 teach what it counts.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ def price_list(name: str, results: str | Path = "results") -> str:
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
-        RecordError: a record cannot be read.
+        RecordError: a record cannot be read, or does not fit together.
+        FileNotFoundError: the package has no stored measurements beside it.
     """
     group = experiments.group(name)
     reports = [bench.load(path) for path in sorted(stored.folder("benchmarks").glob("networks-*.csv"))]
     rows = [_HEADER, *(_row(experiment, reports, results) for experiment in group)]
+    part = group[0].metric.removesuffix("_accuracy")
     machines = sorted({report.environment["device"] for report in reports})
-    timed = f"times: medians of {len(reports)} runs on {', '.join(machines)}; '-' was not timed"
-    return f"{aligned(rows)}\n\n{timed}"
+    below = (
+        f"times: medians of {len(reports)} runs on {', '.join(machines)}; '-' was not timed; "
+        f"accuracies: {part} images"
+    )
+    return f"{aligned(rows)}\n\n{below}"
 
 
 def _row(

@@ -69,7 +69,7 @@ class Verdict:
     @property
     def remark(self) -> str:
         """What several runs agree on where the rule does not decide: that all of them lie on one side."""
-        if self.runs < 2 or self.word != "undecided" or self.runs not in (self.lower, self.higher):
+        if self.runs < _FEWEST_RUNS or self.word != "undecided" or self.runs not in (self.lower, self.higher):
             return ""
         return f"every run {'lower' if self.lower else 'higher'}"
 
@@ -103,7 +103,8 @@ def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
     runs = len(accuracies)
     # Both intervals are multiples of s: sqrt(1/n) of it for the mean, sqrt(1 + 1/n) for one more run.
     reach = half * math.sqrt(runs + 1) + _rounding(paper)
-    lower, higher = sum(a < paper for a in accuracies), sum(a > paper for a in accuracies)
+    digit = _rounding(paper)  # within which a run cannot be told from the paper's
+    lower, higher = (sum(sign * (a - paper) > digit for a in accuracies) for sign in (-1, 1))
     return Verdict(paper, mean, half, reach, runs, lower, higher)
 
 
