@@ -45,8 +45,8 @@ class Verdict:
         half: half-width of the 95 % confidence interval of that mean (NaN for one run).
         reach: half-width of the 95 % prediction interval for one more run, rounding included (NaN for one).
         runs: how many.
-        lower: how many of them are below the paper's number, and
-        higher: how many above.
+        lower: how many of them are below the paper's number by more than its rounding, and
+        higher: how many above it.
     """
 
     paper: float
@@ -102,9 +102,9 @@ def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
     mean, half = mean_and_interval(accuracies)
     runs = len(accuracies)
     # Both intervals are multiples of s: sqrt(1/n) of it for the mean, sqrt(1 + 1/n) for one more run.
-    reach = half * math.sqrt(runs + 1) + _rounding(paper)
-    digit = _rounding(paper)  # within which a run cannot be told from the paper's
-    lower, higher = (sum(sign * (a - paper) > digit for a in accuracies) for sign in (-1, 1))
+    rounding = _rounding(paper)
+    reach = half * math.sqrt(runs + 1) + rounding
+    lower, higher = (sum(sign * (a - paper) > rounding for a in accuracies) for sign in (-1, 1))
     return Verdict(paper, mean, half, reach, runs, lower, higher)
 
 
