@@ -96,8 +96,11 @@ def _networks(report: Report) -> list[str]:
         times.setdefault(row.implementation, {})[row.measure] = 1e3 * row.value
     if not times:
         return []
-    lines = ["", "Networks: ms for a training step on 128 images, ms for the classes of 1000"]
-    return lines + [f"  {name:24} {t['step']:8.2f} {t['inference']:8.2f}" for name, t in times.items()]
+    shown = {"step": "a training step on 128 images", "graph": "the same as a CUDA graph",
+             "inference": "the classes of 1000"}  # fmt: skip
+    shown = {measure: words for measure, words in shown.items() if measure in next(iter(times.values()))}
+    lines = ["", f"Networks: ms for {', '.join(shown.values())}"]
+    return lines + [f"  {name:40} " + " ".join(f"{t[m]:8.3f}" for m in shown) for name, t in times.items()]
 
 
 def _limits(report: Report) -> list[str]:
