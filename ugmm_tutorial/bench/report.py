@@ -145,6 +145,9 @@ def _operators(report: Report) -> list[str]:
                 f"  {name:14} {1e3 * forward:7.2f} ms {share:>9} {1e3 * both:10.2f} ms {speed:>15} "
                 f"{extra:9.1f} MiB {_times(eager) if eager else '':>14}"
             )
+        if graphs := {name: row.value for (name, measure), row in value.items() if measure == "graph"}:
+            times = ", ".join(f"{name} {1e3 * seconds:.3f} ms" for name, seconds in graphs.items())
+            lines.append(f"  forward and backward as one CUDA graph: {times}")
     return lines
 
 

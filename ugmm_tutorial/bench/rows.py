@@ -18,8 +18,9 @@ class Row:
         section: part of the report.
         implementation: what was measured, such as ``"cpu"`` or ``"linear"``.
         batch, inputs, outputs, depth: B, K, J and the number of such layers; 0 where it has no meaning.
-        measure: ``"forward"`` or ``"both"`` (forward and backward) in seconds, ``"extra"`` in bytes beyond
-            outputs and gradients, or what else the section says.
+        measure: ``"forward"`` or ``"both"`` (forward and backward) in seconds, ``"graph"`` the same or a
+            step as one CUDA graph, ``"extra"`` in bytes beyond outputs and gradients, or what else the
+            section says.
         value: the smallest of the repeated measurements, which noise can only make larger.
         median: their median.
         unit: of both.

@@ -63,21 +63,28 @@ def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
 
 
 def operator(device: str, quick: bool) -> list[Row]:
-    """The operator in every implementation, beside a linear layer of the same width."""
+    """The operator in every implementation, beside a linear layer of the same width.
+
+    On a GPU forward and backward of the paper's first layer are timed as a CUDA graph too: what the device
+    itself takes.
+    """
     rows = []
     for shape in _CASES[torch.device(device).type][: 1 if quick else None]:
         arguments = _arguments(shape, device)
         upstream = torch.randn(shape[0], shape[2], device=device)
-        passes = {}
+        forward, both = {}, {}
         for name, function in _implementations(shape, device, compiled=not quick).items():
             leaves = [t.requires_grad_() for t in arguments[: 2 if name == "linear" else 4]]
-            passes[name] = _forward(function, leaves), _both(function, leaves, upstream)
-        for measure, index in (("forward", 0), ("both", 1)):
-            functions = {name: pair[index] for name, pair in passes.items()}
+            forward[name], both[name] = _forward(function, leaves), _both(function, leaves, upstream)
+        measured = {"forward": forward, "both": both}
+        if device != "cpu" and shape == PAPER:  # large ones keep a device busy without
+            measured["graph"] = {name: _recorded(run) for name, run in both.items()}
+        for measure, functions in measured.items():
             for name, times in in_turns(functions, seconds=_patience(quick), device=device).items():
                 rows.append(_row("operator", name, shape, measure, times))
-        for name, (_, both) in passes.items():
-            rows.append(_extra("operator", name, shape, both, _returned(shape, name), device))
+        measured.pop("graph", None)  # a graph keeps its memory
+        for name, run in both.items():
+            rows.append(_extra("operator", name, shape, run, _returned(shape, name), device))
     return rows
 
 
@@ -213,6 +220,20 @@ def _forward(function: Callable, leaves: list[Tensor]) -> Callable[[], Tensor]:
 
 def _both(function: Callable, leaves: list[Tensor], upstream: Tensor) -> Callable[[], tuple]:
     return lambda: torch.autograd.grad(function(*leaves), leaves, upstream)
+
+
+def _recorded(run: Callable[[], object]) -> Callable[[], None]:
+    """The same as one CUDA graph: without what Python and PyTorch need to launch its kernels."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
 
 
 def _results(function: Callable, arguments: list[Tensor], upstream: Tensor) -> list[Tensor]:

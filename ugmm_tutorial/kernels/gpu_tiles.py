@@ -72,8 +72,9 @@ class Tile(NamedTuple):
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
-# 16 elements a thread read one number per element; 8 a thread read 1.25, for few neurons or few examples.
-SUM_TILES = (Tile(4, 8, 4, 16), Tile(2, 8, 4, 16), Tile(2, 32, 4, 4))
+# 8 elements a thread read 1.25 numbers per element; 16 would read one, but leave registers for fewer warps:
+# on an H100 that took half as long again. The second is for few examples.
+SUM_TILES = (Tile(2, 8, 4, 16), Tile(2, 32, 4, 4))
 PARAMETER_TILE = Tile(2, 8, 2, 16)
 INPUT_TILE = Tile(4, 8, 2, 16)
 # Outputs that one warp of the finishing kernel looks after in a row: a strip each, or many where many are.
