@@ -21,10 +21,10 @@ def cells(name: str, results: Path = ROOT / "results") -> dict[str, list[str]]:
     return {title: rest for title, *rest in (re.split(r" {2,}", line) for line in lines if line)}
 
 
-def medians(name: str, measure: str) -> list[float]:
+def medians(name: str, measure: str, machine: str = "amd-epyc-*") -> list[float]:
     """In milliseconds, from the files alone."""
     found = []
-    for path in sorted(stored.folder("benchmarks").glob("networks-*.csv")):
+    for path in sorted(stored.folder("benchmarks").glob(f"networks-{machine}.csv")):
         for row in csv.DictReader(path.read_text().splitlines()[1:]):
             if (row["implementation"], row["measure"]) == (name, measure):
                 found.append(1000 * float(row["median"]))
@@ -33,13 +33,19 @@ def medians(name: str, measure: str) -> list[float]:
 
 def test_rows_are_the_networks_of_the_group_below_a_heading():
     shown = cells("2")
-    assert list(shown)[:-1] == ["model", *(e.title for e in experiments.group("2"))]
+    rows = ["model", *(e.title for e in experiments.group("2"))]
+    assert list(shown)[: len(rows)] == rows
+    told = price.price_list("2", ROOT / "results").splitlines()
+    assert "CPU: medians of 2 runs on AMD EPYC, 2 cores" in told
+    assert "GPU: medians of one run on NVIDIA H200, steps as CUDA graphs" in told
     assert shown["model"] == [
         "parameters",
         "operations",
         "exponentials",
-        "step, ms",
-        "1000 images, ms",
+        "CPU step, ms",
+        "CPU 1000 images, ms",
+        "GPU step, ms",
+        "GPU 1000 images, ms",
         "accuracy, %",
     ]
 
@@ -65,6 +71,13 @@ def test_times_are_the_medians_of_the_stored_runs(title):
         assert cells("2")[title][column] == (low if low == high else f"{low} to {high}")
 
 
+@pytest.mark.parametrize("title", ["uGMM-NN", "CNN-MLP"])
+def test_a_step_on_a_gpu_is_the_one_of_the_graph(title):
+    for column, measure in ((5, "graph"), (6, "inference")):
+        (time,) = medians(title, measure, "nvidia-*")
+        assert cells("2")[title][column] == (f"{time:.1f}" if time >= 1 else f"{time:.2f}")
+
+
 def test_the_mlp_that_is_as_slow_is_timed_under_its_plain_name():
     low, high = (f"{end(medians('MLP 784-1024-512-10', 'step')):.1f}" for end in (min, max))
     assert cells("fair")["MLP 784-1024-512-10, as slow"][3] == f"{low} to {high}"
@@ -73,7 +86,7 @@ def test_the_mlp_that_is_as_slow_is_timed_under_its_plain_name():
 def test_a_network_that_was_not_timed_says_so():
     """Those for the small digits are called as those for MNIST."""
     shown = cells("digits")
-    assert [shown[e.title][3:5] for e in experiments.group("digits")] == [["-", "-"]] * 3
+    assert [shown[e.title][3:7] for e in experiments.group("digits")] == [["-"] * 4] * 3
     assert "'-' was not timed" in price.price_list("digits", ROOT / "results")
 
 

@@ -5,6 +5,7 @@ Chapters 6 and 7 teach what it counts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from ugmm_tutorial.columns import aligned
 
 __all__ = ["price_list"]
 
-_HEADER = ("model", "parameters", "operations", "exponentials", "step, ms", "1000 images, ms", "accuracy, %")
+_COUNTS = ("model", "parameters", "operations", "exponentials")
 
 
 def price_list(name: str, results: str | Path = "results") -> str:
@@ -22,8 +23,8 @@ def price_list(name: str, results: str | Path = "results") -> str:
 
     Operations and exponentials are those of one image (see :mod:`~ugmm_tutorial.cost`). A step trains on 128
     images; it and the classes of 1000 images were timed in the runs that ``benchmarks/networks-*.csv`` store,
-    and what stands here are the medians of these runs, the smallest and the largest. Accuracies are those of
-    :func:`~ugmm_tutorial.experiments.table`.
+    and what stands here are the medians of these runs, for each machine the smallest and the largest. On a
+    GPU the step is one CUDA graph. Accuracies are those of :func:`~ugmm_tutorial.experiments.table`.
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
@@ -31,19 +32,55 @@ def price_list(name: str, results: str | Path = "results") -> str:
         FileNotFoundError: the package has no stored measurements beside it.
     """
     group = experiments.group(name)
-    reports = [bench.load(path) for path in sorted(stored.folder("benchmarks").glob("networks-*.csv"))]
-    rows = [_HEADER, *(_row(experiment, reports, results) for experiment in group)]
+    machines = _machines(stored.folder("benchmarks"))
+    measured = [m for machine in machines for m in machine.columns]
+    heading = (*_COUNTS, *measured, "accuracy, %")
+    rows = [heading, *(_row(experiment, machines, results) for experiment in group)]
     part = group[0].metric.removesuffix("_accuracy")
-    machines = sorted({report.environment["device"] for report in reports})
-    below = (
-        f"times: medians of {len(reports)} runs on {', '.join(machines)}; '-' was not timed; "
-        f"accuracies: {part} images"
+    below = "\n".join(
+        [*(machine.told for machine in machines), f"'-' was not timed; accuracies: {part} images"]
     )
     return f"{aligned(rows)}\n\n{below}"
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """The runs of one machine."""
+
+    name: str
+    reports: list[bench.Report]
+
+    @property
+    def kind(self) -> str:
+        return "GPU" if self.reports[0].select(measure="graph") else "CPU"
+
+    @property
+    def step(self) -> str:
+        """How a step is measured: on a GPU as one CUDA graph, or it would wait for Python."""
+        return "graph" if self.kind == "GPU" else "step"
+
+    @property
+    def told(self) -> str:
+        graphs = ", steps as CUDA graphs" if self.kind == "GPU" else ""
+        runs = f"{len(self.reports)} runs" if len(self.reports) > 1 else "one run"
+        return f"{self.kind}: medians of {runs} on {self.name}{graphs}"
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        return f"{self.kind} step, ms", f"{self.kind} 1000 images, ms"
+
+
+def _machines(folder: Path) -> list[_Machine]:
+    """CPUs first."""
+    found: dict[str, list[bench.Report]] = {}
+    for path in sorted(folder.glob("networks-*.csv")):
+        report = bench.load(path)
+        found.setdefault(report.environment["device"], []).append(report)
+    return sorted((_Machine(*pair) for pair in found.items()), key=lambda machine: machine.kind)
+
+
 def _row(
-    experiment: experiments.Experiment, reports: list[bench.Report], results: str | Path
+    experiment: experiments.Experiment, machines: list[_Machine], results: str | Path
 ) -> tuple[str, ...]:
     network = experiment.build(0)
     first = next(p for p in network.parameters() if p.dim() > 1)
@@ -53,8 +90,11 @@ def _row(
         f"{counted.parameters:,}",
         f"{counted.flops:,}",
         f"{counted.exponentials:,}",
-        _milliseconds(experiment, "step", reports),
-        _milliseconds(experiment, "inference", reports),
+        *(
+            _milliseconds(experiment, measure, machine.reports)
+            for machine in machines
+            for measure in (machine.step, "inference")
+        ),
         experiments.accuracy(experiment, results),
     )
 
@@ -64,5 +104,6 @@ def _milliseconds(experiment: experiments.Experiment, measure: str, reports: lis
     rows = [r for report in reports for r in report.select(implementation=name, measure=measure)]
     if not rows or experiment.data == "digits":  # smaller networks of the same names
         return "-"
-    ends = [f"{1e3 * end(row.median for row in rows):.1f}" for end in (min, max)]
+    times = [1e3 * end(row.median for row in rows) for end in (min, max)]
+    ends = [f"{time:.1f}" if time >= 1.0 else f"{time:.2f}" for time in times]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
