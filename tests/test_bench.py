@@ -102,6 +102,13 @@ def target(made, words):
     return found
 
 
+def test_targets_of_memory_and_error_are_judged_on_a_gpu_too():
+    (path,) = committed("benchmarks/gpu-*.csv")
+    found = {t.what.split()[0]: t.reached for t in reports.targets(bench.load(path))}
+    assert found["extra"] is found["error"] is True
+    assert found["training"] is found["CPU"] is None
+
+
 def test_targets_without_measurements_are_not_measured():
     assert {t.reached for t in reports.targets(Report(ENVIRONMENT, ()))} == {None}
 

@@ -254,9 +254,9 @@ def test_training_on_the_cpu_leaves_the_random_states_of_cuda_devices_alone(tmp_
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_training_on_a_gpu_is_seeded_there_and_puts_its_random_state_back():
+    first, second, other = (_network() for _ in range(3))  # which seeds CUDA too
     torch.cuda.manual_seed(1)
     before = torch.cuda.get_rng_state()
-    first, second, other = (_network() for _ in range(3))
     _train(first, device="cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)
     torch.cuda.manual_seed(2)

@@ -68,8 +68,8 @@ def ugmm_log_density(
             this input; ``-inf``, a density of zero to divide by, makes the outputs of its row ``inf`` or
             NaN. None subtracts nothing.
         backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
-            fastest that can run these tensors here. The fused ones, ``"cpu"`` and ``"gpu"``, compute in
-            float32; float64, second and forward-mode derivatives and vmap they leave to the reference.
+            fused one of these tensors' device if it can run and there are at least 4096 terms (on a GPU,
+            small layers need a CUDA graph to be fast: chapter 3). The fused ones compute in float32; float64, second and forward-mode derivatives and vmap they leave to the reference.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
@@ -126,7 +126,7 @@ def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
 
 
 def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
-    """The implementation to run: the one that was asked for, or the fastest for these tensors."""
+    """The implementation to run: the one that was asked for, or what "auto" takes for these tensors."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(BACKENDS)}")
     if backend == "reference":

@@ -143,7 +143,7 @@ def left_out(device: str, quick: bool) -> str | None:
 
 
 def memory(device: str, quick: bool) -> list[Row]:
-    """A layer that the broadcast could not train on any machine: its (B, J, K) tensor alone has 69 GB."""
+    """A layer that the broadcast cannot train: its (B, J, K) tensor has 69 GB, and it keeps several."""
     if left_out(device, quick):
         return []
     fused = "cpu" if device == "cpu" else "gpu"
