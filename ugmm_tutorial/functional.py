@@ -69,7 +69,8 @@ def ugmm_log_density(
             NaN. None subtracts nothing.
         backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
             fused one of these tensors' device if it can run and there are at least 4096 terms (on a GPU,
-            small layers need a CUDA graph to be fast: chapter 3). The fused ones compute in float32; float64, second and forward-mode derivatives and vmap they leave to the reference.
+            small layers need a CUDA graph to be fast: chapter 3). The fused ones compute in float32; float64,
+            second and forward-mode derivatives and vmap they leave to the reference.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.

@@ -37,10 +37,11 @@ def targets(report: Report) -> list[Target]:
     def bare(name: str) -> float | None:
         return report.value(section="limit", implementation=name)  # seconds for the paper's first layer
 
+    fused = "gpu" if report.select(implementation="gpu") else "cpu"
+
     def part(name: str) -> float | None:
         return None if fused == "gpu" else report.value(section="step", implementation=name)
 
-    fused = "gpu" if report.select(implementation="gpu") else "cpu"
     h200 = (4096, 1024, 1024)
     needed = 4 * (LARGE[0] * (LARGE[1] + LARGE[2]) + 3 * LARGE[1] * LARGE[2])
     extra = report.value(section="memory", implementation=fused, measure="extra")

@@ -76,13 +76,10 @@ def operator(device: str, quick: bool) -> list[Row]:
         for name, function in _implementations(shape, device, compiled=not quick).items():
             leaves = [t.requires_grad_() for t in arguments[: 2 if name == "linear" else 4]]
             forward[name], both[name] = _forward(function, leaves), _both(function, leaves, upstream)
-        measured = {"forward": forward, "both": both}
+        for measure, functions in (("forward", forward), ("both", both)):
+            rows += _timed(measure, functions, shape, device, quick)
         if device != "cpu" and shape == PAPER:  # large ones keep a device busy without
-            measured["graph"] = {name: _recorded(run) for name, run in both.items()}
-        for measure, functions in measured.items():
-            for name, times in in_turns(functions, seconds=_patience(quick), device=device).items():
-                rows.append(_row("operator", name, shape, measure, times))
-        measured.pop("graph", None)  # a graph keeps its memory
+            rows += _timed("graph", {n: _recorded(run) for n, run in both.items()}, shape, device, quick)
         for name, run in both.items():
             rows.append(_extra("operator", name, shape, run, _returned(shape, name), device))
     return rows
@@ -220,6 +217,13 @@ def _forward(function: Callable, leaves: list[Tensor]) -> Callable[[], Tensor]:
 
 def _both(function: Callable, leaves: list[Tensor], upstream: Tensor) -> Callable[[], tuple]:
     return lambda: torch.autograd.grad(function(*leaves), leaves, upstream)
+
+
+def _timed(
+    measure: str, functions: dict[str, Callable], shape: tuple[int, int, int], device: str, quick: bool
+) -> list[Row]:
+    timed = in_turns(functions, seconds=_patience(quick), device=device)
+    return [_row("operator", name, shape, measure, times) for name, times in timed.items()]
 
 
 def _recorded(run: Callable[[], object]) -> Callable[[], None]:

@@ -36,7 +36,8 @@ def in_turns(
 
 
 def _calls_per_sample(function: Callable[[], object], device: str) -> int:
-    _sample(function, 1, device)  # compiles, allocates, fills caches
+    for _ in range(2):
+        _sample(function, 1, device)  # compiles, allocates, fills caches, records a CUDA graph
     once = _sample(function, 1, device)
     return max(1, int(_SMALLEST_SAMPLE / once))
 
