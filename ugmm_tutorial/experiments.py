@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -167,7 +167,7 @@ def table(name: str, results: str | Path = "results") -> str:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
         RecordError: a record cannot be read, or does not fit together.
     """
-    rows = [_row(e, _all(e, results)) for e in group(name)]
+    rows = [_row(e, _all(e, results)).cells for e in group(name)]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
     return aligned([header, *rows], left=(0, 5))
 
@@ -179,9 +179,8 @@ def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
         ValueError: a record was made with other settings than the experiment's.
         RecordError: a record cannot be read, or does not fit together.
     """
-    _, _, ours, _, done, _ = _row(experiment, _all(experiment, results))
-    epochs, _, wanted = done.partition(" of ")
-    return f"{ours} ({done} epochs)" if 0 < int(epochs) < int(wanted) else ours
+    row = _row(experiment, _all(experiment, results))
+    return f"{row.ours} ({row.done} epochs)" if 0 < row.trained < row.epochs else row.ours
 
 
 def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
@@ -194,24 +193,45 @@ def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
     return found
 
 
-def _row(experiment: Experiment, made: list[records.Record]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class _Row:
+    """What a table says of an experiment: how long the shown runs are, and how long they should be."""
+
+    title: str
+    paper: str
+    ours: str
+    seeds: int
+    trained: int
+    epochs: int
+    words: str
+
+    @property
+    def done(self) -> str:
+        return f"{self.trained} of {self.epochs}"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.title, self.paper, self.ours, str(self.seeds), self.done, self.words
+
+
+def _row(experiment: Experiment, made: list[records.Record]) -> _Row:
     epochs = experiment.config.epochs
     complete = [r for r in made if len(r.metrics) >= epochs]
     paper = experiment.paper_accuracy
     paper_text = "" if paper is None else f"{100 * paper:.10g}"
     if not made:
-        return experiment.title, paper_text, "no record yet", "0", f"0 of {epochs}", ""
+        return _Row(experiment.title, paper_text, "no record yet", 0, 0, epochs, "")
     shown = complete or made
     judged = paper is not None and complete and epochs >= verdicts.WINDOW[1]
     values = [verdicts.over_window(r) if judged else r.final[experiment.metric] for r in shown]
     mean, half = records.mean_and_interval(values)
     ours = f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
-    done = f"{min(len(r.metrics) for r in shown)} of {epochs}"
+    trained = min(len(r.metrics) for r in shown)
     words = ""
     if judged:
         verdict = verdicts.judge(paper, values)
         words = ": ".join(filter(None, (verdict.word, verdict.remark)))
-    return experiment.title, paper_text, ours, str(len(shown)), done, words
+    return _Row(experiment.title, paper_text, ours, len(shown), trained, epochs, words)
 
 
 def _config(experiment: Experiment, seed: int, epochs: int | None) -> TrainConfig:
