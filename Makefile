@@ -1,44 +1,80 @@
-# The two commands: `make book` and `make test`. Everything is installed in .venv and built in _build;
-# chapters may download MNIST into a per-user cache.
+# `make help` lists the targets. Everything is installed in .venv and built in _build; chapters may download MNIST
+# into a per-user cache.
 PYTHON ?= python3
-# The versions everything was tested with; `make CONSTRAINTS= book` in a fresh clone takes the newest.
+# The versions everything was tested with; `make CONSTRAINTS= book` takes the newest (name it at every command).
 CONSTRAINTS ?= constraints.txt
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
+# Modules, not the scripts beside Python: these hold the folder's path and do not survive its move.
+RUN := $(BIN)/python -m
+BUILD := $(BIN)/python -c "from jupyter_book.cli.main import main; main()" build . -W -n --keep-going
+# PyTorch's threads spin while they wait for each other: beside another busy process, training small networks in
+# the chapters would take many times as long.
+CALM := GOMP_SPINCOUNT=1000
+# For the tests: one worker for each core, with one thread each.
+ALONE := OMP_NUM_THREADS=1
 
-.PHONY: book pdf test lint strip clean
+# Matplotlib warns of a home folder that it cannot write to, which fails the build. install.py does the same.
+CLOSED := $(shell test -d "$$HOME" || echo missing; for folder in "" .cache .config .cache/matplotlib \
+  .config/matplotlib; do ! test -d "$$HOME/$$folder" || test -w "$$HOME/$$folder" || echo closed; done)
+ifneq ($(CLOSED),)
+export HOME := $(CURDIR)/.venv/home
+endif
 
-# PyTorch's threads spin while they wait for each other: beside another busy process, training small networks in the
-# chapters would take many times as long.
-book: $(READY)
-	GOMP_SPINCOUNT=1000 $(BIN)/jupyter-book build . -W -n --keep-going
+.PHONY: help book chapter check test lint portability pdf strip clean install which
+
+help:
+	@echo "make book            install into .venv at the first time, then build the book"
+	@echo "make chapter N=4     run one chapter and show its page, without building all"
+	@echo "make check           style and quick unit tests, no chapters"
+	@echo "make test            style, the book (warnings are errors), all tests, every page in a browser"
+	@echo "make lint            style only"
+	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
+	@echo "make pdf             the book as one PDF; needs Chromium"
+	@echo "make strip           take the outputs out of the chapters"
+	@echo "make clean           remove what was built; .venv stays"
+	@echo "Settings: PYTHON=python3.12 makes .venv with that Python, CONSTRAINTS= takes the newest packages."
+
+book: install
+	$(CALM) $(BUILD)
 	@echo
 	@echo "The book is in _build/html/index.html. To serve it:"
-	@echo "  $(BIN)/python -m http.server --directory _build/html 8000   # then open http://localhost:8000"
+	@echo "  $(RUN) http.server --directory _build/html 8000   # then open http://localhost:8000"
 
-# The same pages as one PDF; needs Chromium.
+chapter: which install
+	$(CALM) $(BIN)/python book/_ext/chapter.py $(N)
+
+# Asked before minutes of installing.
+which:
+	@known=$$(ls book | sed -n 's/^0*\([0-9][0-9]*[a-z]*\)_.*[.]ipynb$$/\1/p' | tr '\n' ' '); \
+	for one in $$known; do test "$$one" = "$(N:0%=%)" && exit 0; done; \
+	test -z "$(N)" || echo "There is no chapter $(N)."; \
+	echo "Which chapter? make chapter N=4, for example; there are $$known"; exit 2
+
+check: lint
+	$(ALONE) $(RUN) pytest tests -n auto -m "not slow" --ignore=tests/browser
+
+# The book first: some tests look at the pages. The cells of a chapter, as the tests of a file, stay with one worker.
+test: lint book
+	$(ALONE) $(RUN) pytest -n auto --dist loadgroup
+
+lint: install
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+portability: install
+	$(BIN)/python book/_ext/portability.py $(ARGS)
+
 pdf: book
 	$(BIN)/python book/_ext/pdf.py
 
-# The book first: some tests look at the pages. One worker for each core, with one thread each; the cells of a
-# chapter, as the tests of a file, stay with one worker.
-test: $(READY) lint book
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-
-# Take the outputs out of the chapters, as they are committed.
-strip: $(READY)
-	$(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info" book/*.ipynb
+# As they are committed.
+strip: install
+	$(RUN) nbstripout --keep-id --extra-keys "metadata.language_info" book/*.ipynb
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
-$(READY): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[dev]"
-	@touch $@
+install:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON). Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3 ..."; exit 1; }
+	@$(PYTHON) book/_ext/install.py --constraints "$(CONSTRAINTS)"
