@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ugmm_tutorial.claims import ClaimError, claim, plain_text, stated_numbers
+from ugmm_tutorial import claims
+from ugmm_tutorial.claims import ClaimError, claim, is_strict, plain_text, stated_numbers
 
 AGREEING = [
     ("59 times", 58.6),
@@ -126,3 +127,48 @@ def test_stated_numbers_give_number_unit_and_half_of_the_last_digit():
 
 def test_plain_text_drops_tex_and_line_breaks():
     assert plain_text("$98\\,\\%$ of\n  $10{,}000$") == "98 % of 10,000"
+
+
+@pytest.fixture
+def noting(monkeypatch):
+    monkeypatch.setenv("UGMM_CLAIMS", "note")
+
+
+@pytest.mark.usefixtures("noting")
+def test_claim_that_fails_leaves_a_note_where_claims_are_not_strict(capsys):
+    claim("more than $95\\,\\%$", 0.94725)
+    assert capsys.readouterr().out == "Here the page says “more than 95 %”, and this machine finds 94.725.\n"
+
+
+@pytest.mark.usefixtures("noting")
+def test_claim_that_holds_leaves_none(capsys):
+    claim("more than 95 %", 0.96)
+    assert capsys.readouterr().out == ""
+
+
+def test_claims_are_strict_outside_of_notebooks(monkeypatch):
+    monkeypatch.delenv("UGMM_CLAIMS")
+    assert is_strict()
+    with pytest.raises(ClaimError):
+        claim("more than 95 %", 0.94)
+
+
+def test_unknown_mode_is_refused(monkeypatch):
+    monkeypatch.setenv("UGMM_CLAIMS", "lenient")
+    with pytest.raises(ValueError, match="expected UGMM_CLAIMS to be 'strict' or 'note', got 'lenient'"):
+        claim("more than 95 %", 0.94)
+
+
+def test_listeners_hear_of_every_claim_with_its_interval(monkeypatch):
+    heard = []
+    monkeypatch.setattr(claims, "listeners", [heard.append])
+    claim("31 to 59 times", [58.7, 30.9], record="somewhere")
+    with pytest.raises(ClaimError):
+        claim("at most 4 ms", 0.005)
+    assert [finding.text for finding in heard] == ["31 to 59 times", "at most 4 ms"]
+    assert heard[0].values == (30.9, 58.7)
+    assert heard[0].allowed == ((30.5, 31.5), (58.5, 59.5))
+    assert heard[0].record == "somewhere"
+    assert heard[1].values == (5.0,)
+    assert heard[1].allowed == ((-math.inf, 4.0),)
+    assert [finding.holds for finding in heard] == [True, False]

@@ -2,17 +2,33 @@
 
 ``claim("59 times", ratio)`` in a chapter's cell fails unless ``ratio`` rounds to 59. The words are those of
 the prose: the book's lint finds measured numbers that no claim covers, and claims that no sentence makes.
-Imports nothing else of the package.
+
+A reader's machine may round otherwise than ours. In a notebook a claim that fails therefore leaves a note in
+its place and the chapter goes on; elsewhere, and with ``UGMM_CLAIMS=strict``, it raises. Imports nothing else
+of the package.
 """
 
 from __future__ import annotations
 
+import html
 import math
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import SupportsFloat
 
-__all__ = ["ClaimError", "claim", "plain_text", "stated_numbers"]
+__all__ = [
+    "ClaimError",
+    "Finding",
+    "claim",
+    "is_strict",
+    "plain_text",
+    "show_note",
+    "stated_bounds",
+    "stated_numbers",
+]
 
 #: How a verdict on the paper may read; None for what the paper says nothing about.
 VERDICTS = ("reproduces", "differs", "beyond")
@@ -55,6 +71,29 @@ class ClaimError(AssertionError):
     """A sentence and the code behind it disagree; the message gives both numbers."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What one claim found: every number in the unit of the text, and the interval in which it may lie."""
+
+    text: str
+    values: tuple[float, ...]
+    allowed: tuple[tuple[float, float], ...]
+    record: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every number lies in its interval."""
+        # The last bit of a decimal fraction must not decide.
+        return all(
+            math.isfinite(value) and low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high)
+            for value, (low, high) in zip(self.values, self.allowed, strict=True)
+        )
+
+
+#: Called with every finding, before a claim that fails raises or leaves its note: the book's build listens.
+listeners: list[Callable[[Finding], None]] = []
+
+
 def claim(
     text: str,
     value: SupportsFloat | Iterable[SupportsFloat],
@@ -80,11 +119,59 @@ def claim(
         record: file or folder of the repository that the value comes from, if it is not computed on the spot.
 
     Raises:
-        ClaimError: the value is another.
+        ClaimError: the value is another, and claims are strict (see :func:`is_strict`).
         ValueError: the text states no number, or another count of numbers than there are values.
+
+    >>> claim("59 times", 58.8)
+    >>> claim("less than 100 MiB", 90 * 2**20)
     """
     if paper is not None and paper not in VERDICTS:
         raise ValueError(f"expected paper to be one of {', '.join(VERDICTS)} or None, got {paper!r}")
+    finding = _finding(text, value, within, record)
+    for listener in listeners:
+        listener(finding)
+    if not finding.holds:
+        found = " and ".join(f"{v:.6g}" for v in finding.values)
+        if is_strict():
+            raise ClaimError(f"the text says {text!r}, the code finds {found}")
+        show_note(f"Here the page says “{plain_text(text)}”, and this machine finds {found}.")
+
+
+def is_strict() -> bool:
+    """Whether a claim that fails raises: always, but in a notebook, where ``UGMM_CLAIMS`` decides.
+
+    The variable is ``strict`` or ``note``; without it a notebook leaves notes, so that one number that is
+    different on another machine does not keep its reader from the rest of the chapter.
+
+    Raises:
+        ValueError: the variable is something else.
+    """
+    mode = os.environ.get("UGMM_CLAIMS") or ("note" if _in_notebook() else "strict")
+    if mode not in ("strict", "note"):
+        raise ValueError(f"expected UGMM_CLAIMS to be 'strict' or 'note', got {mode!r}: correct or unset it")
+    return mode == "strict"
+
+
+def show_note(sentence: str) -> None:
+    """Show a sentence in the place of a cell's output, styled where the page has styles for it."""
+    if not _in_notebook():
+        print(sentence)
+        return
+    from IPython.display import display
+
+    page = f'<p class="claim-note" role="note">{html.escape(sentence)}</p>'
+    display({"text/plain": sentence, "text/html": page}, raw=True)
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    return bool(shell) and hasattr(shell, "kernel")
+
+
+def _finding(
+    text: str, value: SupportsFloat | Iterable[SupportsFloat], within: float | None, record: str | None
+) -> Finding:
+    """The numbers of the text beside those of the code, in the units of the text."""
     stated = stated_numbers(text)
     several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
     found = [float(v) for v in value] if several else [float(value)]
@@ -92,10 +179,12 @@ def claim(
         found = [min(found), max(found)]
     if len(stated) != len(found):
         raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)}")
-    for (number, unit, half_digit), bound, got in zip(stated, _bounds(text), found, strict=True):
-        got /= unit
-        if not _agree(bound, number, got, half_digit if within is None else within):
-            raise ClaimError(f"the text says {text!r}, the code finds {got:.6g}")
+    allowed = [
+        _interval(bound, number, half_digit if within is None else within)
+        for (number, _, half_digit), bound in zip(stated, stated_bounds(text), strict=True)
+    ]
+    values = [got / unit for got, (_, unit, _) in zip(found, stated, strict=True)]
+    return Finding(text, tuple(values), tuple(allowed), record)
 
 
 def stated_numbers(text: str) -> list[tuple[float, float, float]]:
@@ -134,8 +223,8 @@ def _unit(following: str) -> float:
     return math.prod(_UNITS.get(word, 1.0) for word in words)
 
 
-def _bounds(text: str) -> list[str | None]:
-    """For every number of the words whether it is the ``most`` or the ``least`` that may be, or neither."""
+def stated_bounds(text: str) -> list[str | None]:
+    """For every number of the words whether it is the ``most`` or the ``least`` that may be, or None."""
     plain = plain_text(text)
     found: list[str | None] = []
     start = 0
@@ -151,11 +240,10 @@ def _bounds(text: str) -> list[str | None]:
     return found
 
 
-def _agree(bound: str | None, number: float, got: float, tolerance: float) -> bool:
-    if not math.isfinite(got):
-        return False
+def _interval(bound: str | None, number: float, tolerance: float) -> tuple[float, float]:
+    """Where a value may lie that a text states like this."""
     if bound == "most":
-        return got <= number
+        return -math.inf, number
     if bound == "least":
-        return got >= number
-    return abs(got - number) <= tolerance * (1 + 1e-9)
+        return number, math.inf
+    return number - tolerance, number + tolerance

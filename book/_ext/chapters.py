@@ -23,6 +23,7 @@ class Claim:
     cell: str
     paper: str | None = None
     record: str | None = None
+    within: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def claims_of(source: str, where: str) -> list[Claim]:
             text=_constant(call.args[0]),
             value=ast.unparse(call.args[1]),
             cell=where,
-            **{k.arg: _constant(k.value) for k in call.keywords if k.arg in ("paper", "record")},
+            **{k.arg: _constant(k.value) for k in call.keywords if k.arg in ("paper", "record", "within")},
         )
         for call in calls
         if isinstance(call.func, ast.Name) and call.func.id == "claim" and len(call.args) == 2

@@ -1,4 +1,4 @@
-"""The page of claims: what the text states in numbers, the code behind it, and how it stands to the paper."""
+"""The page of claims: what the text states in numbers, the code behind it, and how far it holds elsewhere."""
 
 from __future__ import annotations
 
@@ -7,48 +7,110 @@ import re
 from myst_parser.mdit_to_docutils.base import default_slugify
 from sphinx.application import Sphinx
 
-from chapters import Chapter
+import page_runs
+import portability
+from chapters import Chapter, Claim
+from execute import Note
 from lint import paper_rows
+from margins import Statement
 from measured import readable
-from ugmm_tutorial.claims import plain_text
+from ugmm_tutorial.claims import plain_text, stated_bounds, stated_numbers
 
 MARK = "<!-- claims of every chapter -->"
+ELSEWHERE = "<!-- how far the claims hold elsewhere -->"
 _VERDICTS = {"reproduces": "reproduces", "differs": "differs", "beyond": "goes beyond", None: "—"}
+_HEADER = ("The text says", "The code asserts", "Cell", "From", "Tolerance", "Elsewhere", "Against the paper")
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Sphinx's ``source-read``: put the tables where the page has its mark."""
-    if MARK in source[0]:
-        for chapter in Chapter.all():
-            app.env.note_dependency(str(chapter.path))
-        source[0] = source[0].replace(MARK, "\n\n".join(map(tables, Chapter.all())))
+    """Sphinx's ``source-read``: put the tables where the page has its marks."""
+    if MARK not in source[0]:
+        return
+    for chapter in Chapter.all():
+        app.env.note_dependency(str(chapter.path))
+    app.env.note_dependency(str(portability.REPORT))
+    report = portability.read()
+    measured = portability.statements_of(report)
+    notes = page_runs.notes_of(app, app.env) if hasattr(app.env, "mystnb_config") else {}
+    chapters = "\n\n".join(tables(chapter, measured) for chapter in Chapter.all())
+    source[0] = source[0].replace(MARK, chapters)
+    source[0] = source[0].replace(ELSEWHERE, f"{elsewhere(report, measured)}\n\n{here(notes)}")
 
 
-def tables(chapter: Chapter) -> str:
+def elsewhere(report: dict, measured: list[Statement]) -> str:
+    """What the report on portability says as a whole."""
+    varying = [s for s in measured if s.spread > 0]
+    tests = sum(outcome["passed"] for outcome in report["tests"].values())
+    names, machine = ", ".join(report["variations"]), report["machine"]
+    return (
+        f"**Elsewhere.** All chapters were run under {len(report['variations'])} variations that stand for "
+        f"other machines: {names}. {len(varying)} of {len(measured)} statements vary at all, and each "
+        f"of them has a margin of at least {report['needed']:.0f} times its spread. The unit tests that train were "
+        f"run likewise, {tests} runs in all. Measured on: {machine['device']}, {machine['system']}, "
+        f"PyTorch {machine['versions']['torch']}."
+    )
+
+
+def here(notes: dict[str, Note]) -> str:
+    """What does not hold on the machine that built the page."""
+    rows = [
+        (f"[{name.removeprefix('book/')}]({name.removeprefix('book/')}.ipynb)", entry["said"], entry["found"])
+        for name, note in notes.items()
+        for entry in note.notes
+    ]
+    if not rows:
+        return "**Here.** On the machine that built these pages every statement holds."
+    return "**Here.** On the machine that built these pages some statements do not hold:\n\n" + _table(
+        ("Page", "It says", "This machine finds"), rows
+    )
+
+
+def tables(chapter: Chapter, measured: list[Statement]) -> str:
     """One chapter's section in Markdown: the comparison with the paper, claims, and quoted numbers."""
-    name = chapter.path.name
     parts = [f"## {chapter.title}"]
     rows = paper_rows(chapter)
     if rows:
         parts.append(_table(("The paper", "This chapter", "Verdict"), rows))
     if chapter.claims:
-        rows = [
-            (
-                _sentence(chapter, claim.text),
-                f"`{claim.value}`",
-                f"[{claim.cell}]({name}#{section_of(chapter, claim.cell)})",
-                f"`{claim.record}`" if claim.record else "computed there",
-                _VERDICTS[claim.paper],
-            )
-            for claim in chapter.claims
-        ]
-        parts.append(
-            _table(("The text says", "The code asserts", "Cell", "Record", "Against the paper"), rows)
-        )
+        of_chapter = [s for s in measured if s.chapter == chapter.path.stem]
+        parts.append(_table(_HEADER, [_row(chapter, claim, of_chapter) for claim in chapter.claims]))
     if chapter.given:
         parts.append("Quoted or assumed, not measured:")
         parts.append(_table(("Number", "Source"), chapter.given.items()))
     return "\n\n".join(parts)
+
+
+def _row(chapter: Chapter, claim: Claim, measured: list[Statement]) -> tuple[str, ...]:
+    return (
+        _sentence(chapter, claim.text),
+        f"`{claim.value}`",
+        f"[{claim.cell}]({chapter.path.name}#{section_of(chapter, claim.cell)})",
+        f"`{claim.record}`" if claim.record else "live",
+        tolerance(claim),
+        "stored" if claim.record else spread(claim, measured),
+        _VERDICTS[claim.paper],
+    )
+
+
+def tolerance(claim: Claim) -> str:
+    """How far the value may lie from the words, in the unit of the words."""
+    found = []
+    for (_, _, half), bound in zip(stated_numbers(claim.text), stated_bounds(claim.text), strict=True):
+        found.append(
+            f"± {half if claim.within is None else claim.within:g}" if bound is None else f"at {bound}"
+        )
+    return ", ".join(dict.fromkeys(found))
+
+
+def spread(claim: Claim, measured: list[Statement]) -> str:
+    """The claim's values over the variations, with their spread and margin."""
+    found = [s for s in measured if s.cell == claim.cell and s.text == claim.text]
+    if not found:
+        return "not measured"
+    least = min(found, key=lambda s: s.room)
+    if least.spread == 0:
+        return "the same"
+    return f"{least.low:.3g} to {least.high:.3g}, spread {least.spread:.2g}, margin {least.margin:.2g}"
 
 
 def section_of(chapter: Chapter, cell: str) -> str:

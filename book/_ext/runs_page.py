@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import io
-import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
+
+from execute import Note, note_of
 
 _VERSIONS = (
     "ugmm_tutorial",
@@ -51,8 +51,10 @@ class FillRuns(SphinxPostTransform):
     def run(self, **kwargs: object) -> None:
         """Called for each page once all have been read."""
         for node in list(self.document.findall(_Placeholder)):
-            made_on = json.loads(_environment_file(self.app).read_text(encoding="utf-8"))
-            node.replace_self([_table(_rows(self.env)), *_paragraphs(made_on)])
+            notes = {name: note_of(_cache(self.app), name) for name in sorted(self.env.found_docs)}
+            notes = {name: note for name, note in notes.items() if note}
+            here = [_paragraphs(note.settings) for note in list(notes.values())[-1:]]
+            node.replace_self([_table(_rows(self.env, notes)), *(line for lines in here for line in lines)])
 
 
 def connect(app: Sphinx) -> None:
@@ -61,15 +63,6 @@ def connect(app: Sphinx) -> None:
     app.add_directive("chapter-runs", ChapterRuns)
     app.add_post_transform(FillRuns)
     app.connect("env-updated", lambda app, env: [d for d, kept in _data(env).items() if kept.get(_PAGES)])
-
-
-def note_environment(app: Sphinx) -> None:
-    """Write down beside the cache of executed chapters on what it was filled; called before they run."""
-    file = _environment_file(app)
-    if file.exists():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(environment(), indent=1), encoding="utf-8")
 
 
 def environment() -> dict:
@@ -107,24 +100,24 @@ def _short(commit: str | None) -> str:
     return name[:12] + (", with changes that are not in it" if changed else "")
 
 
-def _environment_file(app: Sphinx) -> Path:
-    return Path(app.config.nb_execution_cache_path) / "environment.json"
+def _cache(app: Sphinx) -> Path:
+    return Path(app.config.nb_execution_cache_path)
 
 
 def _data(env: BuildEnvironment) -> dict[str, dict]:
     return NbMetadataCollector.get_doc_data(env)
 
 
-def _rows(env: BuildEnvironment) -> list[tuple[str, str, str, str]]:
-    rows = []
-    for name, kept in sorted(_data(env).items()):
-        run = kept.get("exec_data")
-        if not run or run["runtime"] is None:
-            continue
-        when = datetime.datetime.fromtimestamp(run["mtime"], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        title = env.titles[name].astext()
-        rows.append((title, when, f"{run['runtime']:.0f} s", "yes" if run["succeeded"] else "no"))
-    return rows
+def _rows(env: BuildEnvironment, notes: dict[str, Note]) -> list[tuple[str, ...]]:
+    return [
+        (
+            env.titles[name].astext(),
+            note.when.replace("T", " ").removesuffix("+00:00")[:16] + " UTC",
+            f"{note.seconds:.0f} s",
+            _short(note.commit),
+        )
+        for name, note in notes.items()
+    ]
 
 
 def _paragraphs(made_on: dict) -> list[nodes.Node]:
@@ -132,14 +125,13 @@ def _paragraphs(made_on: dict) -> list[nodes.Node]:
     lines = (
         f"Machine: {made_on['device']}; {made_on['system']}.",
         f"Images: {made_on['data']}.",
-        f"Commit: {_short(made_on['commit'])}.",
         f"Versions: {listed}.",
     )
     return [nodes.paragraph(line, line) for line in lines]
 
 
 def _table(rows: list[tuple[str, ...]]) -> nodes.table:
-    header = ("Page", "Last run", "Seconds", "To the end")
+    header = ("Page", "Last run", "Run time", "Commit")
     table, group = nodes.table(classes=["colwidths-auto"]), nodes.tgroup(cols=len(header))
     table += group
     group += [nodes.colspec(colwidth=1) for _ in header]

@@ -1,13 +1,12 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
-The page of claims is filled by ``claims_page``, the table of runs by ``runs_page``; ``chapters`` reads
-notebooks, and ``lint`` holds the rules that they keep.
+``page_runs`` executes the chapters before Sphinx reads them. The page of claims is filled by
+``claims_page``, the table of runs by ``runs_page``; ``chapters`` reads notebooks, and ``lint`` holds the
+rules that they keep.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -18,6 +17,7 @@ from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset
 
 import claims_page
+import page_runs
 import runs_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,23 +42,24 @@ REPAIRS = {
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts below with Sphinx."""
     app.connect("config-inited", configure, priority=100)
-    app.connect("builder-inited", runs_page.note_environment)
     app.connect("source-read", claims_page.fill)
     app.connect("html-page-context", tidy_page)
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", drop_icon_script)
+    page_runs.connect(app)
     runs_page.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def configure(app: Sphinx, config: Config) -> None:
     """Set what `_config.yml` cannot know: paths and the repository's address."""
-    os.environ["UGMM_CHECK_FIGURES"] = "1"  # kernels inherit it: figures that break the contract warn
-    # MyST-NB looks at the cells alone; a chapter must also run again when what it
-    # imports or reads has changed.
-    cache = Path(app.outdir).parent / ".jupyter_cache" / digest_of_inputs()
-    config.nb_execution_cache_path = str(cache)
+    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache")
+    if page_runs.ONLY in os.environ:
+        # The other chapters are shown as they are stored: without outputs.
+        config.nb_execution_excludepatterns = [
+            path.name for path in (ROOT / "book").glob("*.*") if not page_runs.is_wanted(path.stem)
+        ]
     if mathjax_folder():
         config.mathjax_path = f"mathjax/{MATHJAX_BUNDLE}"
     options = config.html_theme_options
@@ -72,20 +73,6 @@ def configure(app: Sphinx, config: Config) -> None:
             "use_repository_button": True,
             "launch_buttons": {"colab_url": "https://colab.research.google.com"},
         }
-
-
-def digest_of_inputs() -> str:
-    """A short digest of all that chapters depend on beside their cells."""
-    settings = [os.environ.get("UGMM_DATA_DIR", ""), runs_page.versions()]
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    files = [
-        *(ROOT / "ugmm_tutorial").rglob("*.py"),
-        *(ROOT / "results").rglob("*.json"),
-        *(ROOT / "benchmarks").rglob("*.csv"),
-    ]
-    for path in sorted(files):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def mathjax_folder() -> Path | None:

@@ -1,0 +1,222 @@
+"""All chapters, executed beside each other where something they depend on has changed.
+
+Sphinx would run one after another. Here every core runs one, with one thread, the longest first, and the
+results go into the cache that Sphinx reads. Beside the cache stands a note for each chapter: its cells, the
+modules and records that it read, the versions it ran with, and what its claims found. It runs again when
+one of them has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+
+import kernel_run
+from kernel_run import ROOT, Run
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page with cells: its name for Sphinx, its file, and the notebook as it is stored."""
+
+    name: str
+    path: Path
+    notebook: nbformat.NotebookNode
+
+    @property
+    def cells(self) -> str:
+        """A digest of its code cells."""
+        sources = [cell.source for cell in self.notebook.cells if cell.cell_type == "code"]
+        return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of a document's last execution."""
+
+    cells: str
+    settings: dict
+    read: dict[str, str]
+    notes: list[dict]
+    seconds: float
+    when: str
+    commit: str | None
+
+    @property
+    def run(self) -> str:
+        """Tells one execution from another."""
+        return f"{self.when} {self.cells[:8]}"
+
+
+class ExecutionError(RuntimeError):
+    """A chapter did not come to its end; the message has its traceback."""
+
+
+def note_of(folder: Path, name: str) -> Note | None:
+    """The note on a document's last execution, or None where there is none that can be read."""
+    try:
+        return Note(**json.loads(_note_file(folder, name).read_text(encoding="utf-8")))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None
+
+
+def is_fresh(document: Document, folder: Path, settings: Mapping) -> bool:
+    """Whether nothing has changed that the cached outputs depend on."""
+    note = note_of(folder, document.name)
+    if note is None or note.cells != document.cells or note.settings != dict(settings):
+        return False
+    if any(state_of(ROOT / name) != state for name, state in note.read.items()):
+        return False
+    try:
+        get_cache(folder).match_cache_notebook(document.notebook)
+    except KeyError:
+        return False
+    return True
+
+
+def state_of(path: Path) -> str:
+    """A digest of a file, or of the names in a folder; empty where there is neither."""
+    if path.is_dir():
+        return hashlib.sha256("\0".join(sorted(p.name for p in path.iterdir())).encode()).hexdigest()[:16]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def bring_up_to_date(
+    documents: Iterable[Document],
+    folder: Path,
+    settings: Mapping,
+    commit: str | None,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Execute what is not fresh, and return its names.
+
+    Raises:
+        ExecutionError: a document did not come to its end. The others' results are kept.
+    """
+    stale = [document for document in documents if not is_fresh(document, folder, settings)]
+    if not stale:
+        return []
+    stale.sort(key=lambda document: -_expected_seconds(document, folder))
+    by_name = {document.name: document for document in stale}
+    failed = []
+    for run in run_all(stale, say=say):
+        if run.error:
+            failed.append(f"{run.name}: {run.error}")
+        else:
+            _keep(by_name[run.name], run, folder, settings, commit)
+    if failed:
+        raise ExecutionError("\n\n".join(failed))
+    return list(by_name)
+
+
+def run_all(
+    documents: list[Document],
+    *,
+    say: Callable[[str], None],
+    strict: bool = False,
+    noise: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterable[Run]:
+    """Execute documents beside each other and give their results as they come.
+
+    ``variables`` go into the kernels' environment; see :func:`kernel_run.execute` for the others.
+    """
+    jobs = jobs_at_once()
+    given = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
+        # PyTorch's threads spin while they wait for each other, which slows other processes down.
+        "GOMP_SPINCOUNT": "1000",
+    }
+    given |= {name: os.environ[name] for name in given if name in os.environ} | dict(variables or {})
+    jobs = min(jobs, len(documents))
+    waiting = list(documents)
+    running: dict[Future, Document] = {}
+    done, total, begun = 0, len(documents), time.perf_counter()
+    # Not forked: the parent may have threads.
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                document = waiting.pop(0)
+                running[_submit(pool, document, strict, noise, given)] = document
+            names = ", ".join(document.path.stem for document in running.values())
+            say(f"chapters: {total - done} of {total} left, executing {names}")
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                document = running.pop(future)
+                done += 1
+                run = future.result()
+                say(f"chapters: {document.path.stem} took {run.seconds:.0f} s")
+                yield run
+        say(f"chapters: all {total} in {time.perf_counter() - begun:.0f} s")
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def jobs_at_once() -> int:
+    """How many notebooks run beside each other: ``UGMM_JOBS``, else the number of cores.
+
+    Raises:
+        ValueError: the variable is no whole number above zero.
+    """
+    asked = os.environ.get("UGMM_JOBS", "")
+    if asked and not (asked.isdecimal() and int(asked) > 0):
+        raise ValueError(f"expected UGMM_JOBS to be a number above zero, got {asked!r}: correct or unset it")
+    return int(asked or os.cpu_count() or 1)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, document: Document, strict: bool, noise: int | None, given: dict
+) -> Future:
+    return pool.submit(
+        kernel_run.execute,
+        document.name,
+        nbformat.writes(document.notebook),
+        str(document.path.parent),
+        strict=strict,
+        noise=noise,
+        variables=given,
+    )
+
+
+def _keep(document: Document, run: Run, folder: Path, settings: Mapping, commit: str | None) -> None:
+    """Put the outputs into the cache, and the note beside it."""
+    bundle = CacheBundleIn(
+        nbformat.reads(run.notebook, as_version=4),
+        str(document.path),
+        data={"execution_seconds": run.seconds},
+    )
+    get_cache(folder).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    note = Note(
+        cells=document.cells,
+        settings=dict(settings),
+        read={name: state_of(ROOT / name) for name in run.read},
+        notes=list(run.notes),
+        seconds=run.seconds,
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit,
+    )
+    file = _note_file(folder, document.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
+
+
+def _expected_seconds(document: Document, folder: Path) -> float:
+    """How long it took last time; a chapter that never ran is taken for a long one, by its size."""
+    note = note_of(folder, document.name)
+    return note.seconds if note else 1000.0 + document.path.stat().st_size / 1000
+
+
+def _note_file(folder: Path, name: str) -> Path:
+    return folder / "notes" / f"{Path(name).name}.json"

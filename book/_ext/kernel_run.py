@@ -1,0 +1,110 @@
+"""One notebook, executed in a kernel that is watched: outputs, findings, and the files it read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from jupyter_client.utils import ensure_async
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+EXTENSION = Path(__file__).resolve().parent
+ROOT = EXTENSION.parents[1]
+CELL_TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an execution gave: the notebook with its outputs as text, or why it did not come to its end."""
+
+    name: str
+    notebook: str
+    seconds: float
+    found: tuple[dict, ...] = ()
+    notes: tuple[dict, ...] = ()
+    read: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def execute(
+    name: str,
+    notebook: str,
+    folder: str,
+    *,
+    strict: bool = False,
+    noise: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Run:
+    """Execute a notebook from top to bottom.
+
+    Args:
+        name: what the result is called.
+        notebook: its text, as nbformat writes it.
+        folder: where it runs.
+        strict: whether a claim that fails stops it.
+        noise: see :func:`probes.start`.
+        variables: added to the environment of the kernel.
+    """
+    mode = {"UGMM_CLAIMS": "strict" if strict else "note", "UGMM_CHECK_FIGURES": "1"}
+    client = _Watched(
+        nbformat.reads(notebook, as_version=4),
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": folder}},
+        kernel_name="python3",
+        record_timing=False,  # times in the metadata of cells would hide the result from Sphinx's cache
+    )
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "found.json")
+        error = None
+        try:
+            # What a kernel says of itself is no output of the chapter, but tells why it died.
+            with Path(scratch, "stderr").open("w+") as stderr:
+                options = {"env": os.environ | mode | dict(variables or {}), "stderr": stderr}
+                asyncio.run(client.run(file, strict, noise, options))
+        except (CellExecutionError, CellTimeoutError) as problem:
+            error = str(problem)
+        except DeadKernelError as problem:
+            error = f"{problem}\n{Path(scratch, 'stderr').read_text('utf-8', errors='replace')[-2000:]}"
+        seconds = time.perf_counter() - begun
+        kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    parts = {key: tuple(kept.get(key, ())) for key in ("found", "notes", "read")}
+    return Run(name, nbformat.writes(client.nb), seconds, **parts, error=error)
+
+
+class _Watched(NotebookClient):
+    """A client that starts the probes before the first cell and collects them behind the last."""
+
+    async def run(self, file: Path, strict: bool, noise: int | None, options: dict) -> None:
+        cells = {c.get("id", str(n)): c.source for n, c in enumerate(self.nb.cells) if c.cell_type == "code"}
+        begin = f"import sys; sys.path.insert(0, {str(EXTENSION)!r})\nimport probes\n"
+        begin += f"probes.start({cells!r}, {str(ROOT)!r}, {strict!r}, {noise!r})"
+        end = f"probes.finish({str(file)!r}, {str(ROOT)!r})"
+        self.reset_execution_trackers()
+        async with self.async_setup_kernel(**options):
+            reply = await self.async_wait_for_reply(await ensure_async(self.kc.kernel_info()))
+            self.nb.metadata["language_info"] = reply["content"]["language_info"]
+            await self._hidden(begin)
+            for index, cell in enumerate(list(self.nb.cells)):
+                await self.async_execute_cell(cell, index, execution_count=self.code_cells_executed + 1)
+            self.set_widgets_metadata()
+            await self._hidden(f"import probes\n{end}")
+
+    async def _hidden(self, code: str) -> None:
+        """Run code of ours, which is no cell of the chapter."""
+        self.nb.cells.append(nbformat.v4.new_code_cell(code))
+        try:
+            await self.async_execute_cell(
+                self.nb.cells[-1], len(self.nb.cells) - 1, execution_count=0, store_history=False
+            )
+        finally:
+            self.nb.cells.pop()
+            self.code_cells_executed -= 1

@@ -1,0 +1,96 @@
+"""Before Sphinx reads the pages: execute those with cells, and say which must be read again.
+
+At the end of the build stands what this machine found otherwise than a page says.
+"""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatch
+from pathlib import Path
+
+import nbformat
+from myst_nb.core.read import create_nb_reader
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import SphinxError
+from sphinx.util import logging
+
+import runs_page
+from execute import Document, ExecutionError, Note, bring_up_to_date, note_of
+
+logger = logging.getLogger(__name__)
+
+#: The environment variable that narrows a build to some chapters; ``make chapter`` sets it.
+ONLY = "UGMM_CHAPTERS"
+
+
+def connect(app: Sphinx) -> None:
+    """Register the handlers below."""
+    app.connect("env-get-outdated", execute_pages)
+    app.connect("build-finished", list_notes)
+
+
+def execute_pages(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> list[str]:
+    """Bring all outputs up to date; give the pages that show others than when they were last read."""
+    if env.mystnb_config.execution_mode != "cache":
+        return []
+    documents = [
+        d for name in sorted(env.found_docs) if (d := _document(env, name)) and is_wanted(d.path.stem)
+    ]
+    here = runs_page.environment()
+    commit = here.pop("commit")
+    try:
+        bring_up_to_date(documents, cache_of(app), here, commit, logger.info)
+    except ExecutionError as error:
+        raise SphinxError(f"a chapter stopped with an error.\n{error}") from error
+    runs = {name: note.run for name, note in notes_of(app, env).items()}
+    before = getattr(env, "ugmm_runs", {})
+    env.ugmm_runs = runs
+    others = [name for name, run in runs.items() if before.get(name) != run]
+    return [*others, *(name for name in ("book/claims",) if others and name in env.found_docs)]
+
+
+def is_wanted(stem: str) -> bool:
+    """Whether the build is to execute the page of this file: every one, but for ``make chapter``."""
+    return any(fnmatch(stem, pattern) for pattern in os.environ.get(ONLY, "*").split(","))
+
+
+def cache_of(app: Sphinx) -> Path:
+    """The folder of the cache that Sphinx reads outputs from."""
+    return Path(app.config.nb_execution_cache_path)
+
+
+def notes_of(app: Sphinx, env: BuildEnvironment) -> dict[str, Note]:
+    """What is known of the last execution of every page with cells."""
+    found = {name: note_of(cache_of(app), name) for name in sorted(env.found_docs)}
+    return {name: note for name, note in found.items() if note}
+
+
+def list_notes(app: Sphinx, exception: Exception | None) -> None:
+    """Say at the end of a build where this machine finds something else than the page says."""
+    if exception or app.env is None or app.env.mystnb_config.execution_mode != "cache":
+        return
+    lines = [
+        f"  {name}, cell {entry['cell']}: the page says {entry['said']!r}, here it is {entry['found']}"
+        for name, note in notes_of(app, app.env).items()
+        for entry in note.notes
+    ]
+    if lines:
+        # Not a warning: it would fail the build, and the page says it in its place.
+        logger.info(f"\n{len(lines)} statements do not hold on this machine; their pages say so:")
+        logger.info("\n".join(lines))
+
+
+def _document(env: BuildEnvironment, name: str) -> Document | None:
+    """The page as a notebook, or None if it has no cells."""
+    path = Path(env.doc2path(name))
+    text = path.read_text(encoding="utf-8")
+    reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
+    if reader is None:
+        return None
+    notebook = reader.read(text)
+    # Sphinx counts cells from the reader's notebook, and so must the cache: neither is changed here.
+    return Document(name, path, nbformat.from_dict(notebook))
