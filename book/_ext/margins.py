@@ -1,0 +1,112 @@
+"""How much room a statement has: its distance from being false, beside its spread over other machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+#: A live statement needs a margin of so many spreads.
+NEEDED = 3.0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One number of a claim or one comparison of an assertion, over all variations.
+
+    ``low`` and ``high`` are the smallest and the largest value found, ``allowed`` is where it may lie.
+    ``spread`` is the standard deviation within a source of digits, pooled over the sources, and ``margin``
+    the smallest distance of a source's mean from the end of what is allowed.
+    """
+
+    chapter: str
+    cell: str
+    text: str
+    number: int
+    live: bool
+    low: float
+    high: float
+    allowed: tuple[float | None, float | None]
+    spread: float
+    margin: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether it holds everywhere, with room."""
+        least, most = self.allowed
+        # A decimal fraction's last bit must not decide, as in the claim itself.
+        holds = (least is None or self.low >= least - 1e-9 * abs(least)) and (
+            most is None or self.high <= most + 1e-9 * abs(most)
+        )
+        return holds and self.margin >= NEEDED * self.spread - 1e-9 * abs(self.low)
+
+    @property
+    def room(self) -> float:
+        """Margin over spread; infinite where nothing varied."""
+        return math.inf if self.spread == 0 else self.margin / self.spread
+
+    def as_record(self) -> dict:
+        """For the report: four digits are enough."""
+        record = asdict(self)
+        for name in ("low", "high", "spread", "margin"):
+            record[name] = _four_digits(record[name])
+        record["allowed"] = [None if v is None else _four_digits(v) for v in self.allowed]
+        return record
+
+
+def statements(runs: Iterable[tuple[str, str, Sequence[Mapping]]]) -> list[Statement]:
+    """Statements from runs: of each its source of digits, its chapter, and what it found."""
+    gathered: dict[tuple, dict] = {}
+    for source, chapter, found in runs:
+        for entry in found:
+            for number, value in _numbers(entry):
+                key = (chapter, entry["cell"], entry["text"], number)
+                kept = gathered.setdefault(key, {"entry": entry, "by": {}})
+                kept["by"].setdefault(source, []).append(value)
+    return [_statement(*key, kept["entry"], kept["by"]) for key, kept in gathered.items()]
+
+
+def _numbers(entry: Mapping) -> Iterable[tuple[int, float]]:
+    """Every number of an entry with its value; one that its cell repeats in a loop has several.
+
+    An assertion as a whole counts as 1 where it held and as -1 where it failed.
+    """
+    if entry["kind"] == "assert":
+        return [(0, -1.0 if entry.get("failed") else 1.0)]
+    return enumerate(value for values in entry["values"] for value in values)
+
+
+def _statement(
+    chapter: str, cell: str, text: str, number: int, entry: Mapping, by: Mapping[str, list[float]]
+) -> Statement:
+    allowed = entry.get("allowed", [(0.0, math.inf)])
+    low, high = allowed[number % len(allowed)]
+    values = [value for group in by.values() for value in group]
+    means = [fmean(group) for group in by.values()]
+    return Statement(
+        chapter=chapter,
+        cell=cell,
+        text=text,
+        number=number,
+        live=not entry.get("record"),
+        low=min(values),
+        high=max(values),
+        allowed=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
+        spread=pooled_spread(by.values()),
+        margin=min(min(mean - low, high - mean) for mean in means),
+    )
+
+
+def pooled_spread(groups: Iterable[Sequence[float]]) -> float:
+    """Standard deviation around the means of several groups; groups of one say nothing of it."""
+    squares, freedom = 0.0, 0
+    for group in groups:
+        middle = fmean(group)
+        squares += sum((value - middle) ** 2 for value in group)
+        freedom += len(group) - 1
+    return math.sqrt(squares / freedom) if freedom else 0.0
+
+
+def _four_digits(value: float) -> float:
+    return float(f"{value:.4g}")

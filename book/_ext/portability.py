@@ -1,0 +1,192 @@
+"""Whether the book's statements hold on other machines: ``make portability``.
+
+Every chapter, and every test that trains, runs under variations that stand for other machines. For each
+claim and each comparison of an assertion the report has the range of its values, their spread, and its
+margin. The command fails where a statement is false under a variation, or its margin is under three
+spreads. What has run and has not changed since is not run again.
+
+    python book/_ext/portability.py                        # everything; about three quarters of an hour on
+    two cores python book/_ext/portability.py --chapters 5 7a        # after a change to these python
+    book/_ext/portability.py --report               # print the report that is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import chapter as one_chapter
+import portable_tests
+import runs_page
+from chapters import ROOT, Chapter
+from execute import Document, run_all, state_of
+from kernel_run import Run
+from margins import NEEDED, Statement, statements
+from variations import VARIATIONS, Variation
+
+REPORT = ROOT / "results" / "portability" / "report.json"
+PROBES = Path(__file__).with_name("probes.py")
+KEPT = ROOT / "_build" / "portability"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what has changed, write the report, print what lacks room; 1 if there is something."""
+    parser = argparse.ArgumentParser(
+        prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--chapters", nargs="+", metavar="N", help="only these, such as 5 or 7a")
+    parser.add_argument("--variations", nargs="+", type=int, metavar="I", help="only these, from 0")
+    parser.add_argument("--no-tests", action="store_true", help="chapters only")
+    parser.add_argument("--report", action="store_true", help="run nothing, print the report that is there")
+    options = parser.parse_args(arguments)
+    chosen = _chapters(parser, options.chapters)
+    variations = _variations(parser, options.variations)
+    if not options.report:
+        found = [row for variation in variations for row in _run(variation, chosen)]
+        tests = {} if options.no_tests else portable_tests.run(variations, KEPT)
+        _write(found, tests, variations, whole=not options.chapters and not options.variations)
+    return _judge(read(), {chapter.path.stem for chapter in chosen})
+
+
+def read() -> dict:
+    """The committed report.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return json.loads(REPORT.read_text(encoding="utf-8"))
+
+
+def statements_of(report: dict) -> list[Statement]:
+    """The statements of a report."""
+    return [Statement(**entry | {"allowed": tuple(entry["allowed"])}) for entry in report["statements"]]
+
+
+def uses_digits(chapter: Chapter) -> bool:
+    """Whether what a chapter shows depends on the source of the digits."""
+    return any("data.images(" in cell.source for cell in chapter.code)
+
+
+def _chapters(parser: argparse.ArgumentParser, names: list[str] | None) -> list[Chapter]:
+    if not names:
+        return Chapter.all()
+    found = {name: one_chapter.find(name) for name in names}
+    if missing := [name for name, chapter in found.items() if chapter is None]:
+        parser.error(f"no chapter {', '.join(missing)}")
+    return list(found.values())
+
+
+def _variations(parser: argparse.ArgumentParser, numbers: list[int] | None) -> list[Variation]:
+    if numbers is None:
+        return list(VARIATIONS)
+    if any(not 0 <= n < len(VARIATIONS) for n in numbers):
+        parser.error(f"expected numbers from 0 to {len(VARIATIONS) - 1}, got {numbers}")
+    return [VARIATIONS[n] for n in numbers]
+
+
+def _run(variation: Variation, chapters: list[Chapter]) -> list[tuple[str, str, list[dict]]]:
+    """Source, chapter and findings of every chapter that this variation concerns."""
+    wanted = [c for c in chapters if variation.digits == "mnist" or uses_digits(c)]
+    stale = [Document(c.path.stem, c.path, c.notebook) for c in wanted if _kept(variation, c) is None]
+    if stale:
+        print(f"\n{variation.name}", flush=True)
+    for run in (
+        run_all(
+            stale,
+            say=lambda line: print(f"  {line}", flush=True),
+            noise=variation.noise,
+            variables=variation.environment,
+        )
+        if stale
+        else ()
+    ):
+        _keep(variation, run, next(d for d in stale if d.name == run.name))
+    return [(variation.digits, c.path.stem, (_kept(variation, c) or {"found": []})["found"]) for c in wanted]
+
+
+def _keep(variation: Variation, run: Run, document: Document) -> None:
+    if run.error:
+        print(f"  {run.name} stopped with an error:\n{run.error}", flush=True)
+        return
+    kept = {
+        "cells": document.cells,
+        "probes": state_of(PROBES),
+        "read": {name: state_of(ROOT / name) for name in run.read},
+        "found": run.found,
+        "seconds": run.seconds,
+    }
+    file = _file(variation, run.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _kept(variation: Variation, chapter: Chapter) -> dict | None:
+    """What was found before, if nothing has changed since."""
+    file = _file(variation, chapter.path.stem)
+    if not file.exists():
+        return None
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    document = Document(chapter.path.stem, chapter.path, chapter.notebook)
+    same = (kept["cells"], kept.get("probes")) == (document.cells, state_of(PROBES)) and all(
+        state_of(ROOT / name) == state for name, state in kept["read"].items()
+    )
+    return kept if same else None
+
+
+def _file(variation: Variation, stem: str) -> Path:
+    slug = re.sub(r"[^a-z0-9]+", "-", variation.name.lower())
+    return KEPT / slug / f"{stem}.json"
+
+
+def _write(
+    found: Iterable[tuple[str, str, list[dict]]], tests: dict, variations: list[Variation], whole: bool
+) -> None:
+    """Write the report; a part of the chapters replaces its part of what was there."""
+    rows = list(found)
+    made = [s.as_record() for s in statements(rows)]
+    chapters = {chapter for _, chapter, _ in rows}
+    missing = sorted({c for _, c, entries in rows if not entries})
+    before = read() if REPORT.exists() and not whole else {"statements": [], "tests": {}, "stopped": []}
+    kept = [s for s in before["statements"] if s["chapter"] not in chapters]
+    environment = runs_page.environment()
+    report = {
+        "machine": {key: environment[key] for key in ("device", "system", "versions", "commit")},
+        "variations": [v.name for v in (VARIATIONS if not whole else variations)],
+        "needed": NEEDED,
+        "stopped": sorted({*missing, *(c for c in before["stopped"] if c not in chapters)}),
+        "tests": tests or before["tests"],
+    }
+    everything = sorted(kept + made, key=lambda s: (s["chapter"], s["cell"], s["text"], s["number"]))
+    lines = ",\n".join(f"  {json.dumps(s, ensure_ascii=False)}" for s in everything)
+    head = json.dumps(report, indent=1, ensure_ascii=False).removesuffix("\n}")
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(f'{head},\n "statements": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+
+
+def _judge(report: dict, chapters: set[str]) -> int:
+    """Print what has no room; 1 if something has none."""
+    concerned = [s for s in statements_of(report) if s.chapter in chapters]
+    poor = [s for s in concerned if not s.enough]
+    for s in sorted(poor, key=lambda s: s.room):
+        print(
+            f"{s.chapter}, {s.cell}: {s.text!r} number {s.number}: {s.low:.5g} to {s.high:.5g}, allowed "
+            f"{s.allowed}, margin {s.margin:.3g}, spread {s.spread:.3g}"
+        )
+    stopped = [name for name in report["stopped"] if name in chapters]
+    for name in stopped:
+        print(f"{name}: stopped with an error under some variation")
+    failed = portable_tests.failures(report["tests"])
+    print("\n".join(failed))
+    print(
+        f"{len(concerned)} statements, {sum(s.live and s.spread > 0 for s in concerned)} of them vary; "
+        f"{len(poor)} have too little room, {len(stopped)} chapters stopped, {len(failed)} tests failed"
+    )
+    return int(bool(poor or stopped or failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
