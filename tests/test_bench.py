@@ -175,6 +175,15 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     assert "not measured" in text
 
 
+def test_torch_compile_is_left_out_where_no_compiler_is_and_says_so(monkeypatch, capsys):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sections.shutil, "which", lambda name: None)
+    found = sections._implementations((8, 64, 16), "cpu", compiled=True)
+    assert "torch.compile" not in found
+    assert "eager" in found
+    assert "there is no C++ compiler" in capsys.readouterr().err
+
+
 @NEEDS_KERNEL
 def test_the_three_bare_loops_compute_what_they_are_named_for():
     import numpy as np
@@ -213,6 +222,7 @@ def test_sections_that_would_measure_nothing_are_left_out_if_none_is_named(monke
     assert set(made) == set(bench.SECTIONS) - {"memory", "scaling"}
 
 
+@pytest.mark.slow
 @NEEDS_KERNEL
 def test_the_command_prints_the_report_and_writes_the_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(timing, "_PAUSE", 0.0)

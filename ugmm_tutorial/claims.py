@@ -146,7 +146,7 @@ def is_strict() -> bool:
     Raises:
         ValueError: the variable is something else.
     """
-    mode = os.environ.get("UGMM_CLAIMS") or ("note" if _in_notebook() else "strict")
+    mode = os.environ.get("UGMM_CLAIMS") or ("strict" if _notebook() is None else "note")
     if mode not in ("strict", "note"):
         raise ValueError(f"expected UGMM_CLAIMS to be 'strict' or 'note', got {mode!r}: correct or unset it")
     return mode == "strict"
@@ -154,18 +154,18 @@ def is_strict() -> bool:
 
 def show_note(sentence: str) -> None:
     """Show a sentence in the place of a cell's output, styled where the page has styles for it."""
-    if not _in_notebook():
+    notebook = _notebook()
+    if notebook is None:
         print(sentence)
         return
-    from IPython.display import display
-
     page = f'<p class="claim-note" role="note">{html.escape(sentence)}</p>'
-    display({"text/plain": sentence, "text/html": page}, raw=True)
+    notebook.display_pub.publish({"text/plain": sentence, "text/html": page})
 
 
-def _in_notebook() -> bool:
-    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
-    return bool(shell) and hasattr(shell, "kernel")
+def _notebook():
+    """The shell of the notebook that this runs in, or None; where it runs in one, IPython is imported."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell if hasattr(shell, "kernel") else None
 
 
 def _finding(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 
 import torch
@@ -180,7 +183,7 @@ def _implementations(shape: tuple[int, int, int], device: str, *, compiled: bool
     found: dict[str, Callable] = {}
     if math.prod(shape) * 4 * _BROADCAST_COPIES < _free_memory(device):
         found["eager"] = reference_log_density
-        if compiled:
+        if compiled and _compiler_is_there(device):
             torch.compiler.reset()
             found["torch.compile"] = torch.compile(reference_log_density, dynamic=False)
     fused = "cpu" if device == "cpu" else "gpu"
@@ -188,6 +191,15 @@ def _implementations(shape: tuple[int, int, int], device: str, *, compiled: bool
         found[fused] = _fused(fused)
     found["linear"] = lambda x, weight: torch.nn.functional.linear(x, weight).relu()
     return found
+
+
+def _compiler_is_there(device: str) -> bool:
+    """Whether ``torch.compile`` can build its code: for a CPU that takes a C++ compiler."""
+    names = filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++", "cl"))
+    there = device != "cpu" or any(map(shutil.which, names))
+    if not there:
+        print("torch.compile is left out: there is no C++ compiler (or name one in CXX)", file=sys.stderr)
+    return there
 
 
 def _free_memory(device: str) -> float:
