@@ -5,9 +5,9 @@ claim and each comparison of an assertion the report has the range of its values
 margin. The command fails where a statement is false under a variation, or its margin is under three
 spreads. What has run and has not changed since is not run again.
 
-    python book/_ext/portability.py                        # everything; about three quarters of an hour on
-    two cores python book/_ext/portability.py --chapters 5 7a        # after a change to these python
-    book/_ext/portability.py --report               # print the report that is there
+    python book/_ext/portability.py                     # everything: about an hour on two cores
+    python book/_ext/portability.py --chapters 5 7a     # after a change to these
+    python book/_ext/portability.py --report            # print the report that is there
 """
 
 from __future__ import annotations
