@@ -44,8 +44,8 @@ def elsewhere(report: dict, measured: list[Statement]) -> str:
     names, machine = ", ".join(report["variations"]), report["machine"]
     return (
         f"**Elsewhere.** All chapters were run under {len(report['variations'])} variations that stand for "
-        f"other machines: {names}. {len(varying)} of {len(measured)} statements vary at all, and each "
-        f"of them has a margin of at least {report['needed']:.0f} times its spread. The unit tests that train were "
+        f"other machines: {names}. Of {len(measured)} statements {len(varying)} vary, and each of them "
+        f"has a margin of at least {report['needed']:.0f} times its spread. The unit tests that train were "
         f"run likewise, {tests} runs in all. Measured on: {machine['device']}, {machine['system']}, "
         f"PyTorch {machine['versions']['torch']}."
     )

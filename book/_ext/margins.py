@@ -61,7 +61,8 @@ def statements(runs: Iterable[tuple[str, str, Sequence[Mapping]]]) -> list[State
     for source, chapter, found in runs:
         for entry in found:
             for number, value in _numbers(entry):
-                key = (chapter, entry["cell"], entry["text"], number)
+                text = f"assert {entry['text']}" if entry["kind"] == "assert" else entry["text"]
+                key = (chapter, entry["cell"], text, number)
                 kept = gathered.setdefault(key, {"entry": entry, "by": {}})
                 kept["by"].setdefault(source, []).append(value)
     return [_statement(*key, kept["entry"], kept["by"]) for key, kept in gathered.items()]
