@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -24,6 +25,14 @@ ASSERTING = """
 import torch
 value = torch.tensor([0.2, 0.9])
 assert (value < 0.8).all()
+"""
+TEST = "(value < 0.8).all()"
+DRAWING = """
+import matplotlib.pyplot as plt
+from ugmm_tutorial.claims import claim
+fig, ax = plt.subplots()
+ax.plot([1, 2, 3])
+claim("more than 95 %", 0.3)
 """
 HOLDING = """
 assert 0.25 < value.max() < 1.0
@@ -59,12 +68,11 @@ def run():
 def test_claim_and_assertion_that_fail_leave_notes_and_the_chapter_goes_on(run):
     assert run.error is None
     said = [(note["cell"], note["said"], note["found"]) for note in run.notes]
-    assert said == [("cell-0", "more than 95 %", "94.725"), ("cell-1", "(value < 0.8).all()", "not so")]
+    assert said == [("cell-0", "more than 95 %", "94.725"), ("cell-1", TEST, "not so")]
     claiming, asserting, holding = nbformat.reads(run.notebook, as_version=4).cells[1:]
-    assert "this machine finds 94.725" in claiming.outputs[0]["data"]["text/plain"]
-    assert 'class="claim-note"' in claiming.outputs[0]["data"]["text/html"]
-    assert claiming.outputs[1]["text"] == "went on\n"
-    assert "on this machine it is not so" in asserting.outputs[0]["data"]["text/plain"]
+    note = "Not so on this machine: the page says “more than 95 %”, here it is 94.725.\n"
+    assert claiming.outputs[0]["text"] == f"{note}went on\n"
+    assert asserting.outputs[0]["text"] == f"Not so on this machine: the page checks that {TEST}.\n"
     assert holding.outputs == []  # the semicolon counts, although the cell was instrumented
 
 
@@ -153,7 +161,10 @@ def test_failed_claim_leaves_a_page_with_its_note_and_the_build_lists_it(tmp_pat
     (tmp_path / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/01_page\n", encoding="utf-8")
     (tmp_path / "book").mkdir()
-    nbformat.write(notebook(CLAIMING, ASSERTING), tmp_path / "book" / "01_page.ipynb")
+    page = notebook(CLAIMING, ASSERTING, DRAWING)
+    figure = {"caption": "A line that rises.", "name": "fig-line"}
+    page.cells[-1].metadata["mystnb"] = {"figure": figure, "image": {"alt": "A line."}}
+    nbformat.write(page, tmp_path / "book" / "01_page.ipynb")
     program = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", program, "build", str(tmp_path), "-W", "-n", "--keep-going"],
@@ -163,11 +174,17 @@ def test_failed_claim_leaves_a_page_with_its_note_and_the_build_lists_it(tmp_pat
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     page = (tmp_path / "_build" / "html" / "book" / "01_page.html").read_text(encoding="utf-8")
-    assert page.count('class="claim-note"') == 2
-    assert "this machine finds 94.725" in page
-    assert "went on" in page
+    notes = re.findall(r'<p class="claim-note[^"]*">(.*?)</p>', page)
+    assert [note.split(": ")[1][:22] for note in notes] == [
+        "the page says “more th",
+        "the page checks that (",
+        "the page says “more th",
+    ]
+    assert "here it is 94.725" in notes[0]
+    assert re.search(r"<pre>(<span></span>)?went on", page)
+    assert page.count("<figcaption>") == 1
     assert "Traceback" not in page
-    assert "2 statements do not hold on this machine" in done.stdout
+    assert "3 statements do not hold on this machine" in done.stdout
     assert "book/01_page, cell cell-0: the page says 'more than 95 %', here it is 94.725" in done.stdout
     note = json.loads((tmp_path / "_build" / ".jupyter_cache" / "notes" / "01_page.json").read_text("utf-8"))
-    assert [entry["cell"] for entry in note["notes"]] == ["cell-0", "cell-1"]
+    assert [entry["cell"] for entry in note["notes"]] == ["cell-0", "cell-1", "cell-2"]

@@ -10,7 +10,6 @@ of the package.
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import re
@@ -29,6 +28,9 @@ __all__ = [
     "stated_bounds",
     "stated_numbers",
 ]
+
+#: How a line begins that stands in the place of a claim that failed.
+NOTE = "Not so on this machine:"
 
 #: How a verdict on the paper may read; None for what the paper says nothing about.
 VERDICTS = ("reproduces", "differs", "beyond")
@@ -134,7 +136,7 @@ def claim(
         found = " and ".join(f"{v:.6g}" for v in finding.values)
         if is_strict():
             raise ClaimError(f"the text says {text!r}, the code finds {found}")
-        show_note(f"Here the page says “{plain_text(text)}”, and this machine finds {found}.")
+        show_note(f"the page says “{plain_text(text)}”, here it is {found}.")
 
 
 def is_strict() -> bool:
@@ -146,26 +148,20 @@ def is_strict() -> bool:
     Raises:
         ValueError: the variable is something else.
     """
-    mode = os.environ.get("UGMM_CLAIMS") or ("strict" if _notebook() is None else "note")
+    mode = os.environ.get("UGMM_CLAIMS") or ("note" if _in_notebook() else "strict")
     if mode not in ("strict", "note"):
         raise ValueError(f"expected UGMM_CLAIMS to be 'strict' or 'note', got {mode!r}: correct or unset it")
     return mode == "strict"
 
 
 def show_note(sentence: str) -> None:
-    """Show a sentence in the place of a cell's output, styled where the page has styles for it."""
-    notebook = _notebook()
-    if notebook is None:
-        print(sentence)
-        return
-    page = f'<p class="claim-note" role="note">{html.escape(sentence)}</p>'
-    notebook.display_pub.publish({"text/plain": sentence, "text/html": page})
+    """Print a sentence behind :data:`NOTE`; the book's build makes a note of such a line."""
+    print(f"{NOTE} {sentence}")
 
 
-def _notebook():
-    """The shell of the notebook that this runs in, or None; where it runs in one, IPython is imported."""
+def _in_notebook() -> bool:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return shell if hasattr(shell, "kernel") else None
+    return hasattr(shell, "kernel")
 
 
 def _finding(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from fnmatch import fnmatch
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
+from docutils import nodes
 from myst_nb.core.read import create_nb_reader
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -18,6 +20,7 @@ from sphinx.util import logging
 
 import runs_page
 from execute import Document, ExecutionError, Note, bring_up_to_date, note_of
+from ugmm_tutorial.claims import NOTE
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ ONLY = "UGMM_CHAPTERS"
 def connect(app: Sphinx) -> None:
     """Register the handlers below."""
     app.connect("env-get-outdated", execute_pages)
+    app.connect("doctree-read", mark_notes)
     app.connect("build-finished", list_notes)
 
 
@@ -69,6 +73,21 @@ def notes_of(app: Sphinx, env: BuildEnvironment) -> dict[str, Note]:
     return {name: note for name, note in found.items() if note}
 
 
+def mark_notes(app: Sphinx, document: nodes.document) -> None:
+    """Make a note of every printed line that says what does not hold on this machine."""
+    for block in list(document.findall(nodes.literal_block)):
+        if NOTE not in block.astext():
+            continue
+        parts: list[nodes.Node] = []
+        for is_note, lines in groupby(block.astext().splitlines(), lambda line: line.startswith(NOTE)):
+            if is_note:
+                parts += [nodes.paragraph(line, line, classes=["claim-note"]) for line in lines]
+            else:
+                parts.append(_like(block, "\n".join(lines)))
+        place = block.parent.index(block)
+        block.parent[place : place + 1] = parts  # replace_self would hand the block's classes to a note
+
+
 def list_notes(app: Sphinx, exception: Exception | None) -> None:
     """Say at the end of a build where this machine finds something else than the page says."""
     if exception or app.env is None or app.env.mystnb_config.execution_mode != "cache":
@@ -82,6 +101,13 @@ def list_notes(app: Sphinx, exception: Exception | None) -> None:
         # Not a warning: it would fail the build, and the page says it in its place.
         logger.info(f"\n{len(lines)} statements do not hold on this machine; their pages say so:")
         logger.info("\n".join(lines))
+
+
+def _like(block: nodes.literal_block, text: str) -> nodes.literal_block:
+    """The same block with another text."""
+    other = nodes.literal_block(text, text)
+    other.attributes |= {key: value for key, value in block.attributes.items() if key != "ids"}
+    return other
 
 
 def _document(env: BuildEnvironment, name: str) -> Document | None:

@@ -96,7 +96,7 @@ class Probes:
                 raise
             from ugmm_tutorial.claims import show_note
 
-            show_note(f"Here the page checks that {text}, and on this machine it is not so.")
+            show_note(f"the page checks that {text}.")
 
     def _margin(self, cell: str, text: str, margin: float) -> None:
         entry = self.found.setdefault(
