@@ -51,7 +51,7 @@ which:
 	echo "Which chapter? make chapter N=4, for example; there are $$known"; exit 2
 
 check: lint
-	$(ALONE) $(RUN) pytest tests -n auto -m "not slow" --ignore=tests/browser
+	$(ALONE) $(RUN) pytest tests --ignore tests/browser -m "not slow" -n auto --dist loadgroup
 
 # The book first: some tests look at the pages. The cells of a chapter, as the tests of a file, stay with one worker.
 test: lint book

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -71,15 +72,17 @@ def test_one_component_is_the_gaussian_of_the_same_variance(name):
 
 
 def test_more_components_come_nearer_and_two_quadratures_agree():
+    found = {}
     for tied in (False, True):
-        rows = best_mixtures(TARGETS["Gumbel"], FEW, tied=tied)
-        kl = [row["kl"] for row in rows]
-        assert kl == sorted(kl, reverse=True)
-        assert kl[2] < 0.5 * kl[0]
+        # With fewer starts, three components of one width may end where two do, and rounding decides.
+        rows = best_mixtures(TARGETS["Gumbel"], FEW | {"random_starts": 3}, tied=tied)
+        kl = found[tied] = [row["kl"] for row in rows]
+        # From 0.15 to 0.41 of what one component less leaves; spread 1e-13 over four processors.
+        assert all(after < 0.6 * before for before, after in itertools.pairwise(kl))
         for row in rows:
             assert row["check"] == pytest.approx(row["kl"], abs=1e-9)
             assert row["l1"] ** 2 <= 2 * row["kl"] + 1e-9  # Pinsker's inequality
-    assert best_mixtures(TARGETS["Gumbel"], FEW, tied=False)[2]["kl"] < kl[2]
+    assert found[False][2] < 0.6 * found[True][2]
 
 
 def test_starts_that_reach_into_the_tails_find_what_those_in_the_middle_miss():
@@ -252,6 +255,7 @@ SMALL = approximation.SETTINGS | {
 }
 
 
+@pytest.mark.slow
 def test_the_study_reports_every_contender_and_one_layer_fails_at_xor(monkeypatch):
     monkeypatch.setattr(approximation, "pykan_version", lambda: None)
     found = approximation.measure(SMALL, progress=False)

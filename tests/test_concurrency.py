@@ -139,8 +139,15 @@ def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_fir
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads):
-    both_begun, begun, done = threading.Barrier(threads), [], []
+def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads, monkeypatch):
+    both_begun, cleared, begun, done = threading.Barrier(threads), threading.Event(), [], []
+
+    class Watched(deque):
+        def clear(self):
+            super().clear()
+            cleared.set()
+
+    monkeypatch.setattr(pool, "deque", Watched)
 
     def fail():
         both_begun.wait(PATIENCE)
@@ -148,7 +155,7 @@ def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(th
 
     def end_after_it():
         both_begun.wait(PATIENCE)
-        time.sleep(0.5)
+        cleared.wait(PATIENCE / 10)
 
     further = [partial(begun.append, i) for i in range(50)]
     with pytest.raises(Failure):
@@ -294,7 +301,9 @@ class Outputs(Dataset):
 
 @may_fork
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("fork", marks=needs_fork), pytest.param("spawn", marks=pytest.mark.slow)]
+)
 def test_workers_of_a_data_loader_compute_the_same(method, cut_small, set_threads):
     set_threads(2)
     expected = torch.tensor([numbers_after_a_fork(index) for index in range(6)])
@@ -463,6 +472,7 @@ atexit.register(again)
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_still_works_while_the_interpreter_shuts_down():
     done = subprocess.run(
         [sys.executable, "-c", AT_SHUTDOWN], capture_output=True, text=True, timeout=120, check=True

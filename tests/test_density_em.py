@@ -115,6 +115,7 @@ def test_the_twins_step_equals_scikit_learns():
     )
 
 
+@pytest.mark.slow
 @EVERY
 def test_em_ends_where_the_gradient_vanishes(name):
     """Under no active floor, and only for what EM moves: a wrong M-step stops elsewhere, or never."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -707,21 +709,47 @@ def _disagreements(made: dict, stored: dict, *, loss: float, accuracy: float) ->
     return [name for name, is_far in far.items() if is_far]
 
 
-@pytest.fixture(scope="module")
-def same_arithmetic(tmp_path_factory) -> bool:
-    """Whether small runs come out as they were stored, to the last bit: then rounding is the same here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the fixture that does so for each test comes later
-    pairs = [_first_epochs(name, tmp_path_factory.mktemp("again")) for name in QUICK]
-    torch.set_num_threads(threads)
+# How far losses (relative) and accuracies over the first epoch may be from the record: at least three times
+# as far as they moved over some variations of processor, threads and rounding; that in percent beside it.
+FURTHEST = {
+    "ablation-none": (0.02, 0.01),  # 0.17, 0.06 over 3
+    "mnist-cnn-mlp": (0.02, 0.01),  # 0.17, 0.03 over 2
+    "mnist-cnn-ugmm": (0.05, 0.05),  # 0.81, 1.6 over 2
+    "mnist-cnn-ugmm-layernorm": (0.03, 0.03),  # 0.05, 0.02 over 2
+    "mnist-mlp": (0.01, 0.005),  # 0.02, 0.02 over 3
+    "mnist-ugmm": (0.05, 0.025),  # 1.4, 0.8 over 4
+    "mnist-ugmm-layernorm": (0.12, 0.06),  # 2.3, 1.8 over 4; elsewhere the loss by more than 3
+    "tuned-mlp": (0.01, 0.005),  # below 0.001 over 3
+    "tuned-mlp-wide": (0.01, 0.005),  # 0.01, 0.005 over 3
+    "tuned-ugmm": (0.01, 0.005),  # 0.0005, 0.003 over 3
+}
+
+
+@cache
+def _small_runs_are_as_stored() -> bool:
+    """To the last bit. Several tests ask, and with several workers they are apart: once in each process."""
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = [_first_epochs(name, Path(folder)) for name in QUICK]
     return all(made == stored for made, stored in pairs)
+
+
+def _same_arithmetic(name: str) -> bool:
+    """Whether rounding is what it was for the record: by the name of the machine, and by small runs.
+
+    One alone is not enough: a name is that of many processors, and small layers may be computed in the same
+    way where large ones are not.
+    """
+    record = records.read(Path(__file__).parents[1] / "results" / name / "seed0.json").environment
+    here = records.environment("cpu")
+    same = all(record[key] == here[key] for key in ("device", "threads"))
+    return same and record["versions"]["torch"] == here["versions"]["torch"] and _small_runs_are_as_stored()
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_one_epoch_on_digits_made_now_is_the_first_of_the_stored_record(name, tmp_path):
-    """In 20 to 40 steps, rounding moves a loss by some millionths (tried: other kernels, two threads)."""
+    """In 20 to 40 steps, rounding moves a loss by 0.003 percent at most, over four variations."""
     made, stored = _first_epochs(name, tmp_path)
-    # Two of 360 test images, or of 180 for validation, may be decided by a hair.
+    # It moved one of 360 test images; two of 180 for validation are four times as far.
     assert _disagreements(made, stored, loss=1e-4, accuracy=2 / 180) == []
 
 
@@ -731,19 +759,22 @@ def test_this_tolerance_tells_one_seed_from_another(name, tmp_path):
     assert _disagreements(made, stored, loss=1e-4, accuracy=2 / 180)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FIRST_EPOCHS if name not in QUICK])
-def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path, same_arithmetic):
-    """Where rounding is as it was, to four digits; elsewhere the means over the epoch, up to three percent.
+def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path):
+    """Where rounding is as it was, to four digits; elsewhere the means over the epoch, within ``FURTHEST``.
 
     Rounding differs between processors and numbers of threads and grows with every step. Over the 469 steps
-    of an epoch it grows so much that only a mean over them is steady: two threads instead of one moved the
-    mean loss by 1.3 %, the test accuracy after the epoch by whole points.
+    of an epoch it grows so much that only a mean over them is steady; the loss after the epoch moved by up
+    to a fifth, the accuracy by up to 22 points.
     """
     _skip_without_mnist()
     made, stored = _first_epochs(name, tmp_path)
-    if same_arithmetic and not name.startswith("mnist-cnn"):  # the small runs have no convolutions
+    if _same_arithmetic(name) and not name.startswith("mnist-cnn"):  # the small runs have no convolutions
         assert _disagreements(made, stored, loss=1e-4, accuracy=1e-3) == []
-    assert not {"train_loss", "train_accuracy"} & {*_disagreements(made, stored, loss=0.03, accuracy=0.03)}
+    loss, accuracy = FURTHEST[name]
+    far = _disagreements(made, stored, loss=loss, accuracy=accuracy)
+    assert not {"train_loss", "train_accuracy"} & {*far}
 
 
 # --- the true MNIST, where it is --------------------------------------------------------------------

@@ -95,6 +95,7 @@ def test_shared_axes_need_one_label_and_axes_without_ticks_none():
 SETUP = "import matplotlib.pyplot as plt\nfrom ugmm_tutorial import plotting\nplotting.use_style()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("watched", "warned"), [("1", True), ("", False)])
 def test_a_notebook_warns_of_its_figures_where_asked_to(monkeypatch, watched, warned, recwarn):
     """On standard error, which fails the build of the book."""

@@ -71,6 +71,7 @@ def test_side_by_side_every_network_becomes_what_it_becomes_alone(build, objecti
     )
 
 
+@pytest.mark.slow
 def test_training_raises_the_objective():
     x, y = flowers(2, 40)
     for objective in ("joint", "conditional"):

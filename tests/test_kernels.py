@@ -28,6 +28,10 @@ from ugmm_tutorial.kernels.reference import reference_log_density
 NAMES = ("x", "mean", "log_std", "log_weight", "log_background")
 BACKENDS = [name for name in ("cpu", "gpu") if kernels.unavailable(name) is None]
 INTERPRETED = kernels.interpreted()
+if INTERPRETED:
+    from interpreter import patch_once_per_launch
+
+    patch_once_per_launch()
 EPS = 2.0**-24  # half a unit in the last place of float32
 SMALLEST_NORMAL = torch.finfo(torch.float32).smallest_normal
 

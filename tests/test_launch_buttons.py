@@ -12,6 +12,8 @@ from chapters import ROOT, Chapter
 
 CHAPTER = Chapter.all()[0].path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):

@@ -3,6 +3,8 @@
 import copy
 import itertools
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ugmm_tutorial.layers import DROPOUT_MASKS, DROPOUT_MODES, INITS, lower_boun
 
 PARAMETERS = ("mean", "log_std", "mix_logits")
 MODES = pytest.mark.parametrize("mode", DROPOUT_MODES)
+COMPILERS = [c for c in (os.environ.get("CXX"), "g++", "clang++", "c++", "cl") if c and shutil.which(c)]
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -309,6 +312,7 @@ def test_at_the_floor_only_a_gradient_that_widens_the_component_passes(below):
     assert made.log_std.grad[1].item() == pytest.approx(-made.min_std)
 
 
+@pytest.mark.bits
 def test_a_component_on_the_floor_widens_again_when_the_data_ask_for_it():
     made = UGMMLayer(1, 1)
     with torch.no_grad():
@@ -788,6 +792,7 @@ def test_torch_compile_traces_the_layer_without_a_graph_break(training, backend)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not COMPILERS, reason="torch.compile needs a C++ compiler: install one, or name it in CXX")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_torch_compile_generates_code_for_the_layer():
     model, x = model_with_layer(), inputs(6, 5)

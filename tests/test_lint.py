@@ -191,12 +191,14 @@ def execute(chapter, cells):
     nbclient.NotebookClient(notebook, timeout=120).execute()
 
 
+@pytest.mark.slow
 def test_a_solution_that_fails_its_check_stops_the_notebook(broken):
     chapter = broken(lambda n: cell(n, "solution-1").update(source='assert check("1.1", -1.0)'))
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="AssertionError"):
         execute(chapter, ["setup-imports", "solution-1"])
 
 
+@pytest.mark.slow
 def test_a_claim_that_the_code_does_not_bear_out_stops_the_notebook(broken):
     def change(notebook):
         replace("iris-read", "about 94 %", "about 97 %")(notebook)

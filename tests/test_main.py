@@ -313,6 +313,7 @@ def _quiet() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
 
 
+@pytest.mark.slow
 def test_program_trains_into_the_folder_results(tmp_path):
     command = _command("train", "digits-mlp", "--epochs", "1")
     done = subprocess.run(
@@ -339,6 +340,7 @@ def _press_ctrl_c(process):
     raise AssertionError("three interrupts, and it goes on")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to another process")
 def test_program_that_gets_ctrl_c_ends_with_status_130_and_its_checkpoint(tmp_path):
     command = _command("train", "digits-mlp", "--epochs", "1000000")

@@ -66,6 +66,7 @@ def test_a_box_of_one_point_has_its_value():
     torch.testing.assert_close(bound, evaluate(layers, low)[0])
 
 
+@pytest.mark.slow
 def test_the_study_counts_closed_boxes_and_no_violations():
     small = {"networks": {"minibatch": 60}, "widths": [0.3, 0.01], "boxes": 20, "points": 5}
     found = relaxation.measure(relaxation.SETTINGS | small, progress=False)

@@ -443,6 +443,7 @@ def dead_runs(tmp_path_factory) -> Path:
 
 
 @needs_sigkill
+@pytest.mark.bits
 @pytest.mark.parametrize(("moment", "epoch"), [*MOMENTS.items(), ("again and again", 2)])
 def test_run_killed_at_any_moment_goes_on_to_the_same_bits(moment, epoch, dead_runs, uninterrupted):
     checkpoint = dead_runs / moment / "run.pt"
