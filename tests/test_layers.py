@@ -792,7 +792,7 @@ def test_torch_compile_traces_the_layer_without_a_graph_break(training, backend)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not COMPILERS, reason="torch.compile needs a C++ compiler: install one, or name it in CXX")
+@pytest.mark.skipif(not COMPILERS, reason="torch.compile needs a C++ compiler: install one, or set CXX")
 @pytest.mark.usefixtures("fresh_compiler")
 def test_torch_compile_generates_code_for_the_layer():
     model, x = model_with_layer(), inputs(6, 5)

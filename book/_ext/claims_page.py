@@ -41,13 +41,13 @@ def elsewhere(report: dict, measured: list[Statement]) -> str:
     """What the report on portability says as a whole."""
     varying = [s for s in measured if s.spread > 0]
     tests = sum(outcome["passed"] for outcome in report["tests"].values())
-    names, machine = ", ".join(report["variations"]), report["machine"]
+    trained = f" Unit tests that train were run likewise, {tests} runs in all." if tests else ""
+    names, machine = "; ".join(report["variations"]), report["machine"]
     return (
         f"**Elsewhere.** All chapters were run under {len(report['variations'])} variations that stand for "
         f"other machines: {names}. Of {len(measured)} statements {len(varying)} vary, and each of them "
-        f"has a margin of at least {report['needed']:.0f} times its spread. The unit tests that train were "
-        f"run likewise, {tests} runs in all. Measured on: {machine['device']}, {machine['system']}, "
-        f"PyTorch {machine['versions']['torch']}."
+        f"has a margin of at least {report['needed']:.0f} times its spread.{trained} Measured on: "
+        f"{machine['device']}, {machine['system']}, PyTorch {machine['versions']['torch']}."
     )
 
 
