@@ -128,6 +128,16 @@ def test_claims_of_several_numbers_or_in_a_loop_are_judged_one_by_one():
     assert [s.enough for s in found] == [True, True, True, False]
 
 
+def test_numbers_that_vary_by_factors_are_judged_by_their_logarithms():
+    runs = [("mnist", "1", [claimed([[v]], 1e4)]) for v in (3e7, 11e7, 4e7)]
+    (found,) = statements(runs)
+    assert found.factor
+    assert found.margin == pytest.approx(math.log(3e7 * 11e7 * 4e7) / 3 - math.log(1e4))
+    assert found.enough
+    runs = [("mnist", "1", [claimed([[v]], 1e7)]) for v in (3e7, 11e7, 4e7)]
+    assert not statements(runs)[0].enough
+
+
 def test_one_run_a_source_says_nothing_of_the_spread():
     assert pooled_spread([[1.0], [7.0]]) == 0
     assert pooled_spread([[1.0, 3.0], [7.0]]) == pytest.approx(math.sqrt(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from myst_parser.mdit_to_docutils.base import default_slugify
@@ -110,7 +111,11 @@ def spread(claim: Claim, measured: list[Statement]) -> str:
     least = min(found, key=lambda s: s.room)
     if least.spread == 0:
         return "the same"
-    return f"{least.low:.3g} to {least.high:.3g}, spread {least.spread:.2g}, margin {least.margin:.2g}"
+    values = f"{least.low:.3g} to {least.high:.3g}"
+    if least.factor:
+        around, room = math.exp(least.spread), math.exp(least.margin)
+        return f"{values}, spread a factor of {around:.2g}, margin one of {room:.2g}"
+    return f"{values}, spread {least.spread:.2g}, margin {least.margin:.2g}"
 
 
 def section_of(chapter: Chapter, cell: str) -> str:

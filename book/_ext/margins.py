@@ -17,7 +17,8 @@ class Statement:
 
     ``low`` and ``high`` are the smallest and the largest value found, ``allowed`` is where it may lie.
     ``spread`` is the standard deviation within a source of digits, pooled over the sources, and ``margin``
-    the smallest distance of a source's mean from the end of what is allowed.
+    the smallest distance of a source's mean from the end of what is allowed. Where ``factor`` is set, both
+    are of natural logarithms.
     """
 
     chapter: str
@@ -30,6 +31,7 @@ class Statement:
     allowed: tuple[float | None, float | None]
     spread: float
     margin: float
+    factor: bool = False
 
     @property
     def enough(self) -> bool:
@@ -84,7 +86,11 @@ def _statement(
     allowed = entry.get("allowed", [(0.0, math.inf)])
     low, high = allowed[number % len(allowed)]
     values = [value for group in by.values() for value in group]
-    means = [fmean(group) for group in by.values()]
+    groups, ends, factor = list(by.values()), (low, high), _is_factor(values, low, high)
+    if factor:
+        groups = [[math.log(value) for value in group] for group in groups]
+        ends = tuple(math.log(end) if end > 0 else -math.inf for end in ends)
+    means = [fmean(group) for group in groups]
     return Statement(
         chapter=chapter,
         cell=cell,
@@ -94,9 +100,17 @@ def _statement(
         low=min(values),
         high=max(values),
         allowed=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
-        spread=pooled_spread(by.values()),
-        margin=min(min(mean - low, high - mean) for mean in means),
+        spread=pooled_spread(groups),
+        margin=min(min(mean - ends[0], ends[1] - mean) for mean in means),
+        factor=factor,
     )
+
+
+def _is_factor(values: list[float], low: float, high: float) -> bool:
+    """Whether a number with one bound varies by factors: "more than 10,000 times", found 3 to 11 million."""
+    bound = low if math.isinf(high) else high
+    one_sided = math.isinf(low) != math.isinf(high)
+    return one_sided and bound > 0 and min(values) > 0 and max(values) > 2 * min(values)
 
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> float:
