@@ -39,17 +39,24 @@ def main(arguments: list[str] | None = None) -> int:
         prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--chapters", nargs="+", metavar="N", help="only these, such as 5 or 7a")
-    parser.add_argument("--variations", nargs="+", type=int, metavar="I", help="only these, from 0")
+    parser.add_argument(
+        "--variations", nargs="+", type=int, metavar="I", help="only these, from 0; writes no report"
+    )
     parser.add_argument("--no-tests", action="store_true", help="chapters only")
     parser.add_argument("--report", action="store_true", help="run nothing, print the report that is there")
     options = parser.parse_args(arguments)
     chosen = _chapters(parser, options.chapters)
     variations = _variations(parser, options.variations)
+    names = {chapter.path.stem for chapter in chosen}
     if not options.report:
         found = [row for variation in variations for row in _run(variation, chosen)]
         tests = {} if options.no_tests else portable_tests.run(variations, KEPT)
-        _write(found, tests, variations, whole=not options.chapters and not options.variations)
-    return _judge(read(), {chapter.path.stem for chapter in chosen})
+        if options.variations is not None:  # a part of them is no ground for a report
+            stopped = sorted({chapter for _, chapter, entries in found if not entries})
+            made = [s.as_record() for s in statements(found)]
+            return _judge({"statements": made, "tests": tests, "stopped": stopped}, names)
+        _write(found, tests, whole=not options.chapters)
+    return _judge(read(), names)
 
 
 def read() -> dict:
@@ -142,9 +149,7 @@ def _file(variation: Variation, stem: str) -> Path:
     return KEPT / slug / f"{stem}.json"
 
 
-def _write(
-    found: Iterable[tuple[str, str, list[dict]]], tests: dict, variations: list[Variation], whole: bool
-) -> None:
+def _write(found: Iterable[tuple[str, str, list[dict]]], tests: dict, *, whole: bool) -> None:
     """Write the report; a part of the chapters replaces its part of what was there."""
     rows = list(found)
     made = [s.as_record() for s in statements(rows)]
@@ -155,7 +160,7 @@ def _write(
     environment = runs_page.environment()
     report = {
         "machine": {key: environment[key] for key in ("device", "system", "versions", "commit")},
-        "variations": [v.name for v in (VARIATIONS if not whole else variations)],
+        "variations": [v.name for v in VARIATIONS],
         "needed": NEEDED,
         "stopped": sorted({*missing, *(c for c in before["stopped"] if c not in chapters)}),
         "tests": tests or before["tests"],
