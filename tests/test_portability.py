@@ -138,6 +138,13 @@ def test_numbers_that_vary_by_factors_are_judged_by_their_logarithms():
     assert not statements(runs)[0].enough
 
 
+def test_equal_numbers_do_not_vary_although_their_mean_misses_them_by_a_bit():
+    value = 98.55000000000001
+    (found,) = statements([("mnist", "1", [claimed([[value]])]) for _ in range(7)])
+    assert not found.varies
+    assert found.enough
+
+
 def test_one_run_a_source_says_nothing_of_the_spread():
     assert pooled_spread([[1.0], [7.0]]) == 0
     assert pooled_spread([[1.0, 3.0], [7.0]]) == pytest.approx(math.sqrt(2))

@@ -40,7 +40,7 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def elsewhere(report: dict, measured: list[Statement]) -> str:
     """What the report on portability says as a whole."""
-    varying = [s for s in measured if s.spread > 0]
+    varying = [s for s in measured if s.varies]
     tests = sum(outcome["passed"] for outcome in report["tests"].values())
     trained = f" Unit tests that train were run likewise, {tests} runs in all." if tests else ""
     names, machine = "; ".join(report["variations"]), report["machine"]
@@ -109,7 +109,7 @@ def spread(claim: Claim, measured: list[Statement]) -> str:
     if not found:
         return "not measured"
     least = min(found, key=lambda s: s.room)
-    if least.spread == 0:
+    if not least.varies:
         return "the same"
     values = f"{least.low:.3g} to {least.high:.3g}"
     if least.factor:

@@ -44,9 +44,14 @@ class Statement:
         return holds and self.margin >= NEEDED * self.spread - 1e-9 * abs(self.low)
 
     @property
+    def varies(self) -> bool:
+        """Whether it was another number somewhere; the mean of equal numbers may miss them by a last bit."""
+        return self.spread > 1e-12 * max(abs(self.low), abs(self.high))
+
+    @property
     def room(self) -> float:
         """Margin over spread; infinite where nothing varied."""
-        return math.inf if self.spread == 0 else self.margin / self.spread
+        return math.inf if not self.varies else self.margin / self.spread
 
     def as_record(self) -> dict:
         """For the report: four digits are enough."""

@@ -187,7 +187,7 @@ def _judge(report: dict, chapters: set[str]) -> int:
     failed = portable_tests.failures(report["tests"])
     print("\n".join(failed))
     print(
-        f"{len(concerned)} statements, {sum(s.live and s.spread > 0 for s in concerned)} of them vary; "
+        f"{len(concerned)} statements, {sum(s.varies for s in concerned)} of them vary; "
         f"{len(poor)} have too little room, {len(stopped)} chapters stopped, {len(failed)} tests failed"
     )
     return int(bool(poor or stopped or failed))
