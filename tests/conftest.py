@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, and the order in which tests begin."""
+"""Fixtures that several test modules share."""
 
 import inspect
 import os
@@ -17,20 +17,6 @@ def pytest_configure(config):
     """
     if seed := os.environ.get("UGMM_NOISE"):
         config.add_cleanup(rounding.add_noise(int(seed)).remove)
-
-
-def pytest_collection_modifyitems(items):
-    """What takes long begins first, so that no worker is left with it when the others have finished."""
-    items.sort(key=lambda item: (item.path.suffix != ".ipynb", not item.get_closest_marker("slow")))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    if config.getvalue("dist") != "loadgroup":
-        return None
-    from grouped import Grouped
-
-    return Grouped(config, log)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The built book, once `make book` has built it: nothing is missing, and nothing comes from elsewhere."""
 
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,6 +38,12 @@ class References(HTMLParser):
             self.alts.append((values.get("src"), values.get("alt")))
 
 
+@functools.cache
+def references(page):
+    """Of a page; the one on the interface alone has a thousand links to itself."""
+    return References(page)
+
+
 @pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.stem)
 def page(request):
     return request.param
@@ -48,25 +55,25 @@ def local_target(page, reference):
 
 
 def test_page_loads_nothing_from_elsewhere_and_all_of_it_is_there(page):
-    for reference in References(page).loaded:
+    for reference in references(page).loaded:
         assert not urlsplit(reference).netloc, f"{page.name} loads {reference}"
         if not reference.startswith("data:"):
             assert local_target(page, reference).is_file(), f"{page.name} loads {reference}"
 
 
 def test_links_within_the_site_resolve_to_a_page_and_a_place_on_it(page):
-    for reference in References(page).linked:
+    for reference in references(page).linked:
         parts = urlsplit(reference)
         if parts.scheme or parts.netloc:
             continue
         target = local_target(page, reference)
         assert target.exists(), f"{page.name} links to {reference}"
         if parts.fragment and target.suffix == ".html":
-            assert unquote(parts.fragment) in References(target).ids, f"{page.name} links to {reference}"
+            assert unquote(parts.fragment) in references(target).ids, f"{page.name} links to {reference}"
 
 
 def test_every_image_has_alternative_text(page):
-    for source, alt in References(page).alts:
+    for source, alt in references(page).alts:
         assert alt, f"{page.name}: {source}"
 
 

@@ -10,13 +10,16 @@ from chromium import SETTLED
 # named by their icons only, and its sidebar is a scrolling region that cannot be focused.
 THEME_PARTS = (".search-button-field", ".theme-switch-button", ".sidebar-primary-item")
 
-# Most of axe's time goes into the colours of code. A block tells nothing new
-# if all its kinds of tokens have been in earlier ones.
-_MARK_REPEATED_CODE = """() => {
+# Most of axe's time goes into colours: of code, of long tables, of signatures. Such a block tells nothing new
+# if all its kinds of elements have been in earlier ones.
+_MARK_REPEATED = """() => {
     const seen = new Set();
-    for (const block of document.querySelectorAll("div.highlight")) {
+    for (const block of document.querySelectorAll("div.highlight, tbody > tr, dt.sig, dl.field-list")) {
         const place = block.closest("details, .admonition") ? "inside" : "open";
-        const kinds = [...block.querySelectorAll("span")].map((token) => `${place} ${token.className}`);
+        const row = block.tagName === "TR" ? block.rowIndex % 2 : 0;  // rows are striped
+        const formula = (node) => node.parentElement.closest("mjx-container");
+        const kinds = [block, ...block.querySelectorAll("*")].filter((node) => !formula(node)).map(
+            (node) => [place, row, node.tagName, node.className, node.getAttribute("style")].join(" "));
         block.toggleAttribute("data-repeated", kinds.every((kind) => seen.has(kind)));
         kinds.forEach((kind) => seen.add(kind));
     }
@@ -87,16 +90,28 @@ def sideways_scroll(page) -> list[str]:
     return [f"sideways scroll: {wide} px in a window of {window} px"] if wide > window else []
 
 
-def barriers(page) -> list[str]:
-    """What axe-core calls serious or critical, outside of the theme's own parts."""
-    from axe_playwright_python.sync_playwright import Axe
+def barriers(page, *, colours_only: bool = False) -> list[str]:
+    """What axe-core calls serious or critical, outside of the theme's own parts.
 
-    page.evaluate(_MARK_REPEATED_CODE)
-    excluded = [[part] for part in (*THEME_PARTS, "[data-repeated]")]
-    found = Axe().run(page, {"exclude": excluded}, {"resultTypes": ["violations"]}).response
+    ``colours_only`` is for a second theme, which changes nothing else.
+    """
+    page.evaluate(_MARK_REPEATED)
+    ours = [[part] for part in THEME_PARTS]
+    colours = ["color-contrast"]
+    found = _violations(page, [*ours, ["[data-repeated]"]], {"runOnly": colours})
+    if not colours_only:
+        found += _violations(page, ours, {"rules": {rule: {"enabled": False} for rule in colours}})
     return [
         f"barrier: {violation['id']} at {node['target']}: {node['html'][:200]}"
-        for violation in found["violations"]
+        for violation in found
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]
+
+
+def _violations(page, excluded: list[list[str]], options: dict) -> list[dict]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    # No rule in force needs the text of style sheets, which axe would ask the server for.
+    options = {"resultTypes": ["violations"], "preload": False} | options
+    return Axe().run(page, {"exclude": excluded}, options).response["violations"]

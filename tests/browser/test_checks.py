@@ -76,6 +76,19 @@ def test_pale_code_is_found_though_repeated_code_is_left_out(pages, new_page):
     assert page.locator("[data-repeated]").count() == 1
 
 
+def test_second_theme_is_asked_for_its_colours_only(broken):
+    assert {line.split()[1] for line in barriers(broken[0], colours_only=True)} == {"color-contrast"}
+
+
+def test_pale_row_is_found_though_repeated_rows_are_left_out(pages, new_page):
+    page = new_page()
+    open_page(page, f"{pages}/sound.html", pages)
+    rows = "".join(f"<tr><td style='{style}'>cell</td></tr>" for style in ["", "", "", "", "color: #ccc"])
+    page.evaluate("rows => document.querySelector('main').innerHTML += `<table>${rows}</table>`", rows)
+    assert [line.split()[1] for line in barriers(page)] == ["color-contrast"]
+    assert page.locator("[data-repeated]").count() == 2, "two of each parity, the first of each is looked at"
+
+
 def test_sound_page_is_left_alone(pages, new_page):
     page = new_page()
     assert not open_page(page, f"{pages}/sound.html", pages).complaints

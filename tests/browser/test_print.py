@@ -1,6 +1,5 @@
 """On paper: all of a chapter's text, nothing cut off, black on white; and the whole book as one PDF."""
 
-import io
 import re
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import unicodedata
 import pytest
 from chapters import ROOT, Chapter
 from chromium import SETTLED
-from pdf import pages, printed
+from pdf import pages
 
 from .conftest import SITE
 
@@ -22,14 +21,31 @@ def bare(text):
     return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).replace("’", "'")
 
 
+@pytest.fixture(scope="module")
+def book(tmp_path_factory, browser):
+    """What the command for the PDF says, and the PDF that it writes, read."""
+    target = tmp_path_factory.mktemp("paper") / "new" / "book.pdf"
+    # A process of its own: Playwright's driver of the other tests is running in this one.
+    command = [sys.executable, ROOT / "book" / "_ext" / "pdf.py", target]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return said.replace(str(target), "FILE").strip(), pypdf.PdfReader(target)
+
+
+def starts(document):
+    """The number of the sheet on which each page of the site begins."""
+    return [document.get_destination_page_number(item) for item in document.outline]
+
+
 @pytest.fixture
-def paper(browser, site):
-    """A function that gives the text of a printed page."""
+def paper(book):
+    """A function that gives the text of a printed chapter."""
 
     def get(name):
-        _, document = printed(browser, site, f"book/{name}")
-        pages = pypdf.PdfReader(io.BytesIO(document)).pages
-        return bare("".join(page.extract_text(extraction_mode="layout") for page in pages))
+        document = book[1]
+        first = dict(zip(pages(), starts(document), strict=True))[f"book/{name}"]
+        behind = next((start for start in starts(document) if start > first), len(document.pages))
+        sheets = document.pages[first:behind]
+        return bare("".join(sheet.extract_text(extraction_mode="layout") for sheet in sheets))
 
     return get
 
@@ -67,15 +83,11 @@ def test_dark_theme_is_printed_light_and_comes_back(site, new_page):
     assert seen == ["light", "dark"]
 
 
-def test_whole_book_is_one_pdf_with_a_bookmark_for_each_page(tmp_path, browser):
-    target = tmp_path / "new" / "book.pdf"
-    # A process of its own: Playwright's driver of the other tests is running in this one.
-    command = [sys.executable, ROOT / "book" / "_ext" / "pdf.py", target]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    document = pypdf.PdfReader(target)
-    assert said.strip() == f"{target}: {len(document.pages)} pages"
-    starts = [document.get_destination_page_number(item) for item in document.outline]
-    assert len(starts) == len(pages())
-    assert starts == sorted(set(starts))
-    for item, start in zip(document.outline, starts, strict=True):
+def test_whole_book_is_one_pdf_with_a_bookmark_for_each_page(book):
+    said, document = book
+    assert said == f"FILE: {len(document.pages)} pages"
+    begun = starts(document)
+    assert len(begun) == len(pages())
+    assert begun == sorted(set(begun))
+    for item, start in zip(document.outline, begun, strict=True):
         assert bare(item.title) in bare(document.pages[start].extract_text())
