@@ -1,11 +1,11 @@
 """Whether the book's statements hold on other machines: ``make portability``.
 
-Every chapter, and every test that trains, runs under variations that stand for other machines. For each
-claim and each comparison of an assertion the report has the range of its values, their spread, and its
-margin. The command fails where a statement is false under a variation, or its margin is under three
-spreads. What has run and has not changed since is not run again.
+Every chapter, and every test that trains or compares numbers, runs under variations that stand for other
+machines. For each claim and each comparison of an assertion the report has the range of its values, their
+spread, and its margin. The command fails where a statement is false under a variation, or its margin is under
+three spreads. What has run and has not changed since is not run again.
 
-    python book/_ext/portability.py                     # everything: about an hour on two cores
+    python book/_ext/portability.py                     # everything: about two hours on two cores
     python book/_ext/portability.py --chapters 5 7a     # after a change to these
     python book/_ext/portability.py --report            # print the report that is there
 """
@@ -50,12 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     names = {chapter.path.stem for chapter in chosen}
     if not options.report:
         found = [row for variation in variations for row in _run(variation, chosen)]
-        tests = {} if options.no_tests else portable_tests.run(variations, KEPT)
+        tests, compared = ({}, []) if options.no_tests else portable_tests.run(variations, KEPT)
+        about_tests = {"tests": tests, "comparisons": [s.as_record() for s in compared]}
         if options.variations is not None:  # a part of them is no ground for a report
             stopped = sorted({chapter for _, chapter, entries in found if not entries})
             made = [s.as_record() for s in statements(found)]
-            return _judge({"statements": made, "tests": tests, "stopped": stopped}, names)
-        _write(found, tests, whole=not options.chapters)
+            return _judge(about_tests | {"statements": made, "stopped": stopped}, names)
+        _write(found, about_tests, whole=not options.chapters)
     return _judge(read(), names)
 
 
@@ -68,9 +69,9 @@ def read() -> dict:
     return json.loads(REPORT.read_text(encoding="utf-8"))
 
 
-def statements_of(report: dict) -> list[Statement]:
-    """The statements of a report."""
-    return [Statement(**entry | {"allowed": tuple(entry["allowed"])}) for entry in report["statements"]]
+def statements_of(report: dict, key: str = "statements") -> list[Statement]:
+    """The statements of a report; ``comparisons`` are those of tests, as far as they vary."""
+    return [Statement(**entry | {"allowed": tuple(entry["allowed"])}) for entry in report[key]]
 
 
 def uses_digits(chapter: Chapter) -> bool:
@@ -149,13 +150,17 @@ def _file(variation: Variation, stem: str) -> Path:
     return KEPT / slug / f"{stem}.json"
 
 
-def _write(found: Iterable[tuple[str, str, list[dict]]], tests: dict, *, whole: bool) -> None:
+def _write(found: Iterable[tuple[str, str, list[dict]]], about_tests: dict, *, whole: bool) -> None:
     """Write the report; a part of the chapters replaces its part of what was there."""
     rows = list(found)
     made = [s.as_record() for s in statements(rows)]
     chapters = {chapter for _, chapter, _ in rows}
     missing = sorted({c for _, c, entries in rows if not entries})
-    before = read() if REPORT.exists() and not whole else {"statements": [], "tests": {}, "stopped": []}
+    before = read() if REPORT.exists() else {"statements": [], "tests": {}, "comparisons": [], "stopped": []}
+    if whole:
+        before |= {"statements": [], "stopped": []}
+    if not about_tests["tests"]:
+        about_tests = {key: before[key] for key in about_tests}
     kept = [s for s in before["statements"] if s["chapter"] not in chapters]
     environment = runs_page.environment()
     report = {
@@ -163,18 +168,21 @@ def _write(found: Iterable[tuple[str, str, list[dict]]], tests: dict, *, whole: 
         "variations": [v.name for v in VARIATIONS],
         "needed": NEEDED,
         "stopped": sorted({*missing, *(c for c in before["stopped"] if c not in chapters)}),
-        "tests": tests or before["tests"],
+        "tests": about_tests["tests"],
     }
     everything = sorted(kept + made, key=lambda s: (s["chapter"], s["cell"], s["text"], s["number"]))
-    lines = ",\n".join(f"  {json.dumps(s, ensure_ascii=False)}" for s in everything)
     head = json.dumps(report, indent=1, ensure_ascii=False).removesuffix("\n}")
+    for key, rows in (("comparisons", about_tests["comparisons"]), ("statements", everything)):
+        lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
+        head += f',\n "{key}": [\n{lines}\n ]'
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(f'{head},\n "statements": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    REPORT.write_text(head + "\n}\n", encoding="utf-8")
 
 
 def _judge(report: dict, chapters: set[str]) -> int:
     """Print what has no room; 1 if something has none."""
     concerned = [s for s in statements_of(report) if s.chapter in chapters]
+    concerned += statements_of(report, "comparisons")
     poor = [s for s in concerned if not s.enough]
     for s in sorted(poor, key=lambda s: s.room):
         print(

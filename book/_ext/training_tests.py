@@ -1,26 +1,140 @@
-"""A plugin of pytest that writes down which tests train: ``-p training_tests``."""
+"""A plugin of pytest, ``-p training_tests``: what every test compares, and how far that is from failing.
+
+Test modules are instrumented as chapters are: an ordering, an ``approx`` or an ``allclose`` that must be true
+notes its margin. A line of JSON for each test that passed goes into the folder that ``UGMM_TESTS_FOUND``
+names. ``UGMM_TESTS_ONLY`` names a file with the tests to run; there may be too many for a command.
+"""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import importlib.machinery
+import json
 import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+import probes
+
+_TESTS = Path(__file__).resolve().parents[2] / "tests"
+
+
+class _Probes(probes.Probes):
+    """Findings of one test."""
+
+    def asserting(self, cell: str, text: str):
+        """Pytest counts assertions that fail."""
+        return nullcontext()
+
+    def approximately(self, cell: str, text: str, left: Any, right: Any) -> bool:
+        """``left == approx(right)``, with the share of the tolerance that is left noted."""
+        value, close = (right, left) if hasattr(left, "expected") else (left, right)
+        margin = _left_of(close, value)
+        if margin is not None:
+            self._margin(cell, text, margin)
+        return left == right
+
+
+class _Instrument(probes.Instrument):
+    """Follows ``a == approx(b)`` too."""
+
+    def _comparison(self, node: ast.Compare) -> ast.expr:
+        match node:
+            case ast.Compare(ops=[ast.Eq()], comparators=[other]) if _is_approx(node.left) or _is_approx(
+                other
+            ):
+                call = self._call("approximately", ast.Constant(ast.unparse(node)), node.left, other)
+                return ast.copy_location(call, node)
+        return super()._comparison(node)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles a test module with its probes, whatever was compiled before."""
+
+    def get_code(self, fullname: str):
+        path = self.get_filename(fullname)
+        tree = _Instrument(_found).visit(ast.parse(self.get_data(path), path))
+        return compile(ast.fix_missing_locations(tree), path, "exec")
+
+
+class _Finder:
+    """Finds the modules of tests for this loader."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None):
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec and spec.origin and Path(spec.origin).is_relative_to(_TESTS):
+            spec.loader = _Loader(name, spec.origin)
+            return spec
+        return None
+
+
+_found = _Probes({}, strict=True)
 _steps: list[int] = []
+_passed = pytest.StashKey[bool]()
 
 
-@pytest.hookimpl(hookwrapper=True)
+def pytest_configure() -> None:
+    setattr(builtins, probes._NAME, _found)
+    sys.meta_path.insert(0, _Finder)
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Only the tests named in a file, if there is one."""
+    if file := os.environ.get("UGMM_TESTS_ONLY"):
+        names = set(Path(file).read_text(encoding="utf-8").splitlines())
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in names])
+        items[:] = [item for item in items if item.nodeid in names]
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Around a test with its fixtures: did an optimiser take a step?"""
+    """Around a test with its fixtures: what does it compare, and does an optimiser take a step?"""
     _steps.clear()
+    _found.found.clear()
     handle = register_optimizer_step_pre_hook(lambda *_: _steps.append(1))
     try:
-        yield
+        return (yield)
     finally:
         handle.remove()
-    if _steps:
-        folder = Path(os.environ["UGMM_TRAINING_TESTS"])
-        with (folder / f"{os.getpid()}.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{item.nodeid}\n")
+        if item.stash.get(_passed, False):
+            margins = {entry["text"]: entry["values"][0][0] for entry in _found.found.values()}
+            line = {"test": item.nodeid, "trains": bool(_steps), "margins": margins}
+            file = Path(os.environ["UGMM_TESTS_FOUND"], f"{os.getpid()}.jsonl")
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(line) + "\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[_passed] = report.passed
+    return report
+
+
+def _is_approx(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and probes._name(node) == "approx"
+
+
+def _left_of(close: Any, value: Any) -> float | None:
+    """1 for equal values, 0 at the end of ``approx``'s tolerance, in the worst element."""
+    expected, relative, absolute = close.expected, close.rel, close.abs
+    if isinstance(expected, dict):
+        expected, value = list(expected.values()), [value[key] for key in expected]
+    if relative is None and absolute is None:
+        relative = 1e-6
+    try:
+        expected, value = probes._numbers(expected), probes._numbers(value)
+        allowed = (abs(expected) * (relative or 0.0)).clip(min=1e-12 if absolute is None else absolute)
+        with_room = allowed > 0
+        used = abs(value - expected)[with_room] / allowed[with_room]
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return None
+    return float(1 - used.max()) if used.size and used.max() < float("inf") else None
