@@ -246,7 +246,8 @@ def _distance(sign: str, left: Any, right: Any) -> float | None:
     if sign not in _ORDER:
         return None
     try:
-        gaps = _ORDER[sign] * (_numbers(right) - _numbers(left))
+        with _quiet():
+            gaps = _ORDER[sign] * (_numbers(right) - _numbers(left))
     except (TypeError, ValueError, RuntimeError):
         return None
     return float(gaps.min()) if gaps.size else None
@@ -261,12 +262,20 @@ def _left_of_tolerance(name: str, *given: Any, **options: Any) -> float | None:
             usual = (1e-7, 1e-7)
         rtol = options.get("rtol", options.get("rel_tol", given[2] if len(given) > 2 else usual[0]))
         atol = options.get("atol", options.get("abs_tol", given[3] if len(given) > 3 else usual[1]))
-        largest = abs(right) if name != "isclose" else abs(left).clip(min=abs(right))
-        used = abs(left - right) / (atol + rtol * largest)
+        with _quiet():
+            largest = abs(right) if name != "isclose" else abs(left).clip(min=abs(right))
+            used = abs(left - right) / (atol + rtol * largest)
     except (TypeError, ValueError, RuntimeError):
         return None
     used[left == right] = 0.0
     return float(1 - used.max()) if used.size and math.isfinite(used.max()) else None
+
+
+def _quiet():
+    """Infinities and what is no number may be compared; NumPy need not warn of it."""
+    import numpy as np
+
+    return np.errstate(all="ignore")
 
 
 def _numbers(value: Any):

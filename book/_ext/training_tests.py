@@ -132,9 +132,10 @@ def _left_of(close: Any, value: Any) -> float | None:
         relative = 1e-6
     try:
         expected, value = probes._numbers(expected), probes._numbers(value)
-        allowed = (abs(expected) * (relative or 0.0)).clip(min=1e-12 if absolute is None else absolute)
-        with_room = allowed > 0
-        used = abs(value - expected)[with_room] / allowed[with_room]
+        with probes._quiet():
+            allowed = (abs(expected) * (relative or 0.0)).clip(min=1e-12 if absolute is None else absolute)
+            with_room = allowed > 0
+            used = abs(value - expected)[with_room] / allowed[with_room]
     except (TypeError, ValueError, RuntimeError, KeyError):
         return None
     return float(1 - used.max()) if used.size and used.max() < float("inf") else None

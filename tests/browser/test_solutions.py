@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not CHAPTERS, reason="the book is not built: `ma
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_solutions_open_on_a_click_and_show_code(chapter, scripts, site, new_page):
-    page = new_page(scripts=scripts)
+    page = new_page(scripts=scripts, formulas=False)
     page.goto(f"{site}/book/{chapter}.html")
     solutions = page.locator("details.hide", has_text="# @title Solution")
     assert solutions.count() == 3
