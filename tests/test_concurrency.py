@@ -28,7 +28,7 @@ if kernels.unavailable("cpu"):
 from ugmm_tutorial.kernels import compiled, cpu, cpu_loops, pool
 
 # Long enough for the slowest machine; only what hangs ever takes as long.
-PATIENCE = 120
+PATIENCE = 600
 START_METHODS = multiprocessing.get_all_start_methods()
 needs_fork = pytest.mark.skipif(
     "fork" not in START_METHODS or sys.platform == "darwin", reason="no safe fork on this system"
@@ -475,7 +475,7 @@ atexit.register(again)
 @pytest.mark.slow
 def test_the_kernel_still_works_while_the_interpreter_shuts_down():
     done = subprocess.run(
-        [sys.executable, "-c", AT_SHUTDOWN], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", AT_SHUTDOWN], capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout == "True\n"
     assert done.stderr == ""

@@ -736,7 +736,7 @@ def test_killed_download_leaves_nothing_half_written_among_the_files(small_mnist
         urllib.request.urlopen = lambda request, timeout=None: Answer(bytes(5000))
         data.mnist({str(tmp_path)!r})
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120)
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=600)
     assert killed.returncode == -signal.SIGKILL
     left = _snapshot(tmp_path)
     assert len(left) == 1, "the kill was meant to come in the middle of a file"

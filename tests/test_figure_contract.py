@@ -103,7 +103,7 @@ def test_a_notebook_warns_of_its_figures_where_asked_to(monkeypatch, watched, wa
     figure = nbformat.v4.new_code_cell("plt.plot([0, 1]);")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP), figure])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
-    nbclient.NotebookClient(notebook, timeout=120).execute()
+    nbclient.NotebookClient(notebook, timeout=600).execute()
     said = "".join(o.text for o in figure.outputs if o.get("name") == "stderr")
     assert ("x axis has no label" in said) == warned
     assert any("image/png" in o.get("data", {}) for o in figure.outputs)

@@ -106,7 +106,7 @@ def test_an_old_python_says_so_and_makes_nothing(project):
     code = (
         "import runpy, sys; sys.version_info = (3, 8, 18); runpy.run_path(sys.argv.pop(), None, '__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code, copy], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, copy], capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert done.stderr.startswith(
         "error: Python 3.11 or newer is needed, this is 3.8.18; name another with: make"
@@ -633,7 +633,7 @@ def make(folder, *arguments, **variables):
         env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
 
 

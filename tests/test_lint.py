@@ -188,7 +188,7 @@ def test_command_prints_findings_and_fails(broken, monkeypatch, capsys):
 def execute(chapter, cells):
     notebook = nbformat.v4.new_notebook(cells=[chapter.cell(name) for name in cells])
     notebook.metadata["kernelspec"] = chapter.notebook.metadata.kernelspec
-    nbclient.NotebookClient(notebook, timeout=120).execute()
+    nbclient.NotebookClient(notebook, timeout=600).execute()
 
 
 @pytest.mark.slow

@@ -317,7 +317,7 @@ def _quiet() -> dict[str, str]:
 def test_program_trains_into_the_folder_results(tmp_path):
     command = _command("train", "digits-mlp", "--epochs", "1")
     done = subprocess.run(
-        command, cwd=tmp_path, env=_quiet(), capture_output=True, encoding="utf-8", timeout=120
+        command, cwd=tmp_path, env=_quiet(), capture_output=True, encoding="utf-8", timeout=600
     )
     assert done.returncode == 0, done.stderr
     path = tmp_path / "results" / "digits-mlp" / "seed0.json"
@@ -334,7 +334,7 @@ def _press_ctrl_c(process):
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         try:
-            return process.communicate(timeout=20)[1]
+            return process.communicate(timeout=60)[1]
         except subprocess.TimeoutExpired:
             continue
     raise AssertionError("three interrupts, and it goes on")
@@ -349,7 +349,7 @@ def test_program_that_gets_ctrl_c_ends_with_status_130_and_its_checkpoint(tmp_pa
         command, cwd=tmp_path, env=_quiet(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         err = _press_ctrl_c(process)

@@ -436,7 +436,7 @@ def dead_runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dead")
     code = f"import test_training; test_training._fork_and_die({str(folder)!r})"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=Path(__file__).parent, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=Path(__file__).parent, timeout=900, capture_output=True, text=True)
     expected = [f"{moment} {-signal.SIGKILL}" for moment in (*MOMENTS, *AGAIN_AND_AGAIN)]
     assert done.stdout.splitlines() == expected, done.stderr
     return folder

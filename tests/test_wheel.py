@@ -72,7 +72,7 @@ def test_chapter_installs_the_wheel_in_a_new_environment_and_runs(wheel, tmp_pat
     shutil.copy(ROOT / "book" / "01_one_neuron.ipynb", folder)
     execute = "import sys; from nbclient.cli import main; sys.exit(main())"
     run(
-        python, "-c", execute, "--inplace", "--timeout=300", "01_one_neuron.ipynb",
+        python, "-c", execute, "--inplace", "--timeout=900", "01_one_neuron.ipynb",
         cwd=folder, UGMM_SOURCE=str(wheel), PIP_NO_COMPILE="1",
     )  # fmt: skip
     notebook = nbformat.read(folder / "01_one_neuron.ipynb", as_version=4)

@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 EXTENSION = Path(__file__).resolve().parent
 ROOT = EXTENSION.parents[1]
-CELL_TIMEOUT = 300
+CELL_TIMEOUT = 900
 
 
 @dataclass(frozen=True)
