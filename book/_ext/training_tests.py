@@ -24,7 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import probes
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
-#: Readings of a clock are compared with nothing, or with the pause that they measured; no rounding moves them.
+#: Readings of a clock are compared with nothing, or with a pause that they measured: rounding moves neither.
 _CLOCK = re.compile(r"seconds|timed|taken")
 
 
