@@ -962,7 +962,7 @@ def test_no_allocation_is_nearly_as_large_as_all_elements(background):
     ) as profile:
         step()
     allocated = [e.self_cpu_memory_usage for e in profile.events() if e.self_cpu_memory_usage > 0]
-    assert max(allocated) >= 4 * 128 * 256  # it sees at least the gradients
+    assert max(allocated) > 2 * 128 * 256  # it sees at least the gradients, of twice this size
     assert max(allocated) < elements / 10
     assert sum(allocated) < 2 * arguments_and_results
 

@@ -327,6 +327,7 @@ def test_a_component_on_the_floor_widens_again_when_the_data_ask_for_it():
     assert made.std.item() == pytest.approx(x.square().mean().sqrt().item(), rel=1e-2)
 
 
+@pytest.mark.bits
 def test_a_component_on_the_floor_does_not_sink_below_it():
     made = UGMMLayer(1, 1)
     with torch.no_grad():
