@@ -41,13 +41,16 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
 def elsewhere(report: dict, measured: list[Statement]) -> str:
     """What the report on portability says as a whole."""
     varying = [s for s in measured if s.varies]
-    tests = sum(outcome["passed"] for outcome in report["tests"].values())
-    trained = f" Unit tests that train were run likewise, {tests} runs in all." if tests else ""
+    compared = len(report["comparisons"])
+    tests = (
+        f" The unit tests that train or compare numbers ran under the {len(report['tests'])} of them that "
+        f"concern the machine: {compared} of their comparisons vary, with as much room."
+    )
     names, machine = "; ".join(report["variations"]), report["machine"]
     return (
         f"**Elsewhere.** All chapters were run under {len(report['variations'])} variations that stand for "
         f"other machines: {names}. Of {len(measured)} statements {len(varying)} vary, and each of them "
-        f"has a margin of at least {report['needed']:.0f} times its spread.{trained} Measured on: "
+        f"has a margin of at least {report['needed']:.0f} times its spread.{tests} Measured on: "
         f"{machine['device']}, {machine['system']}, PyTorch {machine['versions']['torch']}."
     )
 

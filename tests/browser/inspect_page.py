@@ -10,19 +10,29 @@ from chromium import SETTLED
 # named by their icons only, and its sidebar is a scrolling region that cannot be focused.
 THEME_PARTS = (".search-button-field", ".theme-switch-button", ".sidebar-primary-item")
 
-# Most of axe's time goes into colours: of code, of long tables, of signatures. Such a block tells nothing new
-# if all its kinds of elements have been in earlier ones.
-_MARK_REPEATED = """() => {
-    const seen = new Set();
-    for (const block of document.querySelectorAll("div.highlight, tbody > tr, dt.sig, dl.field-list")) {
-        const place = block.closest("details, .admonition") ? "inside" : "open";
-        const row = block.tagName === "TR" ? block.rowIndex % 2 : 0;  // rows are striped
-        const formula = (node) => node.parentElement.closest("mjx-container");
-        const kinds = [block, ...block.querySelectorAll("*")].filter((node) => !formula(node)).map(
-            (node) => [place, row, node.tagName, node.className, node.getAttribute("style")].join(" "));
-        block.toggleAttribute("data-repeated", kinds.every((kind) => seen.has(kind)));
-        kinds.forEach((kind) => seen.add(kind));
-    }
+# Most of axe's time goes into the colours of thousands of words of code, cells of tables and formulas. An
+# element tells nothing new if text of its colour and size has stood on the same backgrounds before: hide it.
+_HIDE_REPEATED = """() => {
+    const seen = new Set(), hidden = [];  // hiding one at once would lay out the page anew for the next
+    document.adoptedStyleSheets = [];
+    const isRepeated = (node, behind) => {
+        const style = getComputedStyle(node);
+        const ground = `${behind} ${style.backgroundColor} ${style.backgroundImage} ${style.opacity}`;
+        const look = [style.color, style.fontSize, style.fontWeight, ground].join();
+        const hasText = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+        let repeated = !hasText || seen.has(look);
+        if (hasText) seen.add(look);
+        for (const child of node.children)
+            if (!isRepeated(child, ground)) repeated = false;
+        if (repeated) hidden.push(node);
+        return repeated;
+    };
+    isRepeated(document.body, "");
+    document.querySelectorAll("[data-repeated]").forEach((node) => node.removeAttribute("data-repeated"));
+    hidden.forEach((node) => node.setAttribute("data-repeated", ""));
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync("[data-repeated] { display: none !important; }");
+    document.adoptedStyleSheets = [sheet];
 }"""
 
 
@@ -93,14 +103,12 @@ def sideways_scroll(page) -> list[str]:
 def barriers(page, *, colours_only: bool = False) -> list[str]:
     """What axe-core calls serious or critical, outside of the theme's own parts.
 
-    ``colours_only`` is for a second theme, which changes nothing else.
+    It leaves only one of each kind of text visible. ``colours_only`` is for a second theme, which changes
+    nothing else.
     """
-    page.evaluate(_MARK_REPEATED)
-    ours = [[part] for part in THEME_PARTS]
-    colours = ["color-contrast"]
-    found = _violations(page, [*ours, ["[data-repeated]"]], {"runOnly": colours})
-    if not colours_only:
-        found += _violations(page, ours, {"rules": {rule: {"enabled": False} for rule in colours}})
+    found = [] if colours_only else _violations(page, {"rules": {"color-contrast": {"enabled": False}}})
+    page.evaluate(_HIDE_REPEATED)
+    found += _violations(page, {"runOnly": ["color-contrast"]})
     return [
         f"barrier: {violation['id']} at {node['target']}: {node['html'][:200]}"
         for violation in found
@@ -109,9 +117,9 @@ def barriers(page, *, colours_only: bool = False) -> list[str]:
     ]
 
 
-def _violations(page, excluded: list[list[str]], options: dict) -> list[dict]:
+def _violations(page, options: dict) -> list[dict]:
     from axe_playwright_python.sync_playwright import Axe
 
     # No rule in force needs the text of style sheets, which axe would ask the server for.
     options = {"resultTypes": ["violations"], "preload": False} | options
-    return Axe().run(page, {"exclude": excluded}, options).response["violations"]
+    return Axe().run(page, {"exclude": [[part] for part in THEME_PARTS]}, options).response["violations"]
