@@ -41,10 +41,11 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
 def elsewhere(report: dict, measured: list[Statement]) -> str:
     """What the report on portability says as a whole."""
     varying = [s for s in measured if s.varies]
-    compared = len(report["comparisons"])
     tests = (
         f" The unit tests that train or compare numbers ran under the {len(report['tests'])} of them that "
-        f"concern the machine: {compared} of their comparisons vary, with as much room."
+        f"concern the machine: {len(report['comparisons'])} of their comparisons vary, with as much room."
+        if report["tests"]
+        else ""
     )
     names, machine = "; ".join(report["variations"]), report["machine"]
     return (

@@ -5,8 +5,9 @@ machines. For each claim and each comparison of an assertion the report has the 
 spread, and its margin. The command fails where a statement is false under a variation, or its margin is under
 three spreads. What has run and has not changed since is not run again.
 
-    python book/_ext/portability.py                     # everything: about two hours on two cores
+    python book/_ext/portability.py                     # everything: an hour and a half on two cores
     python book/_ext/portability.py --chapters 5 7a     # after a change to these
+    python book/_ext/portability.py --tests             # after a change to the package or to tests
     python book/_ext/portability.py --report            # print the report that is there
 """
 
@@ -38,25 +39,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--chapters", nargs="+", metavar="N", help="only these, such as 5 or 7a")
+    parser.add_argument(
+        "--chapters", nargs="+", metavar="N", help="only these, such as 5 or 7a, and no tests"
+    )
     parser.add_argument(
         "--variations", nargs="+", type=int, metavar="I", help="only these, from 0; writes no report"
     )
-    parser.add_argument("--no-tests", action="store_true", help="chapters only")
+    parser.add_argument("--tests", action="store_true", help="no chapters, only the tests")
     parser.add_argument("--report", action="store_true", help="run nothing, print the report that is there")
     options = parser.parse_args(arguments)
-    chosen = _chapters(parser, options.chapters)
+    if options.tests and options.chapters:
+        parser.error("expected --tests or --chapters, got both: without either everything is run")
+    chosen = [] if options.tests else _chapters(parser, options.chapters)
     variations = _variations(parser, options.variations)
     names = {chapter.path.stem for chapter in chosen}
     if not options.report:
         found = [row for variation in variations for row in _run(variation, chosen)]
-        tests, compared = ({}, []) if options.no_tests else portable_tests.run(variations, KEPT)
+        tests, compared = ({}, []) if options.chapters else portable_tests.run(variations, KEPT)
         about_tests = {"tests": tests, "comparisons": [s.as_record() for s in compared]}
         if options.variations is not None:  # a part of them is no ground for a report
             stopped = sorted({chapter for _, chapter, entries in found if not entries})
             made = [s.as_record() for s in statements(found)]
             return _judge(about_tests | {"statements": made, "stopped": stopped}, names)
-        _write(found, about_tests, whole=not options.chapters)
+        _write(found, about_tests, whole=not (options.chapters or options.tests))
     return _judge(read(), names)
 
 
