@@ -244,6 +244,7 @@ def test_comparisons_of_a_test_note_how_far_they_are_from_failing(source, margin
     assert list(noted(source).values()) == ([] if margin is None else [pytest.approx(margin)])
 
 
+@pytest.mark.slow
 def test_a_run_of_tests_says_what_they_compared_and_which_failed(tmp_path):
     file = tmp_path / "test_some.py"
     file.write_text(

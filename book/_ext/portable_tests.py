@@ -90,7 +90,7 @@ def _pytest(variation: Variation, names: list[str] | None, below: str = "tests")
         lines = [
             json.loads(line) for part in found.iterdir() for line in part.read_text("utf-8").splitlines()
         ]
-    failed = re.findall(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
     passed = re.search(r"(\d+) passed", done.stdout)
     print("  " + done.stdout.strip().splitlines()[-1], flush=True)
     margins = {line["test"]: line["margins"] for line in lines if line["trains"] or line["margins"]}
