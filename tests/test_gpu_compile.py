@@ -22,7 +22,11 @@ gpu = pytest.importorskip("ugmm_tutorial.kernels.gpu")
 gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.gpu_elements")
 gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.gpu_tiles")
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # From Python 3.13 on, of Triton 3.6's own syntax trees.
+    pytest.mark.filterwarnings("ignore:AnnAssign.__init__ missing:DeprecationWarning"),
+]
 
 
 class Plan(NamedTuple):

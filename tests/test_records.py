@@ -269,6 +269,7 @@ def elsewhere(tmp_path, monkeypatch):
     folder = tmp_path / "ugmm_tutorial"
     folder.mkdir()
     shutil.copy(records.__file__, folder)
+    (folder / ".gitignore").write_text("__pycache__\n.gitignore\n")  # a checkout has one, further up
     spec = importlib.util.spec_from_file_location("records_elsewhere", folder / "records.py")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "records_elsewhere", module)  # dataclasses look it up
