@@ -24,7 +24,7 @@ gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.gpu_tiles")
 
 pytestmark = [
     pytest.mark.slow,
-    # From Python 3.13 on, of Triton 3.6's own syntax trees.
+    # From Python 3.13 on, of Triton's own syntax trees.
     pytest.mark.filterwarnings("ignore:AnnAssign.__init__ missing:DeprecationWarning"),
 ]
 
