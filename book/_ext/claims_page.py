@@ -19,8 +19,8 @@ from ugmm_tutorial.claims import plain_text, stated_bounds, stated_numbers
 
 MARK = "<!-- claims of every chapter -->"
 ELSEWHERE = "<!-- how far the claims hold elsewhere -->"
-_VERDICTS = {"reproduces": "reproduces", "differs": "differs", "beyond": "goes beyond", None: "—"}
-_HEADER = ("The text says", "The code asserts", "Cell", "From", "Tolerance", "Elsewhere", "Against the paper")
+_VERDICTS = {"reproduces": "reproduces", "differs": "differs from", "beyond": "goes beyond"}
+_HEADER = ("The text says", "The cell that checks it", "Number", "Tolerance", "Elsewhere")
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -29,7 +29,8 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
         return
     for chapter in Chapter.all():
         app.env.note_dependency(str(chapter.path))
-    app.env.note_dependency(str(portability.REPORT))
+    for file in (portability.REPORT, __file__):
+        app.env.note_dependency(str(file))
     report = portability.read()
     measured = portability.statements_of(report)
     notes = page_runs.notes_of(app, app.env) if hasattr(app.env, "mystnb_config") else {}
@@ -86,14 +87,14 @@ def tables(chapter: Chapter, measured: list[Statement]) -> str:
 
 
 def _row(chapter: Chapter, claim: Claim, measured: list[Statement]) -> tuple[str, ...]:
+    link = f"[{claim.cell}]({chapter.path.name}#{section_of(chapter, claim.cell)})"
+    verdict = f" *({_VERDICTS[claim.paper]} the paper)*" if claim.paper else ""
     return (
-        _sentence(chapter, claim.text),
-        f"`{claim.value}`",
-        f"[{claim.cell}]({chapter.path.name}#{section_of(chapter, claim.cell)})",
-        f"`{claim.record}`" if claim.record else "live",
+        _sentence(chapter, claim.text) + verdict,
+        f"{link}: `{claim.value}`",
+        f"stored: `{claim.record}`" if claim.record else "live",
         tolerance(claim),
-        "stored" if claim.record else spread(claim, measured),
-        _VERDICTS[claim.paper],
+        "the same" if claim.record else spread(claim, measured),
     )
 
 
