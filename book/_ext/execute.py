@@ -8,12 +8,13 @@ one of them has changed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import JupyterCacheBase
 
 import kernel_run
 from kernel_run import ROOT, Run
@@ -80,7 +82,8 @@ def is_fresh(document: Document, folder: Path, settings: Mapping) -> bool:
     if any(state_of(ROOT / name) != state for name, state in note.read.items()):
         return False
     try:
-        get_cache(folder).match_cache_notebook(document.notebook)
+        with _cache(folder) as cache:
+            cache.match_cache_notebook(document.notebook)
     except KeyError:
         return False
     return True
@@ -197,7 +200,8 @@ def _keep(document: Document, run: Run, folder: Path, settings: Mapping, commit:
         str(document.path),
         data={"execution_seconds": run.seconds},
     )
-    get_cache(folder).cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    with _cache(folder) as cache:
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     note = Note(
         cells=document.cells,
         settings=dict(settings),
@@ -210,6 +214,16 @@ def _keep(document: Document, run: Run, folder: Path, settings: Mapping, commit:
     file = _note_file(folder, document.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(note), indent=1), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _cache(folder: Path) -> Iterator[JupyterCacheBase]:
+    """The cache that Sphinx reads, and no connection to its database left open behind it."""
+    cache = get_cache(folder)
+    try:
+        yield cache
+    finally:
+        cache.db.dispose()
 
 
 def _expected_seconds(document: Document, folder: Path) -> float:

@@ -12,10 +12,12 @@ THEME_PARTS = (".search-button-field", ".theme-switch-button", ".sidebar-primary
 
 # Most of axe's time goes into the colours of thousands of words of code, cells of tables and formulas. An
 # element tells nothing new if text of its colour and size has stood on the same backgrounds before: hide it.
-_HIDE_REPEATED = """() => {
+_HIDE_REPEATED = """(themeParts) => {
     const seen = new Set(), hidden = [];  // hiding one at once would lay out the page anew for the next
     document.adoptedStyleSheets = [];
     const isRepeated = (node, behind) => {
+        // What axe does not look at, closed solutions and the theme's parts, must not stand for the rest.
+        if (!node.checkVisibility() || node.matches(themeParts)) return false;
         const style = getComputedStyle(node);
         const ground = `${behind} ${style.backgroundColor} ${style.backgroundImage} ${style.opacity}`;
         const look = [style.color, style.fontSize, style.fontWeight, ground].join();
@@ -107,7 +109,7 @@ def barriers(page, *, colours_only: bool = False) -> list[str]:
     nothing else.
     """
     found = [] if colours_only else _violations(page, {"rules": {"color-contrast": {"enabled": False}}})
-    page.evaluate(_HIDE_REPEATED)
+    page.evaluate(_HIDE_REPEATED, ", ".join(THEME_PARTS))
     found += _violations(page, {"runOnly": ["color-contrast"]})
     return [
         f"barrier: {violation['id']} at {node['target']}: {node['html'][:200]}"

@@ -86,6 +86,17 @@ def test_pale_text_is_found_though_each_kind_is_looked_at_once(block, pale, page
     assert [line.split()[1] for line in barriers(page)] == ["color-contrast"]
 
 
+@pytest.mark.parametrize(
+    "unseen", ["<details><p {}>text</p></details>", "<div class='sidebar-primary-item'><p {}>text</p></div>"]
+)
+def test_pale_text_is_found_behind_the_same_where_nobody_looks(unseen, pages, new_page):
+    page = new_page()
+    open_page(page, f"{pages}/sound.html", pages)
+    html = unseen.format("style='color: #ccc'") + "<p style='color: #ccc'>text</p>"
+    page.evaluate("html => document.querySelector('main').innerHTML += html", html)
+    assert [line.split()[1] for line in barriers(page)] == ["color-contrast"]
+
+
 def test_second_theme_is_asked_for_its_colours_only(broken):
     assert {line.split()[1] for line in barriers(broken[0], colours_only=True)} == {"color-contrast"}
 
