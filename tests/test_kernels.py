@@ -955,7 +955,8 @@ def step_of_a_layer(b, j, k, backend, background):
 
 @only_cpu
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
-def test_no_allocation_is_nearly_as_large_as_all_elements(background):
+def test_no_allocation_is_nearly_as_large_as_all_elements(background, set_threads):
+    set_threads(2)  # each has sums of its own
     step, arguments_and_results, elements = step_of_a_layer(64, 128, 256, "cpu", background)
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True

@@ -174,7 +174,7 @@ def test_neither_inputs_nor_outputs_are_normalised(network):
     model = network((6, 3), norm="layer")
     assert not any(isinstance(m, nn.LayerNorm) for m in model)
     # A normalisation anywhere would undo the change of scale or of mean.
-    assert not torch.allclose(model(inputs(2, 6)), model(3 * inputs(2, 6)))
+    assert (model(inputs(2, 6)) - model(3 * inputs(2, 6))).abs().max() > 0.1
     assert (model(inputs(2, 6)).mean(-1).abs() > 1e-3).any()
 
 

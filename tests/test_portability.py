@@ -255,10 +255,40 @@ def test_a_run_of_tests_says_what_they_compared_and_which_failed(tmp_path):
         "def test_neither_trains_nor_compares():\n    assert [] == []\n"
         "def test_fails():\n    assert 1 > 2\n"
     )
-    outcome = portable_tests._pytest(VARIATIONS[0], None, str(tmp_path))
-    assert outcome["passed"] == 2
+    outcome = portable_tests._pytest(VARIATIONS[0], None, [str(file)])
+    assert list(outcome["passed"].values()) == [2]
     assert [name.rpartition("::")[2] for name in outcome["failed"]] == ["test_fails"]
     assert [name.rpartition("::")[2] for name in outcome["margins"]] == ["test_trains"]
     (name,) = outcome["margins"]
-    again = portable_tests._pytest(VARIATIONS[0], [name], str(tmp_path))
-    assert (again["passed"], again["failed"], list(again["margins"])) == (1, [], [name])
+    again = portable_tests._pytest(VARIATIONS[0], [name], [str(file)])
+    assert (list(again["passed"].values()), again["failed"], list(again["margins"])) == ([1], [], [name])
+
+
+def test_only_files_of_tests_that_have_changed_run_again(tmp_path, monkeypatch):
+    ran = []
+
+    def run(variation, names, files):
+        ran.append((names, files))
+        tests = names or [f"{file}::test" for file in files]
+        return {
+            "passed": {file: sum(test.startswith(file) for test in tests) for file in files},
+            "failed": [f"{files[-1]}::test"],
+            "margins": {test: {"a < b": 1.0} for test in tests},
+        }
+
+    monkeypatch.setattr(portable_tests, "_pytest", run)
+
+    def outcome(state, names=None):
+        ran.clear()
+        return portable_tests._outcome(VARIATIONS[0], tmp_path, state, names)
+
+    first = outcome({"a.py": "1", "b.py": "1"})
+    assert ran == [(None, ["a.py", "b.py"])]
+    assert outcome({"a.py": "1", "b.py": "1"}) == first
+    assert ran == []
+    changed = outcome({"a.py": "1", "b.py": "2"}, ["a.py::test", "b.py::test"])
+    assert ran == [(["b.py::test"], ["b.py"])]
+    assert changed == first | {"state": {"a.py": "1", "b.py": "2"}}
+    gone = outcome({"a.py": "1"})
+    assert ran == []
+    assert (gone["passed"], gone["failed"], list(gone["margins"])) == ({"a.py": 1}, [], ["a.py::test"])

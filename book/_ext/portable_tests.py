@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def run(variations: Iterable[Variation], folder: Path) -> tuple[dict[str, dict],
     """For each variation of the machine how many tests passed and which failed, and what varied.
 
     Under the first of them all tests run, which shows those that concern the others: an optimiser takes a
-    step in them, or they compare numbers. ``folder`` keeps what was found until the package or a test
-    changes.
+    step in them, or they compare numbers. ``folder`` keeps what was found in a file of tests until that file,
+    the package or what tests share changes.
     """
     state, outcomes, concerned = _state(), {}, None
     for variation in (v for v in variations if v.digits == "mnist"):
@@ -37,7 +38,10 @@ def run(variations: Iterable[Variation], folder: Path) -> tuple[dict[str, dict],
         for outcome in outcomes.values()
         for test, margins in outcome["margins"].items()
     ]
-    counts = {name: {key: found[key] for key in ("passed", "failed")} for name, found in outcomes.items()}
+    counts = {
+        name: {"passed": sum(found["passed"].values()), "failed": found["failed"]}
+        for name, found in outcomes.items()
+    }
     return counts, [s for s in statements(runs) if s.varies]
 
 
@@ -50,23 +54,38 @@ def _entry(test: str, text: str, margin: float) -> dict:
     return {"cell": test.partition("::")[2], "kind": "margin", "text": text, "values": [[margin]]}
 
 
-def _outcome(variation: Variation, folder: Path, state: str, names: list[str] | None) -> dict:
-    """What a run found, or what it found before."""
+def _outcome(variation: Variation, folder: Path, state: dict[str, str], names: list[str] | None) -> dict:
+    """What a run found, or what it found before in the files that have not changed since."""
     file = folder / re.sub(r"[^a-z0-9]+", "-", variation.name.lower()) / "tests.json"
+    kept: dict = {"state": {}, "passed": {}, "failed": [], "margins": {}}
     if file.exists():
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["state"] == state:
-            return kept
-    print(f"\n{variation.name}: {len(names) if names else 'all'} tests", flush=True)
-    outcome = {"state": state} | _pytest(variation, names)
+    same = {path for path, digest in state.items() if kept["state"].get(path) == digest}
+    outcome = {
+        "state": state,
+        "passed": {path: count for path, count in kept["passed"].items() if path in same},
+        "failed": [test for test in kept["failed"] if _file(test) in same],
+        "margins": {test: found for test, found in kept["margins"].items() if _file(test) in same},
+    }
+    asked = None if names is None else [name for name in names if _file(name) not in same]
+    if set(state) - same and asked != []:
+        print(f"\n{variation.name}: {'all' if asked is None else len(asked)} tests", flush=True)
+        found = _pytest(variation, asked, sorted(set(state) - same))
+        outcome["failed"] += found["failed"]
+        for key in ("passed", "margins"):
+            outcome[key] |= found[key]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(outcome), encoding="utf-8")
     return outcome
 
 
-def _pytest(variation: Variation, names: list[str] | None, below: str = "tests") -> dict:
-    """Run these tests, or all but those in a browser, beside each other on every core."""
-    command = [sys.executable, "-m", "pytest", below, "--ignore", "tests/browser", "-q", "-rfE"]
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _pytest(variation: Variation, names: list[str] | None, files: list[str]) -> dict:
+    """Run these tests of the files, or all, beside each other on every core."""
+    command = [sys.executable, "-m", "pytest", *files, "-q", "-rfE"]
     command += ["-n", str(jobs_at_once()), "--dist", "loadgroup", "-p", "training_tests", "--assert=plain"]
     variables = {"OMP_NUM_THREADS": "1"} | variation.environment
     variables["PYTHONPATH"] = os.pathsep.join([str(_EXTENSION), os.environ.get("PYTHONPATH", "")])
@@ -91,16 +110,22 @@ def _pytest(variation: Variation, names: list[str] | None, below: str = "tests")
             json.loads(line) for part in found.iterdir() for line in part.read_text("utf-8").splitlines()
         ]
     failed = re.findall(r"^(?:FAILED|ERROR) (\S.*?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
-    passed = re.search(r"(\d+) passed", done.stdout)
     print("  " + done.stdout.strip().splitlines()[-1], flush=True)
     margins = {line["test"]: line["margins"] for line in lines if line["trains"] or line["margins"]}
-    return {"passed": int(passed[1]) if passed else 0, "failed": failed, "margins": margins}
+    passed = Counter(_file(line["test"]) for line in lines)
+    return {"passed": dict(passed), "failed": failed, "margins": margins}
 
 
-def _state() -> str:
-    """A digest of the package and the tests, but for those of the report itself."""
-    digest = hashlib.sha256()
+def _state() -> dict[str, str]:
+    """For every file of tests but those in a browser a digest of it, the package and what tests share."""
+    files = [path for path in _TESTS.rglob("test_*.py") if "browser" not in path.relative_to(_TESTS).parts]
+    shared = hashlib.sha256()
     for path in sorted([*(ROOT / "ugmm_tutorial").rglob("*.py"), *_TESTS.rglob("*.py")]):
-        if path.name != "test_portability.py":
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+        if not path.name.startswith("test_"):
+            shared.update(path.read_bytes())
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(shared.digest() + path.read_bytes()).hexdigest()[
+            :12
+        ]
+        for path in sorted(files)
+    }
