@@ -17,6 +17,12 @@ PAPER_WIDTHS = (784, 128, 64, 10)
 BOTH = pytest.mark.parametrize("network", [MLP, UGMMNet])
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """What a network starts from does not depend on the tests before."""
+    torch.manual_seed(0)
+
+
 def size(model):
     return sum(p.numel() for p in model.parameters())
 
