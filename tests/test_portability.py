@@ -59,7 +59,7 @@ def test_chapters_came_to_their_end_under_every_variation(report):
 
 
 def test_tests_that_train_or_compare_passed_under_every_variation_of_the_machine(report):
-    assert set(report["tests"]) <= {v.name for v in VARIATIONS if v.digits == "mnist"}
+    assert list(report["tests"]) == [v.name for v in VARIATIONS if v.digits == "mnist"]
     for outcome in report["tests"].values():
         assert outcome["failed"] == []
         assert outcome["passed"] > 1000
@@ -67,7 +67,7 @@ def test_tests_that_train_or_compare_passed_under_every_variation_of_the_machine
 
 def test_no_comparison_of_a_test_has_a_margin_under_three_spreads(report):
     compared = statements_of(report, "comparisons")
-    assert len(compared) > 100 or not report["tests"]
+    assert len(compared) > 100
     assert [f"{s.chapter}::{s.cell}: {s.text}" for s in compared if not s.enough] == []
 
 

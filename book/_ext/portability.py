@@ -5,7 +5,7 @@ machines. For each claim and each comparison of an assertion the report has the 
 spread, and its margin. The command fails where a statement is false under a variation, or its margin is under
 three spreads. What has run and has not changed since is not run again.
 
-    python book/_ext/portability.py                     # everything: more than an hour on two cores
+    python book/_ext/portability.py                     # everything: an hour and a quarter on two cores
     python book/_ext/portability.py --chapters 5 7a     # after a change to these
     python book/_ext/portability.py --tests             # after a change to the package or to tests
     python book/_ext/portability.py --report            # print the report that is there
