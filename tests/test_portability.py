@@ -262,6 +262,8 @@ def test_a_run_of_tests_says_what_they_compared_and_which_failed(tmp_path):
     (name,) = outcome["margins"]
     again = portable_tests._pytest(VARIATIONS[0], [name], [str(file)])
     assert (list(again["passed"].values()), again["failed"], list(again["margins"])) == ([1], [], [name])
+    left_out = portable_tests._pytest(VARIATIONS[0], ["another.py::test"], [str(file)])
+    assert left_out == {"passed": {}, "failed": [], "margins": {}}
 
 
 def test_only_files_of_tests_that_have_changed_run_again(tmp_path, monkeypatch):
