@@ -27,7 +27,7 @@ help:
 	@echo "make chapter N=4     run one chapter and show its page, without building all"
 	@echo "make check           style and quick unit tests, no chapters"
 	@echo "make test            style, the book (warnings are errors), all tests, every page in a browser"
-	@echo "make lint            style only"
+	@echo "make lint            style, types, imports"
 	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
 	@echo "make pdf             the book as one PDF; needs Chromium"
 	@echo "make strip           take the outputs out of the chapters"
@@ -60,6 +60,8 @@ test: lint book
 lint: install
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(BIN)/lint-imports --no-cache
 
 portability: install
 	$(BIN)/python book/_ext/portability.py $(ARGS)

@@ -2,12 +2,15 @@
 
 import inspect
 import os
+from dataclasses import replace
 
 import pytest
 import rounding
 import torch
 
-from ugmm_tutorial import data, experiments
+from ugmm_tutorial import data
+from ugmm_tutorial.data import sets
+from ugmm_tutorial.experiments import catalogue
 
 
 def pytest_configure(config):
@@ -39,12 +42,13 @@ def pretended_mnist(monkeypatch) -> list:
     asked = []
     usual = inspect.signature(data.mnist).parameters["validation"].default
 
-    def mnist(folder, *, validation=usual):
-        asked.append((folder, validation))
+    def mnist(root, *, validation=usual):
+        asked.append((root, validation))
         parts = (data.Examples(torch.rand(n, 1, 28, 28), torch.arange(n)) for n in (2, 3, 4))
         return data.Splits("mnist", "pretended", tuple("0123456789"), *parts)
 
-    monkeypatch.setattr(data, "mnist", mnist)
+    monkeypatch.setitem(sets._LOADERS, "mnist", mnist)
     for name in ("mnist", "mnist-split"):
-        monkeypatch.setitem(experiments._SIZES, name, {"train": 2, "validation": 3, "test": 4})
+        few = replace(catalogue.SOURCES[name], sizes={"train": 2, "validation": 3, "test": 4})
+        monkeypatch.setitem(catalogue.SOURCES, name, few)
     return asked

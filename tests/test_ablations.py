@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from ugmm_tutorial import UGMMLayer, UGMMNet, ablations, masks
-from ugmm_tutorial.ablations import LAYERS
-from ugmm_tutorial.functional import hard_log_density
-from ugmm_tutorial.layers import DROPOUT_MODES, INITS
+from ugmm_tutorial import UGMMLayer, UGMMNet
+from ugmm_tutorial.functional import max_log_density
+from ugmm_tutorial.layers import DROPOUT_MODES, INITS, ablations, masks
+from ugmm_tutorial.layers.ablations import LAYERS
 
 NAMES = pytest.mark.parametrize("name", LAYERS)
 INIT = pytest.mark.parametrize("init", INITS)
 # What an optimizer may change, and its shape for three neurons over four inputs.
 LEARNT = {
+    "per-example dropout": {"mean": (3, 4), "log_std": (3, 4), "mix_logits": (3, 4)},
     "ugmm": {"mean": (3, 4), "log_std": (3, 4), "mix_logits": (3, 4)},
     "hard": {"mean": (3, 4), "log_std": (3, 4), "mix_logits": (3, 4)},
     "uniform weights": {"mean": (3, 4), "log_std": (3, 4)},
@@ -112,9 +113,8 @@ def test_fused_sizes_in_float32_agree_with_the_formula_in_float64(name):
 
 
 @NAMES
-@pytest.mark.parametrize("mask", ["batch", "sample"])
-def test_an_empty_batch_has_outputs_of_its_shape_and_gradients_of_zero(mask, name):
-    made = layer(name, dropout=0.5, dropout_mask=mask)
+def test_an_empty_batch_has_outputs_of_its_shape_and_gradients_of_zero(name):
+    made = layer(name, dropout=0.5)
     out = made(torch.empty(0, 4))
     assert out.shape == (0, 3)
     out.sum().backward()
@@ -221,12 +221,12 @@ def test_the_largest_term_is_found_for_any_number_of_neurons(j):
     mean, log_std, x = inputs(j, 5, seed=2), inputs(j, 5, seed=3), inputs(6, 5)
     log_weight = inputs(j, 5, seed=4).log_softmax(1)
     terms = log_weight + Normal(mean, log_std.exp()).log_prob(x[:, None, :])
-    torch.testing.assert_close(hard_log_density(x, mean, log_std, log_weight), terms.amax(-1))
+    torch.testing.assert_close(max_log_density(x, mean, log_std, log_weight), terms.amax(-1))
 
 
 def test_hard_gradients_agree_with_finite_differences():
     operands = [t.requires_grad_() for t in (inputs(3, 4), *(inputs(2, 4, seed=s) for s in (2, 3, 4)))]
-    assert torch.autograd.gradcheck(hard_log_density, operands)
+    assert torch.autograd.gradcheck(max_log_density, operands)
 
 
 @INIT
@@ -353,12 +353,11 @@ def test_frozen_deviations_stay_as_they_are_drawn():
 
 
 @NAMES
-@pytest.mark.parametrize("mask", ["batch", "sample"])
-def test_dropout_leaves_the_formula_of_the_kept_components(mask, name, monkeypatch):
+def test_dropout_leaves_the_formula_of_the_kept_components(name, monkeypatch):
     keep = torch.tensor([[True, False, True, False], [False, True, True, True], [False] * 4])
     draws = torch.where(keep, 32767, -32768).to(torch.int16)
     monkeypatch.setattr(masks, "_draws", lambda like: draws)
-    made = layer(name, dropout=0.5, dropout_mask=mask, dtype=torch.float64)
+    made = layer(name, dropout=0.5, dtype=torch.float64)
     keep[2, made.mix_weight[2].argmax()] = True  # the heaviest stays where none would
     x = inputs(5, 4)
     expected = written_out(name, x, **state(made), kept=keep)
@@ -427,9 +426,9 @@ def test_values_out_of_range_are_refused_as_by_the_layer_itself(name):
 def test_hard_operator_checks_its_arguments_like_the_other():
     mean = torch.zeros(3, 4)
     with pytest.raises(ValueError, match="expected x of shape"):
-        hard_log_density(torch.zeros(2, 5), mean, mean, mean)
+        max_log_density(torch.zeros(2, 5), mean, mean, mean)
     with pytest.raises(TypeError, match="expected one dtype"):
-        hard_log_density(torch.zeros(2, 4, dtype=torch.float64), mean, mean, mean)
+        max_log_density(torch.zeros(2, 4, dtype=torch.float64), mean, mean, mean)
 
 
 @NAMES

@@ -13,11 +13,17 @@ import torch
 from scipy import integrate, stats
 from torch import nn
 
-from ugmm_tutorial import univariate
-from ugmm_tutorial.studies import approximation, approximation_densities, approximation_learners
-from ugmm_tutorial.studies.approximation_densities import TARGETS, best_mixtures, claw, slopes
-from ugmm_tutorial.studies.approximation_learners import VARIANTS, build, parameters, pykan_version, train
-from ugmm_tutorial.studies.approximation_tasks import CLASSES, FUNCTIONS, sampled
+from ugmm_tutorial.approximation import univariate
+from ugmm_tutorial.experiments.studies import approximation, approximation_densities, approximation_learners
+from ugmm_tutorial.experiments.studies.approximation_densities import TARGETS, best_mixtures, claw, slopes
+from ugmm_tutorial.experiments.studies.approximation_learners import (
+    VARIANTS,
+    build,
+    parameters,
+    pykan_version,
+    train,
+)
+from ugmm_tutorial.experiments.studies.approximation_tasks import CLASSES, FUNCTIONS, sampled
 
 FEW = approximation.SETTINGS["densities"] | {
     "components": [1, 2, 3],

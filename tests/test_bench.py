@@ -8,11 +8,12 @@ import pytest
 import torch
 from committed import committed
 
-from ugmm_tutorial import bench, kernels
+from ugmm_tutorial import kernels
 from ugmm_tutorial.__main__ import main
-from ugmm_tutorial.bench import report as reports
-from ugmm_tutorial.bench import sections, timing
-from ugmm_tutorial.bench.rows import Report, Row
+from ugmm_tutorial.experiments import bench
+from ugmm_tutorial.experiments.bench import report as reports
+from ugmm_tutorial.experiments.bench import sections, timing
+from ugmm_tutorial.experiments.bench.rows import Report, Row
 
 NEEDS_KERNEL = pytest.mark.skipif(kernels.unavailable("cpu") is not None, reason="no fused CPU kernel here")
 ENVIRONMENT = {"device": "a machine", "threads": 2, "versions": {"torch": "2.6"}, "commit": "abc"}
@@ -188,7 +189,7 @@ def test_torch_compile_is_left_out_where_no_compiler_is_and_says_so(monkeypatch,
 def test_the_three_bare_loops_compute_what_they_are_named_for():
     import numpy as np
 
-    from ugmm_tutorial.bench import limits
+    from ugmm_tutorial.experiments.bench import limits
 
     y = np.float32([-3.5, -0.25, -20.0, -150.0])
     total = np.exp2(y[:3].astype(np.float64)).sum()

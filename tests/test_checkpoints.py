@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmm_tutorial import checkpoints
+from ugmm_tutorial.training import checkpoints
 
 STATE = {
     "epoch": 3,

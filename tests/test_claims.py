@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ugmm_tutorial import claims
-from ugmm_tutorial.claims import ClaimError, claim, is_strict, plain_text, stated_numbers
+from ugmm_tutorial.teaching import claims
+from ugmm_tutorial.teaching.claims import ClaimError, claim, is_strict, plain_text, stated_numbers
 
 AGREEING = [
     ("59 times", 58.6),

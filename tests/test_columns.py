@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ugmm_tutorial.columns import aligned
+from ugmm_tutorial.experiments.text_table import aligned
 
 
 def test_numbers_end_and_names_begin_below_each_other():

@@ -25,7 +25,7 @@ from ugmm_tutorial import kernels, ugmm_log_density
 if kernels.unavailable("cpu"):
     pytest.skip("the CPU kernel does not run here", allow_module_level=True)
 
-from ugmm_tutorial.kernels import compiled, cpu, cpu_loops, pool
+from ugmm_tutorial.kernels import compiled, numba_kernels, numba_loops, thread_pool
 
 # Long enough for the slowest machine; only what hangs ever takes as long.
 PATIENCE = 600
@@ -61,20 +61,20 @@ def numbers_after_a_fork(seed=0):
 @pytest.fixture
 def cut_small(monkeypatch):
     """Work as small as that of these tests is cut up too."""
-    monkeypatch.setattr(cpu, "_ELEMENTS_PER_TASK", 1)
+    monkeypatch.setattr(numba_kernels, "_ELEMENTS_PER_TASK", 1)
 
 
 @pytest.fixture
 def runs(monkeypatch):
     """What each call of ``pool.run`` was given: the number of tasks, and of threads."""
-    given, run = [], pool.run
+    given, run = [], thread_pool.run
 
     def recording(tasks, threads):
         tasks = list(tasks)
         given.append((len(tasks), threads))
         run(tasks, threads)
 
-    monkeypatch.setattr(pool, "run", recording)
+    monkeypatch.setattr(thread_pool, "run", recording)
     return given
 
 
@@ -84,26 +84,26 @@ def runs(monkeypatch):
 def test_every_task_is_run_once_whatever_the_number_of_threads():
     for threads in (1, 2, 3, 50):
         done = []
-        pool.run([partial(done.append, i) for i in range(20)], threads)
+        thread_pool.run([partial(done.append, i) for i in range(20)], threads)
         assert sorted(done) == list(range(20))
-    pool.run([], 3)
+    thread_pool.run([], 3)
 
 
 def test_tasks_may_come_from_a_generator():
     done = []
-    pool.run((partial(done.append, i) for i in range(5)), 2)
+    thread_pool.run((partial(done.append, i) for i in range(5)), 2)
     assert sorted(done) == list(range(5))
 
 
 def test_one_thread_is_the_callers_and_its_tasks_run_in_order():
     ran_in = []
-    pool.run([lambda i=i: ran_in.append((i, threading.get_ident())) for i in range(5)], 1)
+    thread_pool.run([lambda i=i: ran_in.append((i, threading.get_ident())) for i in range(5)], 1)
     assert ran_in == [(i, threading.get_ident()) for i in range(5)]
 
 
 def test_two_threads_run_two_tasks_at_once():
     both = threading.Barrier(2)
-    pool.run([lambda: both.wait(PATIENCE)] * 2, 2)
+    thread_pool.run([lambda: both.wait(PATIENCE)] * 2, 2)
 
 
 def test_the_last_task_may_be_taken_between_a_look_and_a_grasp(monkeypatch):
@@ -111,9 +111,9 @@ def test_the_last_task_may_be_taken_between_a_look_and_a_grasp(monkeypatch):
         def __bool__(self):
             return True
 
-    monkeypatch.setattr(pool, "deque", Racing)
+    monkeypatch.setattr(thread_pool, "deque", Racing)
     done = []
-    pool.run([partial(done.append, i) for i in range(5)], 2)
+    thread_pool.run([partial(done.append, i) for i in range(5)], 2)
     assert sorted(done) == list(range(5))
 
 
@@ -134,7 +134,7 @@ def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_fir
         ended.append(True)
 
     with pytest.raises(Failure):
-        pool.run([task, task], 2)
+        thread_pool.run([task, task], 2)
     assert ended == [True]
 
 
@@ -147,7 +147,7 @@ def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(th
             super().clear()
             cleared.set()
 
-    monkeypatch.setattr(pool, "deque", Watched)
+    monkeypatch.setattr(thread_pool, "deque", Watched)
 
     def fail():
         both_begun.wait(PATIENCE)
@@ -159,8 +159,8 @@ def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(th
 
     further = [partial(begun.append, i) for i in range(50)]
     with pytest.raises(Failure):
-        pool.run([fail, *([end_after_it] if threads > 1 else []), *further], threads)
-    pool.run([partial(done.append, i) for i in range(10)], threads)
+        thread_pool.run([fail, *([end_after_it] if threads > 1 else []), *further], threads)
+    thread_pool.run([partial(done.append, i) for i in range(10)], threads)
     assert sorted(done) == list(range(10))
     assert begun == []
 
@@ -236,7 +236,7 @@ def forked(function, *args):
 def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads):
     set_threads(2)
     expected = numbers_after_a_fork()
-    assert pool._pool is not None
+    assert thread_pool._pool is not None
     # Now PyTorch has threads too, which the child has not: its own logarithm would wait for them for ever.
     torch.log_softmax(torch.ones(24_000, 19), -1)
     assert forked(numbers_after_a_fork) == expected
@@ -283,7 +283,7 @@ def test_a_fork_while_other_threads_are_in_the_pool_does_no_harm(cut_small, set_
 def test_a_child_forked_while_the_pools_lock_is_held_has_a_lock_of_its_own(cut_small, set_threads):
     set_threads(2)
     expected = numbers_after_a_fork()
-    with pool._lock:
+    with thread_pool._lock:
         assert forked(numbers_after_a_fork) == expected
 
 
@@ -295,7 +295,7 @@ class Outputs(Dataset):
 
     def __getitem__(self, index):
         torch.set_num_threads(2)  # a worker has one, and would not need the pool
-        cpu._ELEMENTS_PER_TASK = 1
+        numba_kernels._ELEMENTS_PER_TASK = 1
         return torch.tensor(numbers_after_a_fork(index))
 
 
@@ -370,7 +370,7 @@ def test_where_nothing_can_be_written_kernels_are_compiled_without_a_cache(numba
 
 
 def test_kernels_hold_no_lock_while_they_run():
-    for kernel in (cpu_loops.forward, cpu_loops.backward):
+    for kernel in (numba_loops.forward, numba_loops.backward):
         assert kernel.targetoptions["nogil"]
 
 
@@ -387,8 +387,8 @@ callers = [threading.Thread(target=call) for _ in range(4)]
 [caller.join() for caller in callers]
 
 import ugmm_tutorial
-from ugmm_tutorial.kernels import compiled, cpu_loops
-stats = cpu_loops.forward.stats
+from ugmm_tutorial.kernels import compiled, numba_loops
+stats = numba_loops.forward.stats
 print(json.dumps({
     "package": ugmm_tutorial.__file__, "folder": str(compiled.cache_folder()), "outputs": outputs,
     "hits": sum(stats.cache_hits.values()), "misses": sum(stats.cache_misses.values()),

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import MLP, ConvNet, UGMMLayer, UGMMNet, preset
-from ugmm_tutorial.ablations import LAYERS
-from ugmm_tutorial.cost import FLOPS_PER_COMPONENT, Cost, count
+from ugmm_tutorial.experiments.cost import FLOPS_PER_COMPONENT, Cost, count
+from ugmm_tutorial.layers.ablations import LAYERS
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 3), (784, 128)])

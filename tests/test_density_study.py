@@ -7,8 +7,8 @@ import pytest
 import torch
 from densities import F64, axis
 
-from ugmm_tutorial.studies import densities
-from ugmm_tutorial.studies.density_contenders import CONTENDERS, spflow_version
+from ugmm_tutorial.experiments.studies import densities
+from ugmm_tutorial.experiments.studies.density_contenders import CONTENDERS, spflow_version
 
 NAN = math.nan
 SMALL = densities.SETTINGS | {

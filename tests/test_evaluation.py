@@ -6,8 +6,8 @@ from torch import nn
 
 from ugmm_tutorial import data
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.training import evaluate
 
 IRIS = data.iris(validation=15, test=30)
 

@@ -17,7 +17,7 @@ from execute import Document, is_fresh, jobs_at_once
 SETTINGS = {"data": "none"}
 
 CLAIMING = """
-from ugmm_tutorial.claims import claim
+from ugmm_tutorial.teaching.claims import claim
 claim("more than 95 %", 0.94725)
 print("went on")
 """
@@ -29,7 +29,7 @@ assert (value < 0.8).all()
 TEST = "(value < 0.8).all()"
 DRAWING = """
 import matplotlib.pyplot as plt
-from ugmm_tutorial.claims import claim
+from ugmm_tutorial.teaching.claims import claim
 fig, ax = plt.subplots()
 ax.plot([1, 2, 3])
 claim("more than 95 %", 0.3)
@@ -88,7 +88,7 @@ def test_every_claim_and_comparison_is_noted_with_its_values(run):
 
 
 def test_modules_that_the_kernel_imported_are_noted(run):
-    assert "ugmm_tutorial/claims.py" in run.read
+    assert "ugmm_tutorial/teaching/claims.py" in run.read
 
 
 def test_strict_execution_stops_at_the_claim():

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from ugmm_tutorial import UGMMLayer, exercises, ugmm_log_density, univariate
+from ugmm_tutorial import UGMMLayer, ugmm_log_density
+from ugmm_tutorial.approximation import univariate
 from ugmm_tutorial.density import ProductTwin, em
-from ugmm_tutorial.exercises import Feedback, check
-from ugmm_tutorial.generative import JointTraining
 from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.teaching import exercises
+from ugmm_tutorial.teaching.exercises import Feedback, check
+from ugmm_tutorial.training.joint import JointTraining
 
 FOLDER = Path(exercises.__file__).parent
 NUMBERS = [f"{chapter}.{place}" for chapter in range(1, 13) for place in (1, 2, 3)]
@@ -1899,7 +1901,7 @@ def test_feedback_is_a_frozen_verdict_that_reads_as_a_line():
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
 def test_every_public_definition_of_the_folder_is_exported_and_documented(name):
-    module = importlib.import_module(f"ugmm_tutorial.exercises.{name}".removesuffix(".__init__"))
+    module = importlib.import_module(f"ugmm_tutorial.teaching.exercises.{name}".removesuffix(".__init__"))
     tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
     public = {

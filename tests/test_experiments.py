@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from dataclasses import asdict, replace
@@ -16,9 +15,10 @@ import torch
 from committed import committed
 from scipy import stats
 
-from ugmm_tutorial import checkpoints, data, experiments, records, training, verdicts
-from ugmm_tutorial.experiments import EXPERIMENTS
-from ugmm_tutorial.train_config import learning_rates
+from ugmm_tutorial import data, experiments
+from ugmm_tutorial.data import mnist_files
+from ugmm_tutorial.experiments import EXPERIMENTS, Experiment, Run, replication, runs
+from ugmm_tutorial.training import checkpoints, learning_rates, loop, records
 
 DIGITS = ("digits-mlp", "digits-ugmm", "digits-ugmm-layernorm")
 MLP = EXPERIMENTS["digits-mlp"]
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _run(experiment=MLP, **options) -> records.Record:
-    return experiments.run(experiment, progress=False, **options)
+    whose = {name: options.pop(name) for name in ("seed", "epochs", "results") if name in options}
+    return Run(experiment, **whose).train(progress=False, **options)
 
 
 SIZES = {
@@ -176,7 +177,9 @@ def test_table_2_averages_epochs_90_to_100(tmp_path):
     curve = [0.5] * 89 + [0.97] * 10 + [0.981]
     _write(tmp_path, "mnist-mlp", curve)
     assert _cells("2", tmp_path)["MLP"] == ["98.15", "97.10", "1", "100 of 100", "undecided"]
-    assert verdicts.over_window(records.read(tmp_path / "mnist-mlp" / "seed0.json")) == pytest.approx(0.971)
+    assert replication.over_window(records.read(tmp_path / "mnist-mlp" / "seed0.json")) == pytest.approx(
+        0.971
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,7 +288,7 @@ def test_sizes_that_records_must_have_are_those_of_the_data(name):
     if name != "digits":
         _skip_without_mnist()
     experiment = next(e for e in EXPERIMENTS.values() if e.data == name)
-    assert experiments.load_data(experiment).sizes == SIZES[name]
+    assert experiment.load_data().sizes == SIZES[name]
 
 
 def test_table_does_not_count_copies(tmp_path):
@@ -328,8 +331,8 @@ def test_digits_experiment_runs_and_writes_its_record_where_promised(name, tmp_p
 def test_running_again_returns_the_stored_record_without_training(tmp_path, monkeypatch):
     first = _run(epochs=1, results=tmp_path)
     before = _files(tmp_path)
-    monkeypatch.setattr(experiments, "train", _must_not_be_called)
-    monkeypatch.setattr(experiments, "load_data", _must_not_be_called)
+    monkeypatch.setattr(runs, "train", _must_not_be_called)
+    monkeypatch.setattr(Experiment, "load_data", _must_not_be_called)
     assert _run(epochs=1, results=tmp_path) == first
     assert _files(tmp_path) == before
 
@@ -339,13 +342,13 @@ def _must_not_be_called(*arguments, **options):
 
 
 def test_ablation_is_trained_and_judged_without_the_test_images(tmp_path, pretended_mnist, monkeypatch):
-    measured, evaluate = [], training.evaluate
+    measured, evaluate = [], loop.evaluate
 
     def spy(model, examples):
         measured.append(len(examples.y))
         return evaluate(model, examples)
 
-    monkeypatch.setattr(training, "evaluate", spy)
+    monkeypatch.setattr(loop, "evaluate", spy)
     record = _run(EXPERIMENTS["ablation-hard"], epochs=2, results=tmp_path)
     assert record.data["sizes"] == {"train": 2, "validation": 3, "test": 4}
     assert measured == [3, 3]
@@ -378,18 +381,18 @@ def test_notes_of_a_record_are_kept_when_its_run_goes_on(tmp_path):
 @pytest.mark.parametrize("longer", [2, 3])
 def test_record_that_another_process_has_written_meanwhile_is_not_overwritten(longer, tmp_path, monkeypatch):
     """The other one ran as long or longer; its record stays."""
-    path, real = tmp_path / "digits-mlp" / "seed0.json", experiments.train
+    path, real = tmp_path / "digits-mlp" / "seed0.json", runs.train
     theirs = []
 
     def train_while_another_does(*arguments, **options):
         record = real(*arguments, **options)
-        monkeypatch.setattr(experiments, "train", real)
+        monkeypatch.setattr(runs, "train", real)
         _run(epochs=longer, results=tmp_path)
         _edit(path, notes=["theirs"])
         theirs.append(path.read_bytes())
         return record
 
-    monkeypatch.setattr(experiments, "train", train_while_another_does)
+    monkeypatch.setattr(runs, "train", train_while_another_does)
     if longer == 2:
         assert _run(epochs=2, results=tmp_path).notes == ("theirs",)
     else:
@@ -428,10 +431,10 @@ def test_record_that_cannot_be_continued_is_refused_and_kept(tmp_path):
 def test_the_network_of_a_run_is_as_accurate_as_its_record_says(tmp_path):
     record = _run(EXPERIMENTS["digits-ugmm"], epochs=2, seed=3, results=tmp_path)
     state = torch.get_rng_state()
-    model = experiments.load_model(EXPERIMENTS["digits-ugmm"], seed=3, results=tmp_path)
+    model = Run(EXPERIMENTS["digits-ugmm"], seed=3, results=tmp_path).network()
     assert torch.equal(torch.get_rng_state(), state)
     assert not model.training
-    found = training.evaluate(model, experiments.load_data(EXPERIMENTS["digits-ugmm"]).test)
+    found = loop.evaluate(model, EXPERIMENTS["digits-ugmm"].load_data().test)
     assert found["accuracy"] == record.final["test_accuracy"] > 0.2
     assert found["loss"] == pytest.approx(record.final["test_loss"], rel=1e-6)
 
@@ -439,17 +442,17 @@ def test_the_network_of_a_run_is_as_accurate_as_its_record_says(tmp_path):
 def test_a_network_that_is_not_there_or_another_one_is_refused_by_name(tmp_path):
     _run(epochs=1, results=tmp_path)
     with pytest.raises(FileNotFoundError, match="python -m ugmm_tutorial train digits-mlp --seed 1 makes it"):
-        experiments.load_model(MLP, seed=1, results=tmp_path)
+        Run(MLP, seed=1, results=tmp_path).network()
     checkpoint = tmp_path / "digits-mlp" / "seed0.checkpoint.pt"
     other = tmp_path / "digits-ugmm" / checkpoint.name
     other.parent.mkdir()
     other.write_bytes(checkpoint.read_bytes())
     with pytest.raises(checkpoints.CheckpointError, match="does not hold the network of digits-ugmm"):
-        experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
+        Run(EXPERIMENTS["digits-ugmm"], results=tmp_path).network()
     for state in ({"epoch": 1}, {"model": [1]}, {"model": {1: 2}}, {"model": {"0.mean": "x"}}):
         checkpoints.save(state, other)
         with pytest.raises(checkpoints.CheckpointError, match="does not hold the network"):
-            experiments.load_model(EXPERIMENTS["digits-ugmm"], results=tmp_path)
+            Run(EXPERIMENTS["digits-ugmm"], results=tmp_path).network()
 
 
 COMMITTED = committed("results/*/seed*.json")
@@ -460,7 +463,7 @@ def test_committed_record_is_complete_and_of_its_experiment_as_it_is_now(path):
     record = records.read(path)
     experiment = EXPERIMENTS[path.parent.name]
     seed = int(path.stem.removeprefix("seed"))
-    assert experiments.stored(experiment, seed=seed, results=path.parents[1]) == record
+    assert Run(experiment, seed=seed, results=path.parents[1]).record() == record
     assert len(record.environment["commit"]) == 40, "made from a commit, without changes"
 
 
@@ -488,7 +491,7 @@ def test_tables_of_the_committed_records_are_what_numpy_makes_of_their_files(nam
 
 
 def _verdict(paper: float, reached: list[float]) -> str:
-    """The rule of ``verdicts.py``, written once more; the paper prints one or two decimals."""
+    """The rule of ``replication.py``, written once more; the paper prints one or two decimals."""
     half_a_digit = 0.05 if round(10 * paper, 6).is_integer() else 0.005
     error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
     reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
@@ -537,7 +540,7 @@ def test_seed_also_draws_the_initial_parameters(tmp_path, monkeypatch):
         first_weights.append(next(model.parameters()).clone())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "train", stop)
+    monkeypatch.setattr(runs, "train", stop)
     for seed in (0, 0, 1):
         with pytest.raises(KeyboardInterrupt):
             _run(seed=seed, results=tmp_path)
@@ -609,10 +612,10 @@ def test_record_of_other_settings_is_refused_by_name(other, tmp_path):
 @pytest.mark.parametrize("other", ANOTHERS, ids=str)
 def test_record_that_was_edited_to_be_anothers_is_refused(other, tmp_path):
     _write(tmp_path, "digits-mlp", [0.9])
-    assert experiments.stored(MLP, epochs=1, results=tmp_path)
+    assert Run(MLP, epochs=1, results=tmp_path).record()
     _edit(tmp_path / "digits-mlp" / "seed0.json", **other)
     with pytest.raises(ValueError, match="made with other settings than digits-mlp"):
-        experiments.stored(MLP, epochs=1, results=tmp_path)
+        Run(MLP, epochs=1, results=tmp_path).record()
 
 
 def test_record_of_an_experiment_that_differs_in_its_name_only_is_refused(tmp_path):
@@ -620,7 +623,7 @@ def test_record_of_an_experiment_that_differs_in_its_name_only_is_refused(tmp_pa
     _run(epochs=1, results=tmp_path)
     (tmp_path / "digits-mlp").rename(tmp_path / "digits-again")
     with pytest.raises(ValueError, match=r"other settings than digits-again .*'experiment': 'digits-mlp'"):
-        experiments.stored(replace(MLP, name="digits-again"), epochs=1, results=tmp_path)
+        Run(replace(MLP, name="digits-again"), epochs=1, results=tmp_path).record()
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -674,7 +677,7 @@ def test_wrong_numbers_are_refused_before_anything_is_written(wrong, tmp_path):
 
 
 def test_missing_data_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_answers", lambda url: False)
+    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
     with pytest.raises(data.DataUnavailableError, match="MNIST is not complete"):
         _run(EXPERIMENTS["mnist-mlp"], data_dir=tmp_path / "data", results=tmp_path / "results")
     assert list(tmp_path.iterdir()) == []
@@ -781,8 +784,8 @@ def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path):
 
 
 def _skip_without_mnist():
-    folder = Path(os.environ.get("UGMM_DATA_DIR") or data._cache_dir())
-    if not all((folder / "MNIST" / "raw" / name).exists() for name in data._MNIST_MD5):
+    folder = mnist_files.folder(None)
+    if not all((folder / "MNIST" / "raw" / name).exists() for name in mnist_files.MD5):
         pytest.skip("neither UGMM_DATA_DIR nor the cache of a download has MNIST")
 
 

@@ -7,9 +7,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from ugmm_tutorial import plotting
-from ugmm_tutorial.figure_contract import broken_rules
-from ugmm_tutorial.records import Record
+from ugmm_tutorial.teaching import plotting
+from ugmm_tutorial.teaching.figure_contract import broken_rules
+from ugmm_tutorial.training.records import Record
 from ugmm_tutorial.uncertainty import Reliability
 
 mpl.use("Agg")

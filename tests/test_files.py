@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial import files
+from ugmm_tutorial.training import files
 
 
 @pytest.fixture

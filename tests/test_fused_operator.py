@@ -71,7 +71,7 @@ def assert_near(got, want, tolerance=2e-6):
 @pytest.fixture
 def calls(monkeypatch):
     """The names of the kernel's functions, as they are called."""
-    from ugmm_tutorial.kernels import cpu
+    from ugmm_tutorial.kernels import numba_kernels
 
     called = []
 
@@ -83,7 +83,7 @@ def calls(monkeypatch):
         return call
 
     for name in ("forward", "backward"):
-        monkeypatch.setattr(cpu, name, counting(name, getattr(cpu, name)))
+        monkeypatch.setattr(numba_kernels, name, counting(name, getattr(numba_kernels, name)))
     return called
 
 
@@ -148,15 +148,15 @@ def test_float64_is_left_to_the_reference_bit_for_bit(calls):
     ids=["x", "mean", "log_std", "log_weight", "log_background"],
 )
 def test_the_kernel_is_asked_for_no_more_than_is_needed(position, needs_x, needs_parameters, monkeypatch):
-    from ugmm_tutorial.kernels import cpu
+    from ugmm_tutorial.kernels import numba_kernels
 
-    asked, backward = [], cpu.backward
+    asked, backward = [], numba_kernels.backward
 
     def recording(*args, **options):
         asked.append(options)
         return backward(*args, **options)
 
-    monkeypatch.setattr(cpu, "backward", recording)
+    monkeypatch.setattr(numba_kernels, "backward", recording)
     args = arguments(background=True)
     args[position].requires_grad_()
     operator(*args).sum().backward()

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import UGMMLayer, UGMMNet
-from ugmm_tutorial.generative import JointTraining, joint, train_alone
 from ugmm_tutorial.inference import label_scores
-from ugmm_tutorial.leaves import CategoricalLeafLayer
+from ugmm_tutorial.layers import CategoricalLeafLayer
+from ugmm_tutorial.training.joint import JointTraining, joint, train_alone
 
 
 def gaussian(seed):

@@ -18,9 +18,9 @@ import torch
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("Triton interprets its kernels instead of compiling them", allow_module_level=True)
 triton = pytest.importorskip("triton", reason="Triton is not installed: it exists on Linux only")
-gpu = pytest.importorskip("ugmm_tutorial.kernels.gpu")
-gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.gpu_elements")
-gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.gpu_tiles")
+gpu = pytest.importorskip("ugmm_tutorial.kernels.triton_kernels")
+gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.triton_elements")
+gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.triton_tiles")
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from ugmm_tutorial import UGMMLayer, UGMMNet
-from ugmm_tutorial.ablations import LAYERS
+from ugmm_tutorial.experiments.studies import mpe_sweep
 from ugmm_tutorial.inference import interval_bounds
 from ugmm_tutorial.inference.bounds import output_bounds
 from ugmm_tutorial.inference.derivatives import gradient_bounds, responsibility_bounds
 from ugmm_tutorial.inference.network import evaluate, layers_of, only_output
-from ugmm_tutorial.leaves import CategoricalLeafLayer
-from ugmm_tutorial.studies import mpe_sweep
+from ugmm_tutorial.layers import CategoricalLeafLayer
+from ugmm_tutorial.layers.ablations import LAYERS
 
 PRECISE = pytest.mark.skipif(
     np.finfo(np.longdouble).eps > 1e-18, reason="this machine's long double is no more precise than float64"
@@ -250,7 +250,7 @@ def test_networks_of_something_else_are_refused():
     zero = torch.zeros(3)
     for net, message in (
         (UGMMNet((3, 4, 2), norm="layer"), "module 1 is a LayerNorm"),
-        (UGMMNet((3, 4, 2), layer="hard"), "got HardLayer as module 0"),
+        (UGMMNet((3, 4, 2), layer="hard"), "got MaxLayer as module 0"),
         (CategoricalLeafLayer(3, 2, num_labels=2), "got CategoricalLeafLayer as module 0"),
         (torch.nn.Sequential(UGMMLayer(3, 2), torch.nn.ReLU()), "got ReLU as module 1"),
         (torch.nn.Linear(3, 2), "expected a UGMMNet.*got Linear"),

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ugmm_tutorial import UGMMNet
-from ugmm_tutorial.functional import hard_log_density
+from ugmm_tutorial.functional import max_log_density
 from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, interval_bounds, mpe
 from ugmm_tutorial.inference.ascent import best_of, climb
+from ugmm_tutorial.inference.box_queue import Boxes, Pool
 from ugmm_tutorial.inference.branch_and_bound import search
 from ugmm_tutorial.inference.network import layers_of
 from ugmm_tutorial.inference.newton import polish, second_order
-from ugmm_tutorial.inference.pool import Boxes, Pool
 from ugmm_tutorial.inference.problem import pose
 from ugmm_tutorial.inference.result import Answer, Budget
 
@@ -318,7 +318,7 @@ def test_mixed_queries_equal_the_best_of_one_query_a_label(seed):
 def max_product(net, x):
     """The network with every sum replaced by its largest term."""
     for layer in net:
-        x = hard_log_density(x, layer.mean, layer.log_std, layer.log_weight)
+        x = max_log_density(x, layer.mean, layer.log_std, layer.log_weight)
     return x[:, 0]
 
 

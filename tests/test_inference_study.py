@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmm_tutorial import records
+from ugmm_tutorial.experiments.studies import mpe as study
 from ugmm_tutorial.inference import IMPROVEMENTS
-from ugmm_tutorial.studies import mpe as study
+from ugmm_tutorial.training import records
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECORD = Path(__file__).parent.parent / "results" / "studies" / "mpe.json"

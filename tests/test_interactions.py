@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from ugmm_tutorial.constructions import bump_network, exponential_layer
-from ugmm_tutorial.interactions import corners, mixed_difference
+from ugmm_tutorial.approximation.constructions import bump_network, exponential_layer
+from ugmm_tutorial.approximation.mixed_differences import corners, mixed_difference
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import UGMMNet
 

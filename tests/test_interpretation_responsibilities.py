@@ -21,7 +21,7 @@ from ugmm_tutorial.interpretation import (
     submodes,
     tracing,
 )
-from ugmm_tutorial.leaves import CategoricalLeafLayer
+from ugmm_tutorial.layers import CategoricalLeafLayer
 from ugmm_tutorial.networks import NORMS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,6 +98,17 @@ def test_means_hold_for_one_that_answers_alone_and_for_sparse_layers():
     sparse = prune(network(), 2)
     for got, share in zip(mean_responsibilities(sparse, x), responsibilities(sparse, x), strict=True):
         torch.testing.assert_close(got, share.mean(dim=0))
+
+
+def test_labels_have_responsibilities_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(CategoricalLeafLayer(4, 5, num_labels=3), UGMMLayer(5, 1)).double()
+    x = torch.cat([inputs(7)[:, :3], torch.arange(7, dtype=torch.float64).remainder(3)[:, None]], dim=1)
+    share = responsibilities(model, x)[0]
+    assert share.shape == (7, 5, 4)
+    assert (share > 0).all()
+    torch.testing.assert_close(share.sum(dim=-1), torch.ones(7, 5, dtype=torch.float64))
+    torch.testing.assert_close(mean_responsibilities(model, x)[0], share.mean(dim=0))
 
 
 @pytest.mark.parametrize("block", [1, 100, 1 << 22])
@@ -210,10 +221,9 @@ def test_walks_through_a_pruned_network_end_at_pixels_that_are_read():
         (nn.Linear(6, 3), "expected a UGMMNet"),
         (nn.Sequential(nn.LayerNorm(6)), "at least one mixture layer"),
         (nn.Sequential(UGMMLayer(6, 4), nn.ReLU()), "got ReLU as module 1"),
-        (nn.Sequential(CategoricalLeafLayer(6, 2, num_labels=3)), "got CategoricalLeafLayer"),
         (ConvNet(), "got Linear"),
     ],
-    ids=["mlp", "linear", "norm", "relu", "leaf", "convnet"],
+    ids=["mlp", "linear", "norm", "relu", "convnet"],
 )
 def test_networks_of_other_layers_are_refused(model, message):
     for call in (responsibilities, mean_responsibilities, statistics, back_project):

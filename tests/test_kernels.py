@@ -790,17 +790,17 @@ def test_a_second_run_gives_the_same_bits(backend):
 @pytest.fixture
 def tasks(monkeypatch):
     """Work as small as that of these tests is cut up too; the list gets the number of tasks of each run."""
-    from ugmm_tutorial.kernels import cpu, pool
+    from ugmm_tutorial.kernels import numba_kernels, thread_pool
 
-    counts, run_tasks = [], pool.run
+    counts, run_tasks = [], thread_pool.run
 
     def counting(tasks, threads):
         tasks = list(tasks)
         counts.append(len(tasks))
         run_tasks(tasks, threads)
 
-    monkeypatch.setattr(cpu, "_ELEMENTS_PER_TASK", 1)
-    monkeypatch.setattr(pool, "run", counting)
+    monkeypatch.setattr(numba_kernels, "_ELEMENTS_PER_TASK", 1)
+    monkeypatch.setattr(thread_pool, "run", counting)
     return counts
 
 
@@ -860,7 +860,7 @@ def test_several_threads_compute_only_the_gradients_that_are_asked_for(
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_input_gradients_are_added_up_block_by_block(threads, background, tasks, set_threads, monkeypatch):
     """With little room for copies, blocks of a few examples, no multiple of four, follow each other."""
-    from ugmm_tutorial.kernels import cpu
+    from ugmm_tutorial.kernels import numba_kernels
 
     args = arguments(53, 12, 18, background=background)
     mixed_rows(args[0])
@@ -868,7 +868,7 @@ def test_input_gradients_are_added_up_block_by_block(threads, background, tasks,
     set_threads(threads)
     in_one = run(args, "cpu", upstream)
     whole = tasks.copy()
-    monkeypatch.setattr(cpu, "_ROOM", 1)
+    monkeypatch.setattr(numba_kernels, "_ROOM", 1)
     got = run(args, "cpu", upstream)
     assert len(tasks) > 2 * len(whole) + 1
     assert_exact(got, args, upstream)
@@ -894,10 +894,10 @@ def test_gpu_programs_may_have_many_steps_and_many_outputs(sizes, background, mo
     """One program per tile adds chunk by chunk; warps with many outputs redo those that are far."""
     if "gpu" not in BACKENDS:
         pytest.skip("the GPU kernels do not run here")
-    from ugmm_tutorial.kernels import gpu_tiles
+    from ugmm_tutorial.kernels import triton_tiles
 
-    monkeypatch.setattr(gpu_tiles, "_PROGRAMS", 1)
-    monkeypatch.setattr(gpu_tiles, "_MANY_OUTPUTS", 1)
+    monkeypatch.setattr(triton_tiles, "_PROGRAMS", 1)
+    monkeypatch.setattr(triton_tiles, "_MANY_OUTPUTS", 1)
     args = arguments(*sizes, background=background)
     args[0][2] -= 70.0
     upstream = upstream_for(args)
@@ -987,7 +987,7 @@ def exponentials():
     """Powers of two, the same cut off at zero, and powers of e, compiled as the kernels compile them."""
     from numba import njit
 
-    from ugmm_tutorial.kernels import cpu_loops
+    from ugmm_tutorial.kernels import numba_loops
 
     def elementwise(function, fastmath):
         @njit(fastmath=fastmath)
@@ -1002,11 +1002,11 @@ def exponentials():
 
         return evaluate
 
-    fast, exactly = cpu_loops._FAST, cpu_loops._EXACT
+    fast, exactly = numba_loops._FAST, numba_loops._EXACT
     return (
-        elementwise(cpu_loops._exp2, fast),
-        elementwise(cpu_loops._exp2_or_zero, fast),
-        elementwise(cpu_loops._exp, exactly),
+        elementwise(numba_loops._exp2, fast),
+        elementwise(numba_loops._exp2_or_zero, fast),
+        elementwise(numba_loops._exp, exactly),
     )
 
 

@@ -12,8 +12,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ugmm_tutorial import UGMMLayer, functional, masks, ugmm_log_density
-from ugmm_tutorial.layers import DROPOUT_MASKS, DROPOUT_MODES, INITS, lower_bound
+from ugmm_tutorial import UGMMLayer, functional, ugmm_log_density
+from ugmm_tutorial.layers import DROPOUT_MODES, INITS, PerExampleDropoutLayer, lower_bound, masks
 
 PARAMETERS = ("mean", "log_std", "mix_logits")
 MODES = pytest.mark.parametrize("mode", DROPOUT_MODES)
@@ -21,10 +21,10 @@ COMPILERS = [c for c in (os.environ.get("CXX"), "g++", "clang++", "c++", "cl") i
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def layer(k, j, seed=0, **options):
+def layer(k, j, seed=0, kind=UGMMLayer, **options):
     """A layer with all three parameters drawn at random, so that no weight equals another."""
     torch.manual_seed(seed)
-    made = UGMMLayer(k, j, **options)
+    made = kind(k, j, **options)
     with torch.no_grad():
         made.log_std.normal_(std=0.3)
         made.mix_logits.normal_()
@@ -62,12 +62,11 @@ def test_repr_shows_the_arguments_that_rebuild_the_layer():
     for made in (
         UGMMLayer(4, 3),
         UGMMLayer(4, 3, dropout=0.5, dropout_mode="inverted", min_std=0.01, init="paper"),
-        UGMMLayer(4, 3, dropout=0.5, dropout_mask="sample"),
     ):
         rebuilt = eval(repr(made), {"UGMMLayer": UGMMLayer})
         options, same = ({n: v for n, v in vars(m).items() if n[0] != "_"} for m in (made, rebuilt))
         assert options == same
-        assert {"in_features", "out_features", "dropout", "dropout_mode", "dropout_mask"} <= set(options)
+        assert {"in_features", "out_features", "dropout", "dropout_mode"} <= set(options)
 
 
 def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeypatch):
@@ -95,9 +94,6 @@ def test_repr_mentions_dropout_only_where_there_is_some():
 
 def test_repr_mentions_the_mask_only_if_it_is_drawn_for_every_example():
     """Checkpoints know a network by its repr: that of older ones must not change."""
-    assert repr(UGMMLayer(4, 3, dropout=0.5, dropout_mask="batch")) == repr(UGMMLayer(4, 3, dropout=0.5))
-    assert "dropout_mask" not in repr(UGMMLayer(4, 3, dropout=0.5))
-    assert ", dropout_mask='sample', " in repr(UGMMLayer(4, 3, dropout=0.5, dropout_mask="sample"))
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -212,7 +208,6 @@ def test_sizes_may_be_numpy_integers():
         ({"dropout": 1.5}, ValueError, "dropout between 0 and 1, got 1.5"),
         ({"dropout": math.nan}, ValueError, "dropout between 0 and 1, got nan"),
         ({"dropout_mode": "mask"}, ValueError, "unknown dropout_mode 'mask'.*renormalize, literal, inverted"),
-        ({"dropout_mask": "row"}, ValueError, "unknown dropout_mask 'row': expected one of batch, sample"),
         ({"init": "zeros"}, ValueError, "unknown init 'zeros'.*unit, paper"),
         ({"min_std": -1e-3}, ValueError, "min_std >= 0 and finite, got -0.001"),
         ({"min_std": math.inf}, ValueError, "min_std >= 0 and finite, got inf"),
@@ -658,7 +653,7 @@ def test_gradients_under_dropout_agree_with_finite_differences(mode):
 
 def per_sample(k, j, p=0.5, **options):
     """A layer that draws a mask for every example, in training mode."""
-    return layer(k, j, dropout=p, dropout_mask="sample", **options)
+    return layer(k, j, kind=PerExampleDropoutLayer, dropout=p, **options)
 
 
 @MODES
@@ -698,10 +693,10 @@ def test_dropout_of_zero_draws_no_masks_for_examples(mode):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("mask", DROPOUT_MASKS)
+@pytest.mark.parametrize("kind", [UGMMLayer, PerExampleDropoutLayer])
 @pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4)])
-def test_an_empty_batch_passes_under_either_mask(shape, mask):
-    made = layer(4, 3, dropout=0.5, dropout_mask=mask)
+def test_an_empty_batch_passes_under_either_mask(shape, kind):
+    made = layer(4, 3, kind=kind, dropout=0.5)
     x = torch.empty(shape, requires_grad=True)
     out = made(x)
     assert out.shape == (*shape[:-1], 3)

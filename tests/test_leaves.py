@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ugmm_tutorial.inference import label_posterior
-from ugmm_tutorial.layers import UGMMLayer
-from ugmm_tutorial.leaves import CategoricalLeafLayer
+from ugmm_tutorial.layers import CategoricalLeafLayer, UGMMLayer
 
 
 def layer(seed=0, **options):

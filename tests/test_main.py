@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import ugmm_tutorial
-from ugmm_tutorial import data, experiments, price, records, training
+from ugmm_tutorial import experiments
 from ugmm_tutorial.__main__ import main
-from ugmm_tutorial.checkpoints import CheckpointError
-from ugmm_tutorial.training import TrainingError
+from ugmm_tutorial.data import mnist_files
+from ugmm_tutorial.experiments import Run, cost_table, runs
+from ugmm_tutorial.training import TrainingError, loop, records
+from ugmm_tutorial.training.checkpoints import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,11 +62,11 @@ def test_train_writes_the_record_that_it_names(tmp_path, capsys):
 def test_train_uses_what_it_is_told(tmp_path, monkeypatch):
     seen = {}
 
-    def run(experiment, **options):
-        seen.update(options, name=experiment.name)
+    def train(run, **options):
+        seen.update(options, name=run.experiment.name, seed=run.seed, epochs=run.epochs, results=run.results)
         raise TrainingError("seen enough")
 
-    monkeypatch.setattr(experiments, "run", run)
+    monkeypatch.setattr(Run, "train", train)
     told = ("--data-dir", "d", "--device", "cpu", "--cuda-graph")
     assert _train(tmp_path, *told, name="mnist-cnn-mlp") == 1
     expected = {"seed": 0, "epochs": None, "device": "cpu", "data_dir": "d", "results": str(tmp_path)}
@@ -87,7 +89,7 @@ def test_table_prints_the_rows_of_every_group(name, tmp_path, capsys):
 
 def test_table_of_prices_says_what_networks_cost(tmp_path, capsys):
     assert main(["table", "fair", "--prices", "--results", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == price.price_list("fair", tmp_path) + "\n"
+    assert capsys.readouterr().out == cost_table.price_list("fair", tmp_path) + "\n"
 
 
 def test_table_of_ablations_shows_what_train_has_written(tmp_path, capsys, pretended_mnist):
@@ -183,7 +185,7 @@ def _assert_failed(status: int, message: str, capsys) -> None:
 
 
 def test_missing_data_is_explained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data, "_answers", lambda url: False)
+    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
     status = _train(tmp_path / "results", "--data-dir", str(tmp_path / "data"), name="mnist-mlp")
     _assert_failed(status, f"MNIST is not complete in {tmp_path / 'data' / 'MNIST' / 'raw'}", capsys)
     assert list(tmp_path.iterdir()) == []
@@ -202,7 +204,7 @@ def test_failing_run_is_explained(error, tmp_path, monkeypatch, capsys):
     def fail(*arguments, **options):
         raise error("the reason")
 
-    monkeypatch.setattr(experiments, "train", fail)
+    monkeypatch.setattr(runs, "train", fail)
     _assert_failed(_train(tmp_path), "error: the reason\n", capsys)
 
 
@@ -234,7 +236,7 @@ def test_results_that_cannot_be_written_are_explained(tmp_path, capsys):
 
 def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, capsys):
     """Ctrl-C in the third epoch, then the same command again."""
-    measured, evaluate = [], training.evaluate
+    measured, evaluate = [], loop.evaluate
 
     def interrupted(*arguments):
         measured.append(1)
@@ -243,7 +245,7 @@ def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, cap
         return evaluate(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", interrupted)
+        patch.setattr(loop, "evaluate", interrupted)
         assert _train(tmp_path / "a", "--epochs", "4") == 130
     err = capsys.readouterr().err
     assert "interrupted: the same command goes on after the last finished epoch" in err
@@ -262,21 +264,25 @@ def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, cap
     [
         (
             ["study", "iris"],
-            "ugmm_tutorial.studies.run",
+            "ugmm_tutorial.experiments.studies.run",
             "interrupted: no results were written; the same command measures",
         ),
         (
             ["bench"],
-            "ugmm_tutorial.bench.run",
+            "ugmm_tutorial.experiments.bench.run",
             "interrupted: no results were written; the same command starts",
         ),
-        (["tune", "mlp"], "ugmm_tutorial.tuning.run", "interrupted: the trial that was running is lost; the"),
+        (
+            ["tune", "mlp"],
+            "ugmm_tutorial.experiments.tuning.run",
+            "interrupted: the trial that was running is lost; the",
+        ),
         (
             ["train", "digits-mlp"],
-            "ugmm_tutorial.experiments.run",
+            "ugmm_tutorial.__main__.Run.train",
             "interrupted: the same command goes on aft",
         ),
-        (["table", "2"], "ugmm_tutorial.experiments.table", "interrupted\n"),
+        (["table", "2"], "ugmm_tutorial.__main__.table", "interrupted\n"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ugmm_tutorial import masks
-from ugmm_tutorial.masks import dropout_penalty
+from ugmm_tutorial.layers import masks
+from ugmm_tutorial.layers.masks import dropout_penalty
 
 P = pytest.mark.parametrize("p", [0.02, 0.3, 0.5, 0.97])
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ugmm_tutorial import MLP, ConvNet, UGMMLayer, UGMMNet, preset, ugmm_log_density
-from ugmm_tutorial.ablations import LAYERS
+from ugmm_tutorial.layers.ablations import LAYERS
 from ugmm_tutorial.networks import NORMS, PRESETS
 
 PAPER_WIDTHS = (784, 128, 64, 10)
@@ -219,7 +219,7 @@ def test_ugmm_net_may_drop_components_of_its_outputs_if_asked():
 
 
 def test_options_reach_every_ugmm_layer():
-    options = {"dropout_mode": "literal", "dropout_mask": "sample", "min_std": 0.1, "init": "paper"}
+    options = {"dropout_mode": "literal", "min_std": 0.1, "init": "paper"}
     for name in LAYERS:
         for layer in UGMMNet((6, 5, 3), layer=name, **options):
             assert {option: getattr(layer, option) for option in options} == options
@@ -253,7 +253,7 @@ def test_a_network_of_hard_layers_takes_the_largest_term_in_each():
 def test_layers_and_norms_reach_the_head_of_a_convnet_and_a_preset():
     model = ConvNet(head="ugmm", widths=(5, 3), channels=(1, 2), layer="tied std", norm="after")
     assert kinds(model.head) == ["TiedStdLayer", "LayerNorm", "TiedStdLayer", "LayerNorm"]
-    assert kinds(preset("uGMM-NN", layer="hard", norm="before"))[:2] == ["LayerNorm", "HardLayer"]
+    assert kinds(preset("uGMM-NN", layer="hard", norm="before"))[:2] == ["LayerNorm", "MaxLayer"]
 
 
 @BOTH
@@ -422,7 +422,7 @@ def test_an_unknown_norm_is_refused_with_the_known_ones(network):
 
 
 def test_an_unknown_layer_is_refused_with_the_known_ones():
-    known = "ugmm, hard, uniform weights, tied std, frozen std"
+    known = ", ".join(LAYERS)
     with pytest.raises(ValueError, match=rf"unknown layer 'soft': expected one of {known}$"):
         UGMMNet((6, 3), layer="soft")
     with pytest.raises(TypeError, match="unexpected keyword argument 'layer'"):
@@ -472,8 +472,6 @@ def test_modes_and_inits_of_a_ugmm_net_are_checked_by_its_layers():
         UGMMNet((6, 3), init="zeros")
     with pytest.raises(ValueError, match=r"min_std >= 0"):
         UGMMNet((6, 3), min_std=-1.0)
-    with pytest.raises(ValueError, match=r"unknown dropout_mask 'row'"):
-        UGMMNet((6, 3), dropout_mask="row")
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'colour'"):
         UGMMNet((6, 3), colour="red")
 

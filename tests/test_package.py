@@ -5,66 +5,35 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import ugmm_tutorial
+from ugmm_tutorial import _moved
 
 PACKAGE = Path(ugmm_tutorial.__file__).parent
 PYPROJECT = PACKAGE.parent / "pyproject.toml"
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+)
+FOLDERS = sorted(".".join(path.parent.relative_to(PACKAGE).parts) for path in PACKAGE.rglob("*/__init__.py"))
 
-# Imports run from a higher number to a lower one, never back. The lowest import nothing else of ours.
-FLOORS = {
-    "kernels": 0,
-    "arguments": 0,
-    "data": 0,
-    "files": 0,
-    "columns": 0,
-    "records": 1,
-    "checkpoints": 1,
-    "claims": 0,
-    "figure_contract": 0,
-    "stored": 0,
-    "masks": 0,
-    "steps": 0,
-    "threads": 0,
-    "train_config": 0,
-    "plotting": 1,
-    "verdicts": 2,
-    "viewer": 0,
-    "interactions": 0,
-    "univariate": 0,
-    "functional": 1,
-    "evaluation": 1,
-    "layers": 2,
-    "ablations": 3,
-    "leaves": 3,
-    "sparse": 3,
-    "cost": 4,
-    "networks": 4,
-    "training": 5,
-    "constructions": 5,
-    "inference": 5,
-    "interpretation": 5,
-    "density": 5,
-    "uncertainty": 5,
-    "bench": 6,
-    "generative": 6,
-    "exercises": 7,
-    "catalogue": 6,
-    "experiments": 7,
-    "price": 8,
-    "tuning": 8,
-    "studies": 8,
-    "__init__": 9,
-    "__main__": 10,
-}
+
+def _module(name: str) -> ModuleType:
+    """A module of ours; those of GPUs need Triton, which not every machine has."""
+    if "triton" in name:
+        pytest.importorskip("triton")
+    return importlib.import_module(f"ugmm_tutorial.{name}".rstrip("."))
 
 
 # --- importing --------------------------------------------------------------------------------------
@@ -81,48 +50,113 @@ def test_importing_the_package_imports_nothing_heavy_but_torch():
     assert loaded & (heavy | {"IPython", "optuna"}) == set()
 
 
-def _imported(path: Path) -> set[str]:
-    """The modules of ours that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} has a relative import, which hides where it leads"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("ugmm_tutorial.")}
-    return found - {"__version__"}
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    ]
+    return subprocess.run(
+        [*command, "--no-cache", "--config", str(folder / "pyproject.toml")],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture
+def copied_package(tmp_path, pyproject) -> Path:
+    """The package and the rules for its imports, for tests that spoil them."""
+    shutil.copytree(
+        PACKAGE, tmp_path / "ugmm_tutorial", ignore=shutil.ignore_patterns("__pycache__", "_stored")
+    )
+    shutil.copy(PYPROJECT, tmp_path)
+    return tmp_path
+
+
+def test_imports_run_one_way(copied_package):
+    done = _lint_imports(copied_package)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+    ("path", "line"),
+    [
+        ("density/mixture.py", "from ugmm_tutorial.experiments import artifacts"),
+        ("layers/dense.py", "def late():\n    from ugmm_tutorial import training"),
+        ("experiments/runs.py", "import ugmm_tutorial.teaching.claims"),
+        ("density/clusters.py", "from ugmm_tutorial.density.circuit import Circuit"),
+    ],
+    ids=["library-laboratory", "layer-training", "laboratory-classroom", "circle"],
 )
-def test_imports_run_one_way(path):
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert name in FLOORS, f"{name} is new: say here on which floor it is"
-    # The files of a folder may import one another.
-    own = {name} if (PACKAGE / name).is_dir() else set()
-    for other in _imported(path) - own:
-        assert FLOORS[other] < FLOORS[name], f"{name} must not import {other}"
+def test_an_import_the_other_way_is_found(path, line, copied_package):
+    with (copied_package / "ugmm_tutorial" / path).open("a") as file:
+        file.write(f"\n\n{line}\n")
+    done = _lint_imports(copied_package)
+    assert done.returncode != 0
+    assert "BROKEN" in done.stdout
 
 
-def test_imports_are_found_where_they_are(tmp_path):
-    """The two tests above would pass on nothing if the search saw nothing."""
-    assert _imported(PACKAGE / "layers.py") == {"arguments", "functional", "masks"}
-    assert _imported(PACKAGE / "networks.py") == {"ablations"}
-    assert {"data", "records", "checkpoints"} <= _imported(PACKAGE / "training.py")
-    (tmp_path / "late.py").write_text("def f():\n    import ugmm_tutorial.data\n")
-    assert _imported(tmp_path / "late.py") == {"data"}
+def test_imports_name_the_module_they_come_from():
+    relative = [
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert relative == []
 
 
 # --- names ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", *MODULES])
+def test_the_face_shows_what_is_public_and_nothing_else():
+    assert dir(ugmm_tutorial) == sorted(ugmm_tutorial.__all__)
+    library = {name for name in FOLDERS if "." not in name} - {"kernels"}
+    assert library | {"functional", "networks"} <= set(dir(ugmm_tutorial))
+
+
+def test_folders_are_loaded_when_they_are_named():
+    code = "import sys, ugmm_tutorial as ug; print('ugmm_tutorial.density' in sys.modules, ug.density.em)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True
+    )
+    assert done.stdout.startswith("False <module 'ugmm_tutorial.density.em'")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    assert not hasattr(ugmm_tutorial, "nothing")
+    new = r"ugmm_tutorial\.experiments\.artifacts"
+    with pytest.raises(AttributeError, match=f"no attribute 'stored': since version 0.2 it is {new}"):
+        _ = ugmm_tutorial.stored
+
+
+@pytest.mark.parametrize("old", sorted(_moved.MOVED))
+def test_old_name_of_a_module_says_the_new_one(old):
+    assert old not in MODULES
+    assert _module(_moved.MOVED[old])
+    message = re.escape(f"ugmm_tutorial.{old} is ugmm_tutorial.{_moved.MOVED[old]}: change the import")
+    with pytest.raises(ImportError, match=message):
+        importlib.import_module(f"ugmm_tutorial.{old}")
+    with pytest.raises(ImportError, match=message):
+        importlib.import_module(f"ugmm_tutorial.{old}.inner")
+    folder, _, name = f"ugmm_tutorial.{old}".rpartition(".")
+    with pytest.raises(ImportError, match=message):
+        exec(f"from {folder} import {name}", {})
+
+
+def test_names_of_other_packages_are_not_looked_at():
+    with pytest.raises(ModuleNotFoundError, match="No module named 'stored'"):
+        importlib.import_module("stored")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'ugmm_tutorial\.nothing'"):
+        importlib.import_module("ugmm_tutorial.nothing")
+
+
+@pytest.mark.parametrize("name", ["", *FOLDERS, *MODULES])
 def test_every_exported_name_exists_once(name):
-    module = importlib.import_module(f"ugmm_tutorial.{name}".rstrip("."))
+    module = _module(name)
     assert len(set(module.__all__)) == len(module.__all__) > 0
     assert [export for export in module.__all__ if not hasattr(module, export)] == []
 
@@ -130,13 +164,13 @@ def test_every_exported_name_exists_once(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_every_public_definition_of_a_module_is_exported_and_documented(name):
     """Public: a class or function without an underscore."""
-    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path(PACKAGE, *name.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
     public = {
         node.name: node
         for node in tree.body
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
     }
-    exported = importlib.import_module(f"ugmm_tutorial.{name}").__all__
+    exported = _module(name).__all__
     assert set(public) <= set(exported)
     assert [n for n, node in public.items() if not ast.get_docstring(node)] == []
 

@@ -7,8 +7,9 @@ import torch
 from matplotlib.collections import LineCollection
 from scipy.stats import binomtest, norm
 
-from ugmm_tutorial import plotting, records
 from ugmm_tutorial.functional import component_log_densities, responsibilities, ugmm_log_density
+from ugmm_tutorial.teaching import plotting
+from ugmm_tutorial.training import records
 from ugmm_tutorial.uncertainty import Reliability
 
 mpl.use("Agg")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial import experiments, price, stored
+from ugmm_tutorial import experiments
+from ugmm_tutorial.experiments import Run, artifacts, cost_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,14 +18,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def cells(name: str, results: Path = ROOT / "results") -> dict[str, list[str]]:
     """The rows of a price list by their first cells."""
-    lines = price.price_list(name, results).splitlines()
+    lines = cost_table.price_list(name, results).splitlines()
     return {title: rest for title, *rest in (re.split(r" {2,}", line) for line in lines if line)}
 
 
 def medians(name: str, measure: str, machine: str = "amd-epyc-*") -> list[float]:
     """In milliseconds, from the files alone."""
     found = []
-    for path in sorted(stored.folder("benchmarks").glob(f"networks-{machine}.csv")):
+    for path in sorted(artifacts.folder("benchmarks").glob(f"networks-{machine}.csv")):
         for row in csv.DictReader(path.read_text().splitlines()[1:]):
             if (row["implementation"], row["measure"]) == (name, measure):
                 found.append(1000 * float(row["median"]))
@@ -35,7 +36,7 @@ def test_rows_are_the_networks_of_the_group_below_a_heading():
     shown = cells("2")
     rows = ["model", *(e.title for e in experiments.group("2"))]
     assert list(shown)[: len(rows)] == rows
-    told = price.price_list("2", ROOT / "results").splitlines()
+    told = cost_table.price_list("2", ROOT / "results").splitlines()
     assert "CPU: medians of 2 runs on AMD EPYC, 2 cores" in told
     assert "GPU: medians of one run on NVIDIA H200, steps as CUDA graphs" in told
     assert shown["model"] == [
@@ -87,7 +88,7 @@ def test_a_network_that_was_not_timed_says_so():
     """Those for the small digits are called as those for MNIST."""
     shown = cells("digits")
     assert [shown[e.title][3:7] for e in experiments.group("digits")] == [["-"] * 4] * 3
-    assert "'-' was not timed" in price.price_list("digits", ROOT / "results")
+    assert "'-' was not timed" in cost_table.price_list("digits", ROOT / "results")
 
 
 def test_accuracies_are_those_of_the_table(tmp_path):
@@ -100,15 +101,15 @@ def test_accuracies_are_those_of_the_table(tmp_path):
 
 def test_accuracy_of_runs_that_are_not_finished_is_marked(tmp_path):
     experiment = experiments.find("digits-mlp")
-    experiments.run(experiment, epochs=2, results=tmp_path, progress=False)
+    Run(experiment, epochs=2, results=tmp_path).train(progress=False)
     assert cells("digits", tmp_path)["MLP"][-1].endswith(" (2 of 30 epochs)")
 
 
 @pytest.mark.parametrize(("group", "part"), [("fair", "test"), ("ablations", "validation")])
 def test_below_stands_which_images_accuracies_are_of(group, part, tmp_path):
-    assert price.price_list(group, tmp_path).endswith(f"accuracies: {part} images")
+    assert cost_table.price_list(group, tmp_path).endswith(f"accuracies: {part} images")
 
 
 def test_unknown_group_is_refused():
     with pytest.raises(ValueError, match="no experiment belongs to table '7'"):
-        price.price_list("7")
+        cost_table.price_list("7")

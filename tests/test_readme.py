@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial import bench, records, studies, verdicts
-from ugmm_tutorial.catalogue import find
-from ugmm_tutorial.claims import claim, plain_text
-from ugmm_tutorial.studies import iris
+from ugmm_tutorial.experiments import bench, replication, studies
+from ugmm_tutorial.experiments.catalogue import find
+from ugmm_tutorial.experiments.studies import iris
+from ugmm_tutorial.teaching.claims import claim, plain_text
+from ugmm_tutorial.training import records
 
 ROOT = Path(__file__).resolve().parents[1]
 README = plain_text((ROOT / "README.md").read_text(encoding="utf-8"))
@@ -124,7 +125,7 @@ def test_results_on_mnist_are_those_of_the_records(title, name):
     assert parameters == f"{sum(p.numel() for p in experiment.build().parameters()):,}"
     stated = "" if experiment.paper_accuracy is None else f"{100 * experiment.paper_accuracy:.10g} %"
     assert paper == stated
-    mean, _ = records.mean_and_interval([verdicts.over_window(record) for record in made])
+    mean, _ = records.mean_and_interval([replication.over_window(record) for record in made])
     assert ours == f"{100 * mean:.2f} %"
 
 
@@ -133,8 +134,8 @@ def test_verdicts_on_the_fully_connected_rows_are_those_of_the_rule():
     says("Every run of theirs is below the paper's number, which for LayerNorm lies outside even the wide")
     judged = {}
     for name in ("mnist-mlp", "mnist-ugmm", "mnist-ugmm-layernorm"):
-        reached = [verdicts.over_window(run) for run in records.read_all(ROOT / "results", name)]
-        judged[name] = verdicts.judge(find(name).paper_accuracy, reached)
+        reached = [replication.over_window(run) for run in records.read_all(ROOT / "results", name)]
+        judged[name] = replication.judge(find(name).paper_accuracy, reached)
     mlp, plain, normed = judged.values()
     assert mlp.word == "not reproduced, ours lower"
     for verdict in (plain, normed):
@@ -146,7 +147,7 @@ def test_verdicts_on_the_fully_connected_rows_are_those_of_the_rule():
 def test_what_the_paper_leaves_open_moves_its_numbers_as_the_readme_says():
     def reached(name):
         runs = records.read_all(ROOT / "results", name)
-        return [verdicts.over_window(run) for run in runs]
+        return [replication.over_window(run) for run in runs]
 
     wide, literal, script = (
         reached(f"mnist-{name}") for name in ("ugmm-layernorm-unit", "ugmm-literal", "mlp-script")
@@ -162,7 +163,7 @@ def test_what_the_paper_leaves_open_moves_its_numbers_as_the_readme_says():
     assert min(wide) > max(*reached("mnist-mlp"), *reached("mnist-mlp-layernorm"), *script)
     assert min(wide) < min(reached("mnist-mlp-wide")) < max(wide) < max(reached("mnist-mlp-wide"))
     says("its row is reproduced")
-    assert verdicts.judge(find("mnist-mlp").paper_accuracy, script).word == "reproduced"
+    assert replication.judge(find("mnist-mlp").paper_accuracy, script).word == "reproduced"
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn-ugmm", "mnist-cnn-ugmm-layernorm", "mnist-cnn-mlp"])
@@ -172,9 +173,9 @@ def test_convolutional_results_are_those_of_the_records(name):
     assert len(runs) == 3
     paper, ours = row_of(experiment.title)[1:]
     assert paper == f"{100 * experiment.paper_accuracy:.10g} %"
-    reached = [verdicts.over_window(run) for run in runs]
+    reached = [replication.over_window(run) for run in runs]
     assert ours == ", ".join(f"{100 * value:.2f}" for value in reached) + " %"
-    verdict = verdicts.judge(experiment.paper_accuracy, reached)
+    verdict = replication.judge(experiment.paper_accuracy, reached)
     if name == "mnist-cnn-mlp":
         says("not reproduced, ours higher, by a hair")
         assert verdict.word == "not reproduced, ours higher"
@@ -191,13 +192,13 @@ def test_the_start_alone_takes_a_head_of_mixtures_above_the_papers_number():
     )
     assert (wide.preset, wide.config, wide.options) == (row.preset, row.config, {"init": "unit"})
     ours, theirs = (
-        [verdicts.over_window(run) for run in records.read_all(ROOT / "results", experiment.name)]
+        [replication.over_window(run) for run in records.read_all(ROOT / "results", experiment.name)]
         for experiment in (wide, ordinary)
     )
     assert row_of(wide.title)[-1] == ", ".join(f"{100 * value:.2f}" for value in ours) + " %"
     assert row.paper_accuracy < min(ours) < max(ours) < min(theirs)
     wider = find("mnist-cnn-mlp-wide")
-    equal = [verdicts.over_window(run) for run in records.read_all(ROOT / "results", wider.name)]
+    equal = [replication.over_window(run) for run in records.read_all(ROOT / "results", wider.name)]
     assert row_of(wider.title)[-1] == ", ".join(f"{100 * value:.2f}" for value in equal) + " %"
     says("is ahead of it by less than a tenth of a point, and one of as many parameters, the last row, too")
     assert 0 < sum(theirs) - sum(ours) < 3e-3
@@ -260,7 +261,7 @@ def test_a_tuned_head_of_mixtures_is_a_little_behind_and_intervals_overlap():
     claim("0.07 to 0.14 points", gaps)
     says("With the paper's settings the ordinary head stays ahead of all")
     runs = records.read_all(ROOT / "results", "mnist-cnn-mlp")
-    assert sum(verdicts.over_window(run) for run in runs) / len(runs) > max(means)
+    assert sum(replication.over_window(run) for run in runs) / len(runs) > max(means)
 
 
 def test_the_best_settings_of_a_head_of_mixtures_and_its_start_are_as_the_readme_says():

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ugmm_tutorial import records
-from ugmm_tutorial.records import Record
+from ugmm_tutorial.training import records
+from ugmm_tutorial.training.records import Record
 
 
 def _record(*accuracies: float, seed: int = 0) -> Record:

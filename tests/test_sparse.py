@@ -10,9 +10,9 @@ from torch import nn
 from torch.distributions import Normal
 
 from ugmm_tutorial import UGMMLayer
-from ugmm_tutorial.cost import FLOPS_PER_COMPONENT, Cost, count
+from ugmm_tutorial.experiments.cost import FLOPS_PER_COMPONENT, Cost, count
 from ugmm_tutorial.functional import ugmm_log_density
-from ugmm_tutorial.sparse import SparseUGMMLayer, sparse_log_density
+from ugmm_tutorial.layers import SparseUGMMLayer, sparse_log_density
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -226,9 +226,9 @@ def test_responsibilities_lie_on_the_inputs_that_are_read_and_are_derivatives():
     torch.testing.assert_close(share.sum(dim=-1), torch.ones(4, 5, dtype=torch.float64))
     # Chapter 2: the responsibilities are the gradients with respect to the log-weights.
     log_weight = layer.log_weight.detach().requires_grad_()
-    out = layer._log_density(x, layer._bounded_log_std(), log_weight)
+    out = layer.log_density(x, log_weight)
     (total,) = torch.autograd.grad(out.sum(), log_weight)
-    torch.testing.assert_close(share.sum(dim=0), layer.scatter(total))
+    torch.testing.assert_close(share.sum(dim=0), layer.by_input(total))
 
 
 def test_an_input_that_is_read_twice_has_the_shares_of_both_components():
@@ -284,9 +284,8 @@ def test_buffers_are_made_where_the_parameters_live(index, dtype):
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (4, 4), (7,), (), (0, 7), (2, 3, 7)])
-@pytest.mark.parametrize("mask", ["batch", "sample"])
-def test_another_number_of_inputs_is_refused(shape, mask):
-    layer = SparseUGMMLayer(5, 3, index=torch.tensor([[0, 1]] * 3), dropout=0.5, dropout_mask=mask)
+def test_another_number_of_inputs_is_refused(shape):
+    layer = SparseUGMMLayer(5, 3, index=torch.tensor([[0, 1]] * 3), dropout=0.5)
     for call in (layer, layer.responsibilities):
         with pytest.raises(ValueError, match=r"x of shape \(\*, K\) with K = in_features = 5, got"):
             call(torch.randn(shape))
@@ -474,11 +473,11 @@ def test_a_layer_is_exported_for_batches_of_any_size():
 
 
 def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kernel_else(monkeypatch):
-    from ugmm_tutorial.kernels import cpu
+    from ugmm_tutorial.kernels import numba_kernels
 
     called = []
-    usual = cpu.sparse_forward
-    monkeypatch.setattr(cpu, "sparse_forward", lambda *args: called.append(1) or usual(*args))
+    usual = numba_kernels.sparse_forward
+    monkeypatch.setattr(numba_kernels, "sparse_forward", lambda *args: called.append(1) or usual(*args))
     sparse_log_density(*drawn(10, 20, 8, 5))
     sparse_log_density(*drawn(200, 20, 8, 5, dtype=torch.float64))
     assert called == []

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial import UGMMNet
-from ugmm_tutorial.steps import CapturedStep, Step
+from ugmm_tutorial.training.steps import CapturedStep, Step
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 from committed import committed
 
-from ugmm_tutorial import __main__, records, stored, studies
+from ugmm_tutorial import __main__
+from ugmm_tutorial.experiments import artifacts, studies
+from ugmm_tutorial.training import records
 
 STORED = [path.stem for path in committed("results/studies/*.json")]
 
@@ -120,6 +122,6 @@ def test_every_study_has_settings_that_json_can_hold_and_says_what_it_asks(name)
 
 @pytest.mark.parametrize("name", STORED)
 def test_stored_outcomes_belong_to_studies_and_their_settings(name):
-    outcome = studies.read(name, stored.folder("results"))
+    outcome = studies.read(name, artifacts.folder("results"))
     assert outcome.results
     assert "dirty" not in outcome.environment["commit"]

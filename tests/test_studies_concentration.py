@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 
-from ugmm_tutorial import ConvNet, interpretation, records, stored, studies
-from ugmm_tutorial.catalogue import EXPERIMENTS
-from ugmm_tutorial.studies import concentration
+from ugmm_tutorial import ConvNet, interpretation
+from ugmm_tutorial.experiments import artifacts, studies
+from ugmm_tutorial.experiments.catalogue import EXPERIMENTS
+from ugmm_tutorial.experiments.studies import concentration
+from ugmm_tutorial.training import records
 
-STORED = stored.folder("results") / "studies" / "concentration.json"
+STORED = artifacts.folder("results") / "studies" / "concentration.json"
 SMALL = concentration.SETTINGS | {
     "networks": {"digits-ugmm": [1]},
     "baselines": {"digits-mlp": [1]},
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(concentration, "scratch", lambda: folder)
+        patch.setenv("UGMM_SCRATCH_DIR", str(folder))
         first = concentration.measure(SMALL, progress=False)
         made = {path.parent.name: records.read(path) for path in folder.rglob("*.json")}
         again = concentration.measure(SMALL, progress=False)
@@ -45,7 +47,7 @@ def test_a_network_is_looked_at_before_and_after_its_training(found):
     assert network["accuracy"] == made["digits-ugmm"].final["test_accuracy"] > 0.9
     torch.manual_seed(1)
     fresh = EXPERIMENTS["digits-ugmm"].build()
-    x = concentration.experiments.load_data(EXPERIMENTS["digits-ugmm"]).train.x[:200]
+    x = EXPERIMENTS["digits-ugmm"].load_data().train.x[:200]
     effective = [layer.effective.mean().item() for layer in interpretation.statistics(fresh, x)]
     assert [layer["effective"] for layer in network["before"]] == pytest.approx(effective)
     for before, after in zip(network["before"], network["after"], strict=True):
@@ -76,11 +78,11 @@ def test_the_head_of_a_convnet_is_looked_at_over_its_features():
 
 @pytest.mark.skipif(not STORED.exists(), reason="not measured yet")
 def test_the_stored_outcome_agrees_with_the_records_of_its_runs():
-    outcome = studies.read("concentration", stored.folder("results"))
+    outcome = studies.read("concentration", artifacts.folder("results"))
     runs = {**outcome.results["networks"], **outcome.results["baselines"]}
     assert set(runs) == {*outcome.settings["networks"], *outcome.settings["baselines"]}
     for name, made in runs.items():
-        record = {r.config["seed"]: r for r in records.read_all(stored.folder("results"), name)}
+        record = {r.config["seed"]: r for r in records.read_all(artifacts.folder("results"), name)}
         for run in made:
             curves = run["deletion"]["all layers"]
             whole = curves.get("magnitude", curves.get("weight"))[0]

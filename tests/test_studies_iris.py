@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import UGMMNet, data
-from ugmm_tutorial.generative import JointTraining, joint
-from ugmm_tutorial.studies import degenerate, iris
-from ugmm_tutorial.studies.iris_networks import VARIANTS, Variant, build
+from ugmm_tutorial.experiments.studies import degenerate, iris
+from ugmm_tutorial.experiments.studies.iris_networks import VARIANTS, Variant, build
+from ugmm_tutorial.training.joint import JointTraining, joint
 
 
 def test_variants_differ_from_the_papers_network_in_what_they_say():
@@ -95,7 +95,7 @@ def test_the_baselines_are_scored_on_what_they_have_not_seen():
 
 def test_class_mixtures_are_bayes_rule_over_two_gaussians_each():
     x, y = iris._flowers()
-    model = iris.ClassMixtures().fit(x, y)
+    model = iris._ClassMixtures().fit(x, y)
     posterior = model.predict_proba(x[::10])
     density = np.stack([np.exp(m.score_samples(x[::10])) for m in model.mixtures], axis=1) / 3
     np.testing.assert_allclose(posterior, density / density.sum(axis=1, keepdims=True), rtol=1e-6, atol=1e-12)
@@ -110,7 +110,7 @@ def test_the_interval_is_the_plain_one_with_the_correction_in_place_of_one_over_
 
 
 def records_interval(values):
-    from ugmm_tutorial.records import mean_and_interval
+    from ugmm_tutorial.training.records import mean_and_interval
 
     return mean_and_interval(values)
 

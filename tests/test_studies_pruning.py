@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from ugmm_tutorial import MLP, UGMMLayer, evaluate, stored, studies
+from ugmm_tutorial import MLP, UGMMLayer, evaluate
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.studies import pruning, pruning_measures
+from ugmm_tutorial.experiments import artifacts, studies
+from ugmm_tutorial.experiments.studies import pruning, pruning_measures
 
 SMALL = pruning.SETTINGS | {
     "experiment": "digits-ugmm-layernorm",
@@ -38,10 +39,10 @@ SMALL = pruning.SETTINGS | {
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "scratch", lambda: folder)
+        patch.setenv("UGMM_SCRATCH_DIR", str(folder))
         first = pruning.measure(SMALL, progress=False)
         again = pruning.measure(SMALL, progress=False)
-    assert len(list(folder.iterdir())) == 2
+    assert len(list((folder / "pruning").iterdir())) == 2
     return first, again
 
 
@@ -135,10 +136,10 @@ def test_the_mlp_loses_its_smallest_weights_in_the_layers_that_are_named():
 
 
 @pytest.mark.skipif(
-    not (stored.folder("results") / "studies" / "pruning.json").exists(), reason="not measured yet"
+    not (artifacts.folder("results") / "studies" / "pruning.json").exists(), reason="not measured yet"
 )
 def test_the_stored_outcome_is_consistent_with_itself():
-    outcome = studies.read("pruning", stored.folder("results"))
+    outcome = studies.read("pruning", artifacts.folder("results"))
     settings, results = outcome.settings, outcome.results
     assert {len(values) for values in results.values()} == {len(settings["seeds"])}
     for curves, rows in zip(results["deletion"], results["pruned"], strict=True):
@@ -151,13 +152,14 @@ def test_the_stored_outcome_is_consistent_with_itself():
 
 
 def test_it_trains_what_the_catalogue_says(found, tmp_path, monkeypatch):
-    from ugmm_tutorial import catalogue, experiments, train
+    from ugmm_tutorial import train
+    from ugmm_tutorial.experiments import catalogue
 
-    monkeypatch.setattr(pruning, "scratch", lambda: tmp_path)
+    monkeypatch.setenv("UGMM_SCRATCH_DIR", str(tmp_path))
     experiment = catalogue.find("digits-mlp")
-    data = experiments.load_data(experiment)
+    data = experiment.load_data()
     model, seconds = pruning._trained("digits-mlp", 1, data, SMALL, False)
-    epochs = torch.load(next(tmp_path.glob("digits-mlp-seed1-*")), weights_only=False)["metrics"]
+    epochs = torch.load(next(tmp_path.glob("pruning/digits-mlp-seed1-*")), weights_only=False)["metrics"]
     taken = sum(epoch["seconds"] for epoch in epochs)
     assert taken > 0.0
     assert seconds == round(taken, 1)

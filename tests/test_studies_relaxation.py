@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ugmm_tutorial import UGMMNet
+from ugmm_tutorial.experiments.studies import relaxation
 from ugmm_tutorial.inference.bounds import output_bounds
 from ugmm_tutorial.inference.network import evaluate, layers_of
-from ugmm_tutorial.studies import relaxation
 
 WIDTHS = [(2, 4, 1), (3, 5, 1), (3, 4, 3, 1)]
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
-from ugmm_tutorial import data, experiments, records, train
-from ugmm_tutorial.studies import uncertainty as study
-from ugmm_tutorial.studies import uncertainty_networks as networks
-from ugmm_tutorial.studies.uncertainty_summary import over_seeds, rounded
+from ugmm_tutorial import data, experiments, train
+from ugmm_tutorial.experiments.studies import uncertainty as study
+from ugmm_tutorial.experiments.studies import uncertainty_networks as networks
+from ugmm_tutorial.experiments.studies.uncertainty_summary import over_seeds, rounded
+from ugmm_tutorial.training import records
 from ugmm_tutorial.uncertainty import (
     accuracy,
     auroc,

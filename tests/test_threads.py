@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ugmm_tutorial.threads import one_thread
+from ugmm_tutorial.training.threads import one_thread
 
 
 def test_one_thread_within_and_as_before_afterwards_even_after_an_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.metadata
 import io
 import math
@@ -21,13 +22,21 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ugmm_tutorial import checkpoints, data, records
-from ugmm_tutorial.checkpoints import CheckpointError
+from ugmm_tutorial import data
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.evaluation import evaluate
 from ugmm_tutorial.networks import MLP, UGMMNet
-from ugmm_tutorial.train_config import SCHEDULERS, learning_rates
-from ugmm_tutorial.training import TrainConfig, TrainingError, train
+from ugmm_tutorial.training import (
+    SCHEDULERS,
+    TrainConfig,
+    TrainingError,
+    checkpoints,
+    evaluate,
+    identity,
+    learning_rates,
+    records,
+    train,
+)
+from ugmm_tutorial.training.checkpoints import CheckpointError
 
 IRIS = data.iris(validation=15, test=30)  # leaves 105 flowers to train on: three batches of 32 and one of 9
 CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=1e-2, milestones=(2,), seed=5)
@@ -614,7 +623,7 @@ def test_checkpoint_of_other_data_is_refused(other, started):
     "model", [MLP((4, 8, 3)), UGMMNet((4, 9, 3), dropout=0.3), UGMMNet((4, 8, 3), norm="layer", dropout=0.4)]
 )
 def test_checkpoint_of_another_model_is_refused(model, started):
-    with _refused(started, model, "belongs to another run: expected model"):
+    with _refused(started, model, "belongs to another run: expected (modules|class|shapes|dropout) "):
         _train(model, checkpoint=started, resume=True)
 
 
@@ -634,8 +643,56 @@ def test_checkpoint_of_a_model_that_differs_in_size_only_is_refused(tmp_path):
     checkpoint = tmp_path / "run.pt"
     _train(_Nameless(5), checkpoint=checkpoint)
     model = _Nameless(6)
-    with _refused(checkpoint, model, "expected shapes .*6.* got .*5"):
+    with _refused(checkpoint, model, "expected shapes .*6.* of module .* got .*5"):
         _train(model, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "differs"),
+    [
+        (UGMMNet((4, 3), min_std=0.01), UGMMNet((4, 3)), "min_std 0.01 of module '0', got 0.001"),
+        (UGMMNet((4, 3), layer="hard"), UGMMNet((4, 3)), "class MaxLayer of module '0', got UGMMLayer"),
+        (MLP((4, 8, 3), dropout=0.2), MLP((4, 8, 3), dropout=0.1), "p 0.2 of module '2', got 0.1"),
+        (nn.LayerNorm(3, eps=1e-3), nn.LayerNorm(3), "eps 0.001 of module '', got 1e-05"),
+        (nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(1, 2, 3), "padding [1, 1] of module '', got [0, 0]"),
+    ],
+    ids=["floor", "class", "dropout", "norm", "convolution"],
+)
+def test_networks_of_the_same_shapes_are_told_apart_by_their_options(mine, theirs, differs):
+    described = identity.describe(mine)
+    assert identity.difference(described, identity.describe(theirs)) == differs
+    assert identity.difference(described, identity.describe(copy.deepcopy(mine))) is None
+
+
+def test_a_checkpoint_outlives_how_a_version_of_pytorch_prints_its_modules(tmp_path, monkeypatch):
+    """LayerNorm prints one option more since 2.13."""
+    checkpoint = tmp_path / "run.pt"
+    norm = UGMMNet((4, 8, 3), norm="layer")
+    _train(norm, replace(CONFIG, epochs=1), checkpoint=checkpoint)
+    monkeypatch.setattr(nn.LayerNorm, "extra_repr", lambda norm: "printed otherwise")
+    monkeypatch.setattr(nn.LayerNorm, "__constants__", [*nn.LayerNorm.__constants__, "training"])
+    record = _train(copy.deepcopy(norm), replace(CONFIG, epochs=2), checkpoint=checkpoint, resume=True)
+    assert len(record.metrics) == 2
+
+
+def test_checkpoint_of_version_01_says_what_can_go_on_from_it(started):
+    state = checkpoints.load(started)
+    del state["identity"]["network"]
+    state["identity"] |= {"model": "UGMMNet(...)", "shapes": {}}
+    checkpoints.save(state, started)
+    model = _network(1)
+    with _refused(started, model, "written by version 0.1 of this package.*version 0.1 can go on from it"):
+        _train(model, checkpoint=started, resume=True)
+
+
+@pytest.mark.parametrize("network", [None, [], "UGMMNet", {"": {}}, {}])
+def test_checkpoint_with_a_broken_description_of_its_network_is_refused(network, started):
+    state = checkpoints.load(started)
+    state["identity"]["network"] = network
+    checkpoints.save(state, started)
+    model = _network(1)
+    with _refused(started, model, "belongs to another run"):
+        _train(model, checkpoint=started, resume=True)
 
 
 def test_fewer_epochs_than_the_checkpoint_has_are_refused(started):

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ugmm_tutorial import data, experiments, records, tuning
+from ugmm_tutorial import data
 from ugmm_tutorial.__main__ import main
+from ugmm_tutorial.experiments import Experiment, tuning
+from ugmm_tutorial.experiments.tuning import SEARCHES, Search, find, run, suggested
 from ugmm_tutorial.networks import PRESETS, preset
-from ugmm_tutorial.training import TrainingError
-from ugmm_tutorial.tuning import SEARCHES, Search, find, run, suggested
+from ugmm_tutorial.training import TrainingError, records
 
 optuna = pytest.importorskip("optuna", reason="optuna is missing: install the extra [tune]")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -30,7 +31,7 @@ QUICK = Search("quick", "MLP", {"widths": (64, 8, 4, 10)}, trials=3, epochs=2)
 def small_images(monkeypatch):
     """The digits in the place of MNIST, few of them; they remember whether the test images were looked at."""
     digits = data.digits().flatten().take(train=200, validation=50)
-    monkeypatch.setattr(experiments, "load_data", lambda experiment, folder=None: digits)
+    monkeypatch.setattr(Experiment, "load_data", lambda experiment, folder=None: digits)
     return digits
 
 
@@ -172,7 +173,7 @@ def test_complete_outcome_without_its_journal_is_returned_untouched(tmp_path, mo
     _journal(path).unlink()
     before = path.read_bytes()
     monkeypatch.setattr(tuning, "train", _fail)
-    monkeypatch.setattr(experiments, "load_data", _fail)
+    monkeypatch.setattr(Experiment, "load_data", _fail)
     assert run(QUICK, results=tmp_path) == path
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -251,7 +252,7 @@ def test_missing_data_are_found_before_any_trial(tmp_path, monkeypatch):
         raise data.DataUnavailableError("not there")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiments, "load_data", missing)
+        patch.setattr(Experiment, "load_data", missing)
         for _ in range(4):
             with pytest.raises(data.DataUnavailableError):
                 run(QUICK, results=tmp_path, data_dir="nowhere")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from ugmm_tutorial import univariate
-from ugmm_tutorial.univariate import Mixture
+from ugmm_tutorial.approximation import univariate
+from ugmm_tutorial.approximation.univariate import Mixture
 
 F64 = {"dtype": torch.float64}
 

@@ -7,8 +7,8 @@ import statistics
 import pytest
 from scipy import stats
 
-from ugmm_tutorial.records import Record
-from ugmm_tutorial.verdicts import judge, over_window
+from ugmm_tutorial.experiments.replication import judge, over_window
+from ugmm_tutorial.training.records import Record
 
 THREE = (0.9802, 0.9814, 0.9808)  # mean 0.9808, standard deviation 0.0006
 HALF = {"97.8": 0.0005, "98.15": 0.00005, "98": 0.005, "98.125": 0.000005}  # of the last digit printed

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from ugmm_tutorial.viewer import SubmodeViewer
+from ugmm_tutorial.teaching.viewer import SubmodeViewer
 
 J, C, H, W = 3, 4, 5, 6
 

@@ -1,13 +1,45 @@
-"""The companion package of the uGMM-NN book: networks of univariate Gaussian mixture neurons."""
+"""The companion package of the uGMM-NN book: networks of univariate Gaussian mixture neurons.
 
-from ugmm_tutorial.evaluation import evaluate
+>>> import torch
+>>> import ugmm_tutorial as ug
+>>> net = ug.UGMMNet([784, 128, 10], norm="layer")
+>>> net(torch.rand(32, 784)).shape
+torch.Size([32, 10])
+
+The library's folders, ``ug.density`` for example, are loaded when they are first named, so that importing the
+package takes little longer than importing PyTorch. The library imports neither ``experiments``, the
+laboratory, nor ``teaching``, the classroom.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial import _moved
 from ugmm_tutorial.functional import responsibilities, ugmm_log_density
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import MLP, ConvNet, UGMMNet, preset
-from ugmm_tutorial.records import Record
-from ugmm_tutorial.training import TrainConfig, train
+from ugmm_tutorial.training import Record, TrainConfig, evaluate, train
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from ugmm_tutorial import (
+        approximation,
+        data,
+        density,
+        experiments,
+        functional,
+        inference,
+        interpretation,
+        layers,
+        networks,
+        teaching,
+        training,
+        uncertainty,
+    )
+
+__version__ = "0.2.0"
 
 __all__ = [
     "MLP",
@@ -16,9 +48,35 @@ __all__ = [
     "TrainConfig",
     "UGMMLayer",
     "UGMMNet",
+    "__version__",
+    "approximation",
+    "data",
+    "density",
     "evaluate",
+    "experiments",
+    "functional",
+    "inference",
+    "interpretation",
+    "layers",
+    "networks",
     "preset",
     "responsibilities",
+    "teaching",
     "train",
+    "training",
     "ugmm_log_density",
+    "uncertainty",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_moved.hint(name)}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_moved.install()

@@ -9,11 +9,12 @@ import sys
 
 import torch
 
-from ugmm_tutorial import __version__, experiments, price, studies, tuning
-from ugmm_tutorial.checkpoints import CheckpointError
+from ugmm_tutorial import __version__
 from ugmm_tutorial.data import DataError
-from ugmm_tutorial.records import RecordError
-from ugmm_tutorial.training import TrainingError
+from ugmm_tutorial.experiments import EXPERIMENTS, GROUPS, Run, cost_table, find, studies, table, tuning
+from ugmm_tutorial.training.checkpoints import CheckpointError
+from ugmm_tutorial.training.loop import TrainingError
+from ugmm_tutorial.training.records import RecordError
 
 # What becomes of a command that is interrupted.
 _GOES_ON = ": the same command goes on after the last finished epoch"
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_train, interrupted=_GOES_ON)
 
     command = commands.add_parser("table", help="print records as a table, beside the paper's numbers")
-    command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(experiments.GROUPS)}")
+    command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(GROUPS)}")
     command.add_argument("--prices", action="store_true", help="parameters, operations and times instead")
     _add_results(command)
     command.set_defaults(command=_table, interrupted="")
@@ -92,37 +93,34 @@ def _add_results(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    name_width = max(map(len, experiments.EXPERIMENTS))
-    title_width = max(len(e.title) for e in experiments.EXPERIMENTS.values())
-    for name, e in experiments.EXPERIMENTS.items():
+    name_width = max(map(len, EXPERIMENTS))
+    title_width = max(len(e.title) for e in EXPERIMENTS.values())
+    for name, e in EXPERIMENTS.items():
         settings = f"{e.config.epochs:4} epochs, lr {e.config.learning_rate:g}"
         print(f"{name:{name_width}}  {e.title:{title_width}}  {e.data:11} {settings}")
     return 0
 
 
 def _train(options: argparse.Namespace) -> int:
-    experiment = experiments.find(options.name)
+    run = Run(find(options.name), options.seed, options.epochs, options.results)
     device = _device(options.device)
-    run = {"seed": options.seed, "epochs": options.epochs, "results": options.results}
-    record = experiments.stored(experiment, **run)
+    record = run.record()
     if record is not None:
         made = f"{record.environment['finished']} on {record.environment['device']}"
         print(f"trained already, {made}; --results FOLDER trains it anew elsewhere")
     else:
-        record = experiments.run(
-            experiment, device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph, **run
-        )
-    final, part = record.final, experiment.metric.removesuffix("_accuracy")
+        record = run.train(device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph)
+    final, part = record.final, run.experiment.metric.removesuffix("_accuracy")
     print(
-        f"{experiment.name}, seed {options.seed}, epoch {final['epoch']}: "
+        f"{run.experiment.name}, seed {run.seed}, epoch {final['epoch']}: "
         f"{part} accuracy {100 * final[f'{part}_accuracy']:.2f} %, {part} loss {final[f'{part}_loss']:.4f}, "
-        f"{record.seconds:.0f} s\n{options.results}/{experiment.name}/seed{options.seed}.json"
+        f"{record.seconds:.0f} s\n{run.path}"
     )
     return 0
 
 
 def _table(options: argparse.Namespace) -> int:
-    show = price.price_list if options.prices else experiments.table
+    show = cost_table.price_list if options.prices else table
     print(show(options.group, options.results))
     return 0
 
@@ -152,7 +150,7 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ugmm_tutorial import bench
+    from ugmm_tutorial.experiments import bench
 
     device = _device(options.device)
     report = bench.run(

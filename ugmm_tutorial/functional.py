@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ugmm_tutorial import kernels
-from ugmm_tutorial.arguments import checked
 from ugmm_tutorial.kernels import fused
+from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
 
 __all__ = [
     "BACKENDS",
     "component_log_densities",
-    "hard_log_density",
+    "max_log_density",
     "reference_log_density",
     "responsibilities",
-    "transformed",
     "ugmm_log_density",
+    "under_functorch",
 ]
 
 BACKENDS = ("auto", "reference", "cpu", "gpu")
@@ -86,7 +86,7 @@ def ugmm_log_density(
     x, mean, log_std, log_weight, log_background = checked(x, mean, log_std, log_weight, log_background)
     chosen = _choose_backend(backend, x, mean)
     arguments = (x, mean, log_std, log_weight, log_background)
-    if chosen == "reference" or x.dtype == torch.float64 or transformed(*arguments):
+    if chosen == "reference" or x.dtype == torch.float64 or under_functorch(*arguments):
         return reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
     background = None if log_background is None else log_background.reshape(rows.shape)
@@ -105,7 +105,7 @@ def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
     return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
 
 
-def hard_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
+def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
     """The largest term instead of the logarithm of the sum: one component answers alone, ``(*, J)``.
 
     ``out[..., j] = max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
@@ -147,7 +147,7 @@ def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
     return backend
 
 
-def transformed(*tensors: Tensor | None) -> bool:
+def under_functorch(*tensors: Tensor | None) -> bool:
     """Whether vmap, torch.func or forward-mode derivatives are under way: the kernels know neither."""
     if torch.compiler.is_compiling():
         return False

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.ablations import LAYERS
+from ugmm_tutorial.layers.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
 
@@ -33,7 +34,7 @@ class MLP(_Stack):
     Args:
         widths: sizes from input to output, at least two.
         norm: ``"layer"`` puts a LayerNorm after each hidden linear layer, before its ReLU; ``"before"``
-            normalises the inputs too, ``"after"`` the outputs.
+            normalises the inputs too, ``"after"`` the outputs, of which there must be three or more.
         dropout: probability per hidden layer of dropping its activations: one number for all hidden
             layers, or one per layer (``len(widths) - 1`` of them, the last 0).
 
@@ -72,10 +73,11 @@ class UGMMNet(_Stack):
         widths: sizes from input to output, at least two.
         norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer; inputs and outputs stay as they
             are. ``"before"`` normalises the inputs too (a LayerNorm in front of every layer), ``"after"``
-            the outputs (one behind every layer), which then are no log-densities any more.
+            the outputs (one behind every layer), which then are no log-densities any more. Two numbers
+            are not normalised: only their order would be left.
         dropout: probability of dropping a component: one number for all hidden layers, or one per
             layer (``len(widths) - 1`` of them).
-        layer: a name of :data:`ugmm_tutorial.ablations.LAYERS`, ``"ugmm"`` for the layer itself.
+        layer: a name of :data:`ugmm_tutorial.layers.ablations.LAYERS`, ``"ugmm"`` for the layer itself.
         layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes.
 
     Raises:
@@ -90,7 +92,7 @@ class UGMMNet(_Stack):
         norm: str = "none",
         dropout: float | Sequence[float] = 0.0,
         layer: str = "ugmm",
-        **layer_options,
+        **layer_options: Any,
     ) -> None:
         _check_widths(widths, norm)
         if layer not in LAYERS:
@@ -131,7 +133,7 @@ class ConvNet(nn.Module):
         head: str = "linear",
         widths: Sequence[int] = (128, 64, 10),
         channels: tuple[int, int] = (32, 64),
-        **head_options,
+        **head_options: Any,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -183,7 +185,7 @@ PRESETS: dict[str, tuple[type[nn.Module], dict]] = {
 }
 
 
-def preset(name: str, **options) -> nn.Module:
+def preset(name: str, **options: Any) -> nn.Module:
     """Build the network of a row of the paper's Table 2; ``options`` override its arguments.
 
     Raises:
@@ -202,6 +204,11 @@ def _check_widths(widths: Sequence[int], norm: str) -> None:
         raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: expected one of {', '.join(NORMS)}")
+    if norm == "after" and widths[-1] <= 2:
+        raise ValueError(
+            f"expected at least three outputs for norm='after', got {widths[-1]}: normalising two numbers "
+            "leaves only their order. Use norm='layer' or 'before'"
+        )
 
 
 def _are_positive_integers(sizes: Collection[int]) -> bool:

@@ -15,7 +15,7 @@ from execute import Note
 from lint import paper_rows
 from margins import Statement
 from measured import readable
-from ugmm_tutorial.claims import plain_text, stated_bounds, stated_numbers
+from ugmm_tutorial.teaching.claims import plain_text, stated_bounds, stated_numbers
 
 MARK = "<!-- claims of every chapter -->"
 ELSEWHERE = "<!-- how far the claims hold elsewhere -->"

@@ -40,7 +40,7 @@ IMPORTS = (
     "numpy", "scipy", "torch", "torchvision", "numba", "sklearn", "pandas", "matplotlib", "seaborn", "tqdm",
     "platformdirs", "mlxtend", "sphinx", "myst_nb", "jupyter_book", "sphinx-mathjax-offline", "ipykernel",
     "optuna", "pytest", "xdist", "hypothesis", "nbval", "nbformat", "nbstripout", "yaml", "playwright",
-    "axe_playwright_python", "pypdf", "ruff", "ugmm_tutorial",
+    "axe_playwright_python", "pypdf", "ruff", "importlinter", "mypy", "pytest_cov", "ugmm_tutorial",
 )  # fmt: skip
 # For the Python of the environment. A name is printed before it is imported: the last one tells of a crash.
 IMPORT_ALL = """

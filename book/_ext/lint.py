@@ -18,7 +18,7 @@ import nbformat
 from chapters import BOOK, ROOT, Chapter, figure_of
 from measured import uncovered, unsaid
 from symbols import formulas, undefined
-from ugmm_tutorial.claims import VERDICTS
+from ugmm_tutorial.teaching.claims import VERDICTS
 
 
 @dataclass(frozen=True)

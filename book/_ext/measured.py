@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ugmm_tutorial.claims import NUMBER, plain_text
+from ugmm_tutorial.teaching.claims import NUMBER, plain_text
 
 _UNIT = (
     r"%|points?\b|ms\b|milliseconds?\b|seconds?\b|minutes?\b|hours?\b|times\b|[- ]?fold\b"

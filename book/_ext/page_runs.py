@@ -20,7 +20,7 @@ from sphinx.util import logging
 
 import runs_page
 from execute import Document, ExecutionError, Note, bring_up_to_date, note_of
-from ugmm_tutorial.claims import NOTE
+from ugmm_tutorial.teaching.claims import NOTE
 
 logger = logging.getLogger(__name__)
 

@@ -54,7 +54,7 @@ class Probes:
         self.cell = self._cells.get(_digest(info.raw_cell), "")
 
     def claimed(self, finding: Any) -> None:
-        """A listener of ``ugmm_tutorial.claims``."""
+        """A listener of ``ugmm_tutorial.teaching.claims``."""
         key = (self.cell, f"claim {finding.text}")
         entry = self.found.setdefault(key, {"cell": self.cell, "kind": "claim", "text": finding.text})
         entry["record"] = finding.record
@@ -94,7 +94,7 @@ class Probes:
             self.notes.append({"cell": cell, "said": text, "found": str(error) or "not so"})
             if self.strict:
                 raise
-            from ugmm_tutorial.claims import show_note
+            from ugmm_tutorial.teaching.claims import show_note
 
             show_note(f"the page checks that {text}.")
 
@@ -188,7 +188,7 @@ def start(cells: dict[str, str], root: str, strict: bool, noise: int | None = No
     """
     from IPython import get_ipython
 
-    from ugmm_tutorial import claims
+    from ugmm_tutorial.teaching import claims
 
     probes = Probes(cells, strict)
     shell = get_ipython()

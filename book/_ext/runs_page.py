@@ -68,7 +68,7 @@ def connect(app: Sphinx) -> None:
 def environment() -> dict:
     """Machine, data and versions, as far as they can change what a chapter shows."""
     from ugmm_tutorial.data import images
-    from ugmm_tutorial.records import environment as made
+    from ugmm_tutorial.training.records import environment as made
 
     here = made("cpu")
     with contextlib.redirect_stdout(io.StringIO()):  # it announces what it says below

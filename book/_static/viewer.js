@@ -1,5 +1,5 @@
 /* The viewer of submodes: which pixels own a neuron where the digit is 0, 1, ... 9. Its data stand in the
-   page, in a <script class="submodes"> that ugmm_tutorial.viewer wrote; it takes the place of the figure
+   page, in a <script class="submodes"> that ugmm_tutorial.teaching.viewer wrote; it takes the place of the figure
    "fig-submodes". Where scripts are off, the figure stays. */
 (() => {
   "use strict";

@@ -12,8 +12,7 @@ from ugmm_tutorial.density import em, gradient
 from ugmm_tutorial.density.background import Background, GaussianBackground, UniformBackground
 from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.circuit import Circuit
-from ugmm_tutorial.density.conditional import Conditional
-from ugmm_tutorial.density.model import Density
+from ugmm_tutorial.density.model import Conditional, Density
 from ugmm_tutorial.density.product import ProductTwin
 from ugmm_tutorial.density.smoothed import SmoothedUGMM
 from ugmm_tutorial.density.tilted import TiltedModel

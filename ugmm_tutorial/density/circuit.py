@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.background import Background
 from ugmm_tutorial.density.clusters import clusters
 from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.product import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw
+from ugmm_tutorial.kernels.arguments import positive_integer
 
 __all__ = ["LEAVES", "Circuit"]
 

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.arguments import positive_integer
-from ugmm_tutorial.layers import lower_bound
+from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.layers.dense import lower_bound
 
 __all__ = ["Arrays", "Components"]
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.background import GaussianBackground
 from ugmm_tutorial.density.components import Arrays, Components
 from ugmm_tutorial.density.tractable import TractableDensity
+from ugmm_tutorial.kernels.arguments import positive_integer
 
 __all__ = ["fit"]
 

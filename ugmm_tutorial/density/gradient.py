@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.model import Density
+from ugmm_tutorial.kernels.arguments import positive_integer
 
 __all__ = ["fit"]
 

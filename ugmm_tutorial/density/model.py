@@ -6,14 +6,13 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.density.conditional import Conditional, count
-
-__all__ = ["Density"]
+__all__ = ["Conditional", "Density"]
 
 
 class Density(nn.Module):
@@ -50,7 +49,7 @@ class Density(nn.Module):
         Raises:
             ValueError: ``n`` is negative or no integer.
         """
-        return self._complete(self._nothing_known(count(n)), generator)
+        return self._complete(self._nothing_known(_number_of_draws(n)), generator)
 
     def conditional(self, x: Tensor) -> Conditional:
         """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given those that are there.
@@ -110,3 +109,53 @@ class Density(nn.Module):
     def initialise(self, x: Tensor, seed: int = 0) -> Self:
         """Set the parameters from data; only the models that need it have a way."""
         raise NotImplementedError(f"{type(self).__name__} has no initialisation from data")
+
+
+class Conditional:
+    """What :meth:`Density.conditional` returns.
+
+    Attributes:
+        evidence: the rows it is conditioned on, ``(*, D)``, NaN where a value is missing.
+    """
+
+    def __init__(self, model: Density, evidence: Tensor) -> None:
+        self.model = model
+        self.evidence = evidence
+        self._rows = evidence.reshape(-1, model.in_features)
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """Log-density of the missing values, ``(*, D)`` to ``(*,)``: log joint minus log marginal.
+
+        Args:
+            values: whole rows, broadcast against the evidence; only their entries at the missing places
+                count. NaN there is marginalised in its turn.
+
+        Raises:
+            TypeError, ValueError: as :meth:`Density.log_prob`.
+        """
+        self.model._rows(values)
+        joint = torch.where(self.evidence.isnan(), values, self.evidence)
+        return self.model.log_prob(joint) - self.model.log_prob(self.evidence)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are.
+
+        Raises:
+            ValueError: ``n`` is negative or no integer.
+        """
+        rows = self._rows.expand(_number_of_draws(n), *self._rows.shape).reshape(-1, self.model.in_features)
+        return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)
+
+    @torch.no_grad()
+    def mean(self) -> Tensor:
+        """Expected values, ``(*, D)``, for imputation; known values stay as they are."""
+        filled = torch.where(self._rows.isnan(), self.model._expected(self._rows), self._rows)
+        return filled.reshape(self.evidence.shape)
+
+
+def _number_of_draws(n: int) -> int:
+    """``n``, if it is a number of draws."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
+        raise ValueError(f"expected a number of draws >= 0, got {n!r}")
+    return int(n)

@@ -5,13 +5,12 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ugmm_tutorial.density.tilted import TiltedModel
+from ugmm_tutorial.density.base import ProductBase
 
 __all__ = ["complete"]
 
@@ -21,31 +20,44 @@ _ROUNDING = 1e-3
 
 
 def complete(
-    model: TiltedModel, rows: Tensor, generator: torch.Generator | None
+    base: ProductBase,
+    log_tilt: Callable[[Tensor], Tensor],
+    log_bound: float,
+    rows: Tensor,
+    *,
+    max_proposals: int,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, float | None]:
     """Rows (B, D) with the missing values drawn given the others, and the share of accepted proposals.
 
     The base is independent over its columns, so its draws of the missing ones are proposals given any others.
 
+    Args:
+        base: what proposes.
+        log_tilt: the logarithm of what the base is multiplied by, from rows (N, D) to N numbers.
+        log_bound: what ``log_tilt`` never exceeds.
+        rows: NaN where a value is missing.
+        max_proposals: how many draws of the base are allowed.
+        generator: where the randomness comes from.
+
     Raises:
-        RuntimeError: more than ``model.max_proposals`` were needed, or the bound was exceeded.
+        RuntimeError: more than ``max_proposals`` were needed, or the bound was exceeded.
     """
     rows = rows.clone()
     pending = rows.isnan().any(dim=-1).nonzero().squeeze(-1)
     proposed = accepted = 0
-    bound = model.log_bound
     while len(pending):
-        if proposed >= model.max_proposals:
+        if proposed >= max_proposals:
             raise RuntimeError(
                 f"rejection sampling accepted {accepted} of {proposed} proposals, and {len(pending)} rows "
                 "are still to be drawn: raise max_proposals, draw fewer, or choose a base nearer to the model"
             )
         some = pending[:_PROPOSALS_AT_ONCE]
         each = max(1, _PROPOSALS_AT_ONCE // len(some) if proposed else 4096 // len(some))
-        proposals = model.base.sample(each * len(some), generator).unflatten(0, (len(some), each))
+        proposals = base.sample(each * len(some), generator).unflatten(0, (len(some), each))
         known = rows[some].unsqueeze(1)
         proposals = torch.where(known.isnan(), proposals, known)
-        log_accept = model.root(proposals.flatten(0, 1)).reshape(len(some), each) - bound
+        log_accept = log_tilt(proposals.flatten(0, 1)).reshape(len(some), each) - log_bound
         if (log_accept > _ROUNDING).any():
             raise RuntimeError(
                 f"root exceeds its bound by {log_accept.max().item():.3g}: log_bound is no bound"

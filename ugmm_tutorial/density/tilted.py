@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.quasirandom import SobolEngine
 
-from ugmm_tutorial.arguments import positive_integer
 from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.layers.dense import UGMMLayer
 
 __all__ = ["LogNormalizer", "TiltedModel", "log_upper_bound"]
 
@@ -140,7 +140,9 @@ class TiltedModel(Density):
                 f"{len(rows)} draws take more than max_proposals = {self.max_proposals}. Raise it, draw "
                 "fewer, or choose a base nearer to the model"
             )
-        rows, self.acceptance = complete(self, rows, generator)
+        rows, self.acceptance = complete(
+            self.base, self.root, self.log_bound, rows, max_proposals=self.max_proposals, generator=generator
+        )
         return rows
 
     def _expected(self, rows: Tensor) -> Tensor:

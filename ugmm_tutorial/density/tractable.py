@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.density.model import Density
 
-__all__ = ["TractableDensity"]
+__all__ = ["TractableDensity", "draw"]
 
 
 class TractableDensity(Density):

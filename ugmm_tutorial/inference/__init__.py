@@ -5,8 +5,8 @@
 
 from ugmm_tutorial.inference.bounds import interval_bounds
 from ugmm_tutorial.inference.branch_and_bound import IMPROVEMENTS
-from ugmm_tutorial.inference.explanation import METHODS, mpe
 from ugmm_tutorial.inference.labels import label_posterior, label_scores
+from ugmm_tutorial.inference.mpe import METHODS, mpe
 from ugmm_tutorial.inference.result import MPEResult
 
 __all__ = [

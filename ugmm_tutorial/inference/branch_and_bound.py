@@ -31,8 +31,8 @@ from torch import Tensor
 
 from ugmm_tutorial.inference.ascent import root_bound
 from ugmm_tutorial.inference.bounds import LayerBounds, output_bounds
+from ugmm_tutorial.inference.box_queue import Boxes, Pool
 from ugmm_tutorial.inference.derivatives import gradient_bounds
-from ugmm_tutorial.inference.pool import Boxes, Pool
 from ugmm_tutorial.inference.problem import Problem
 from ugmm_tutorial.inference.result import Answer, Budget
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.data import beside_labels
+
 __all__ = ["label_posterior", "label_scores"]
 
 
@@ -19,7 +21,7 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
         x: features, ``(*, K)``, without the label and without NaN.
         labels: the L numbers that stand for the labels, as the model was trained with them. A number
             that it never saw is scored too: for a Gaussian component a label is a number like any
-            other. A :class:`~ugmm_tutorial.leaves.CategoricalLeafLayer` refuses what is no class.
+            other. A :class:`~ugmm_tutorial.layers.CategoricalLeafLayer` refuses what is no class.
 
     Raises:
         TypeError: x is no floating-point tensor.
@@ -55,9 +57,3 @@ def label_posterior(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Ten
     Source: the paper's section 4.3, prediction by posterior inference.
     """
     return torch.softmax(label_scores(model, x, labels), dim=-1)
-
-
-def beside_labels(x: Tensor, labels: Tensor) -> Tensor:
-    """Every example beside every label: x ``(*, K)`` and labels (L,) to ``(*, L, K + 1)``."""
-    many = x.unsqueeze(-2).expand(*x.shape[:-1], len(labels), x.shape[-1])
-    return torch.cat([many, labels.unsqueeze(-1).expand(*many.shape[:-1], 1)], dim=-1)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer, UGMMLayer
 
 __all__ = ["EPS", "Layer", "condition", "evaluate", "layers_of", "only_output"]
 
@@ -65,7 +65,7 @@ def layers_of(model: nn.Module) -> list[Layer]:
             parameters are neither float32 nor float64.
         ValueError: a parameter is not finite (a mixing logit may be -inf: the component is not there).
     """
-    modules = [model] if isinstance(model, UGMMLayer) else model
+    modules = [model] if isinstance(model, MixtureLayer) else model
     if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
         raise TypeError(f"expected a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
     return [_layer(module, place) for place, module in enumerate(modules)]
@@ -78,9 +78,7 @@ def _layer(module: nn.Module, place: int) -> Layer:
             f"module {place} is a LayerNorm, whose mean and variance couple all of its inputs: the bounds of "
             "uGMM terms do not hold through it. Train a network with norm='none'"
         )
-    computes = ("forward", "_log_density")
-    usual = all(getattr(type(module), name, None) is getattr(UGMMLayer, name) for name in computes)
-    if not usual:
+    if not (isinstance(module, UGMMLayer) and module.sums_components):
         raise TypeError(
             f"expected every module to be a UGMMLayer, got {type(module).__name__} as module {place}: its "
             "outputs are no logsumexp of Gaussian terms, which all bounds here are made for"
@@ -90,7 +88,7 @@ def _layer(module: nn.Module, place: int) -> Layer:
             f"expected parameters in float32 or float64, got {module.mean.dtype}: use model.float()"
         )
     module = copy.deepcopy(module).to("cpu", torch.float64)
-    log_std, log_weight = module._bounded_log_std(), torch.log_softmax(module.mix_logits, dim=-1)
+    log_std, log_weight = module.bounded_log_std, module.log_weight
     mean = module.mean.detach()
     bad = not (mean.isfinite().all() and log_std.isfinite().all())
     if bad or bool((log_weight.isnan() | (log_weight == math.inf)).any()):

@@ -7,11 +7,11 @@ what deleting a component changes (``identity``), and to smaller networks (``imp
 Taught in chapter 11.
 """
 
+from ugmm_tutorial.interpretation.back_projection import back_project
 from ugmm_tutorial.interpretation.deletion import deletion_curve, deletion_curve_by_example
 from ugmm_tutorial.interpretation.health import LayerHealth, health
 from ugmm_tutorial.interpretation.identity import change_by_deletion
 from ugmm_tutorial.interpretation.importance import IMPORTANCES, importance
-from ugmm_tutorial.interpretation.paths import back_project
 from ugmm_tutorial.interpretation.pruning import prune
 from ugmm_tutorial.interpretation.responsible import (
     LayerStatistics,

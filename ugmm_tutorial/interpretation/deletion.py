@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.evaluation import evaluate, evaluating
-from ugmm_tutorial.functional import component_log_densities
 from ugmm_tutorial.interpretation.pruning import counts_of, dense_layers_of, prune
 from ugmm_tutorial.interpretation.tracing import batches, head_of, layers_of
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
+from ugmm_tutorial.training.evaluation import evaluate, evaluating
 
 __all__ = ["deletion_curve", "deletion_curve_by_example"]
 
@@ -91,9 +90,8 @@ def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
         x = x.to(next(model.parameters()).device)
         x = model.features(x) if isinstance(model, ConvNet) else x
         for module in head:
-            if isinstance(module, UGMMLayer) and (count := next(each)) < module.in_features:
-                std = module._bounded_log_std()
-                terms = component_log_densities(x, module.mean, std, module.log_weight)
+            if isinstance(module, MixtureLayer) and (count := next(each)) < module.in_features:
+                terms = module.component_log_densities(x)
                 x = terms.topk(count, dim=-1, sorted=False).values.logsumexp(dim=-1)
             else:
                 x = module(x)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["change_by_deletion"]
 
 
-def change_by_deletion(layer: UGMMLayer, x: Tensor, deleted: Tensor) -> Tensor:
+def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tensor:
     """By how much the outputs change if components are deleted and no weight is renormalised, ``(*, J)``.
 
     Args:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ugmm_tutorial.interpretation.importance import importance as measured
 from ugmm_tutorial.interpretation.importance import most_important
 from ugmm_tutorial.interpretation.tracing import head_of, layers_of
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import UGMMLayer
+from ugmm_tutorial.layers.sparse import SparseUGMMLayer
 from ugmm_tutorial.networks import ConvNet
-from ugmm_tutorial.sparse import SparseUGMMLayer
 
 __all__ = ["Keep", "counts_of", "dense_layers_of", "prune"]
 
@@ -52,7 +52,7 @@ def prune(
             changes an output. Inputs of the network that nobody reads are still passed in.
 
     Returns:
-        A sequence of :class:`~ugmm_tutorial.sparse.SparseUGMMLayer` and LayerNorms (or a ConvNet with it as
+        A sequence of :class:`~ugmm_tutorial.layers.SparseUGMMLayer` and LayerNorms (or a ConvNet with it as
         its head), in the mode of ``model``, on its device; to be used or trained further.
 
     Raises:
@@ -82,7 +82,7 @@ def dense_layers_of(model: nn.Module) -> list[UGMMLayer]:
     """
     layers = layers_of(model)
     for layer in layers:
-        if type(layer)._log_density is not UGMMLayer._log_density:
+        if not (isinstance(layer, UGMMLayer) and layer.sums_components):
             raise TypeError(
                 f"expected dense layers that sum over their components, got {type(layer).__name__}: prune "
                 "the network they come from"
@@ -185,12 +185,11 @@ def _sparse(
     if inputs is not None:
         # Both grow, so that searching finds each input's new place.
         index, count = torch.searchsorted(inputs, kept), len(inputs)
-    options = ("dropout", "dropout_mode", "dropout_mask", "min_std", "max_std", "init", "backend")
     sparse = SparseUGMMLayer(
         count,
         len(neurons),
         index=index,
-        **{name: getattr(layer, name) for name in options},
+        **layer.options,
         device=layer.mean.device,
         dtype=layer.mean.dtype,
     )

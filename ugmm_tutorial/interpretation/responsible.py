@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.interpretation.tracing import batches, layers_of, trace
-from ugmm_tutorial.layers import UGMMLayer
-from ugmm_tutorial.sparse import SparseUGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["LayerStatistics", "mean_responsibilities", "responsibilities", "statistics", "submodes"]
 
@@ -150,10 +149,10 @@ def submodes(
     return torch.stack(by_class, dim=1)
 
 
-def _summed_responsibility(layer: UGMMLayer, inputs: Tensor) -> Tensor:
+def _summed_responsibility(layer: MixtureLayer, inputs: Tensor) -> Tensor:
     """The layer's responsibilities, summed over the examples, (J, K)."""
     with torch.enable_grad():
         log_weight = layer.log_weight.detach().requires_grad_()
-        out = layer._log_density(inputs, layer._bounded_log_std().detach(), log_weight)
+        out = layer.log_density(inputs, log_weight)
         (total,) = torch.autograd.grad(out.sum(), log_weight)
-    return layer.scatter(total) if isinstance(layer, SparseUGMMLayer) else total
+    return layer.by_input(total)

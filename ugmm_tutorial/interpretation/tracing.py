@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.evaluation import evaluating
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
+from ugmm_tutorial.training.evaluation import evaluating
 
 __all__ = ["Stage", "batches", "head_of", "layers_of", "trace"]
 
 #: One mixture layer with its inputs (B, K) and outputs (B, J).
-Stage = tuple[UGMMLayer, Tensor, Tensor]
+Stage = tuple[MixtureLayer, Tensor, Tensor]
 
 # Numbers in a block of responsibilities (b, J, K): a few such blocks at a time stay below 100 MB.
 _BLOCK = 1 << 22
@@ -31,27 +31,26 @@ def head_of(model: nn.Module) -> nn.Sequential:
             one, or no mixture layer at all.
     """
     head = model.head if isinstance(model, ConvNet) else model
-    head = nn.Sequential(head) if isinstance(head, UGMMLayer) else head
+    head = nn.Sequential(head) if isinstance(head, MixtureLayer) else head
     if not isinstance(head, nn.Sequential):
         raise TypeError(f"expected a UGMMNet or a ConvNet with such a head, got {type(model).__name__}")
     for place, module in enumerate(head):
-        mixture = isinstance(module, UGMMLayer) and type(module).forward is UGMMLayer.forward
-        if not (mixture or isinstance(module, nn.LayerNorm)):
+        if not isinstance(module, (MixtureLayer, nn.LayerNorm)):
             raise TypeError(
                 f"expected mixture layers and LayerNorms only, got {type(module).__name__} as module {place}"
             )
-    if not any(isinstance(module, UGMMLayer) for module in head):
+    if not any(isinstance(module, MixtureLayer) for module in head):
         raise TypeError("expected at least one mixture layer, got none")
     return head
 
 
-def layers_of(model: nn.Module) -> list[UGMMLayer]:
+def layers_of(model: nn.Module) -> list[MixtureLayer]:
     """The mixture layers of a network, from input to output.
 
     Raises:
         TypeError: as for :func:`head_of`.
     """
-    return [module for module in head_of(model) if isinstance(module, UGMMLayer)]
+    return [module for module in head_of(model) if isinstance(module, MixtureLayer)]
 
 
 @torch.no_grad()
@@ -64,7 +63,7 @@ def trace(model: nn.Module, x: Tensor) -> list[Stage]:
         x = model.features(x) if isinstance(model, ConvNet) else x
         for module in head:
             out = module(x)
-            if isinstance(module, UGMMLayer):
+            if isinstance(module, MixtureLayer):
                 stages.append((module, x, out))
             x = out
     return stages

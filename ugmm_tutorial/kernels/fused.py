@@ -73,12 +73,12 @@ def _outputs(x: Tensor, mean: Tensor) -> _Tensors:
 def _kernel(backend: str) -> ModuleType:
     # Numba and Triton take long to import: not before they are needed.
     if backend == "gpu":
-        from ugmm_tutorial.kernels import gpu
+        from ugmm_tutorial.kernels import triton_kernels
 
-        return gpu
-    from ugmm_tutorial.kernels import cpu
+        return triton_kernels
+    from ugmm_tutorial.kernels import numba_kernels
 
-    return cpu
+    return numba_kernels
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -69,9 +69,9 @@ def sparse_log_density(
         raise IndexError(_outside(index, x.shape[1]))
     if len(x) == 0 or len(mean) == 0:
         return _outputs(x, mean)
-    from ugmm_tutorial.kernels import cpu  # Numba takes long to import
+    from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
-    return cpu.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
+    return numba_kernels.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
 
 
 @torch.library.custom_op("ugmm::sparse_log_density_backward", mutates_args=())
@@ -90,9 +90,9 @@ def _sparse_log_density_backward(
     if grad.numel() == 0:
         gx, *others = _like(x, mean, needs_x)
         return gx.zero_(), *(g.zero_() for g in others)
-    from ugmm_tutorial.kernels import cpu
+    from ugmm_tutorial.kernels import numba_kernels
 
-    return cpu.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
+    return numba_kernels.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
 
 
 def _outputs(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

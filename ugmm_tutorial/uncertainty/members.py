@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.evaluation import evaluating
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.training.evaluation import evaluating
 from ugmm_tutorial.uncertainty.outputs import batched, probabilities
 
 __all__ = ["ensemble", "mc_dropout"]
@@ -74,6 +74,6 @@ def mc_dropout(
 
 
 def _drops(module: nn.Module) -> bool:
-    if isinstance(module, UGMMLayer):
+    if isinstance(module, MixtureLayer):
         return module.dropout > 0.0
     return isinstance(module, _DROPOUT) and module.p > 0.0

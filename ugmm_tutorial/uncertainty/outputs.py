@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.evaluation import evaluating
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.training.evaluation import evaluating
 
-__all__ = ["layer_log_densities", "logits", "penultimate", "probabilities"]
+__all__ = ["batched", "layer_log_densities", "logits", "penultimate", "probabilities"]
 
 
 def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
@@ -38,7 +38,7 @@ def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) 
     Raises:
         ValueError: as for :func:`logits`, or a network without uGMM layers.
     """
-    layers = [module for module in model.modules() if isinstance(module, UGMMLayer)]
+    layers = [module for module in model.modules() if isinstance(module, MixtureLayer)]
     if not layers:
         raise ValueError(f"expected a network with uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers, lambda inputs, output: output)
@@ -50,7 +50,7 @@ def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tenso
     Raises:
         ValueError: as for :func:`logits`, or a network without such layers.
     """
-    layers = [module for module in model.modules() if isinstance(module, (UGMMLayer, nn.Linear))]
+    layers = [module for module in model.modules() if isinstance(module, (MixtureLayer, nn.Linear))]
     if not layers:
         raise ValueError(f"expected a network with linear or uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers[-1:], lambda inputs, output: inputs[0])[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
 
 __all__ = ["atypicality", "entropy", "mutual_information", "strangeness"]
@@ -44,7 +44,7 @@ def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[
         "max logit": -largest,
         "energy": -torch.logsumexp(z, dim=1),
     }
-    if any(isinstance(module, UGMMLayer) for module in model.modules()):
+    if any(isinstance(module, MixtureLayer) for module in model.modules()):
         *hidden, root = layer_log_densities(model, x, batch_size=batch_size)
         found["root maximum"] = -root.amax(dim=1)
         found["root logsumexp"] = -torch.logsumexp(root, dim=1)

@@ -1,0 +1,88 @@
+"""Networks whose parameters are written down instead of trained: what two proofs of chapter 12 build.
+
+Wide Gaussians look like parabolas, or far away from their means like exponentials, and a neuron takes the
+logarithm of their sum. Of parabolas two layers make bumps, of exponentials one layer makes what a linear
+readout can add up to any continuous function.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.layers.dense import UGMMLayer
+from ugmm_tutorial.networks import UGMMNet
+
+__all__ = ["bump_network", "exponential_layer"]
+
+
+@torch.no_grad()
+def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float = 30.0) -> UGMMNet:
+    """Two layers whose output is the logarithm of a weighted sum of bumps, up to a constant.
+
+    Hidden neuron j has all its means at centre j and one wide deviation: it falls off like
+    ``-|x - centre_j|^2 / (2 K wide^2)``. The output's component j sits at the top of that, and makes of it
+    ``exp(-(|x - centre_j| / radius)^4)``, the more exactly, the larger ``wide`` is.
+
+    Args:
+        centres: (J, K), float64.
+        log_values: log of the bumps' weights up to a constant, (J,).
+        radius: of the bumps, in the unit of the inputs.
+        wide: deviation of the hidden components, large against the distances between inputs and centres.
+
+    Returns:
+        A network (K, J, 1) with
+        ``out(x) = const + log sum_j exp(log_values_j - (|x - centre_j| / radius)^4)``.
+
+    Raises:
+        ValueError: shapes do not fit, or radius or wide is not positive.
+    """
+    if centres.dim() != 2 or log_values.shape != centres.shape[:1]:
+        raise ValueError(
+            f"expected centres (J, K) and log-values (J,), got {tuple(centres.shape)}, "
+            f"{tuple(log_values.shape)}"
+        )
+    if not (radius > 0 and wide > 0):
+        raise ValueError(f"expected a positive radius and deviation, got {radius} and {wide}")
+    bumps, inputs = centres.shape
+    network = UGMMNet((inputs, bumps, 1), min_std=0.0, dtype=centres.dtype)
+    hidden, output = network
+    hidden.mean.copy_(centres)
+    hidden.log_std.fill_(math.log(wide))
+    hidden.mix_logits.zero_()
+    output.mean.fill_(-math.log(wide * math.sqrt(2.0 * math.pi)))
+    output.log_std.fill_(math.log(radius**2 / (2.0 * math.sqrt(2.0) * inputs * wide**2)))
+    output.mix_logits.copy_(log_values.unsqueeze(0))
+    return network
+
+
+@torch.no_grad()
+def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMMLayer:
+    """A layer with ``out_j(x) = const_j + log sum_k share_jk exp(slope_jk x_k)``, the closer the wider.
+
+    The component with mean ``slope wide^2`` is far away from all inputs, and there a Gaussian is an
+    exponential: ``-(x - slope wide^2)^2 / (2 wide^2) = const + slope x - x^2 / (2 wide^2)``.
+
+    Args:
+        slope: (J, K), float64, one over the unit of the inputs.
+        share: positive, (J, K).
+        wide: deviation of all components.
+
+    Raises:
+        ValueError: shapes differ, or a share or wide is not positive.
+    """
+    if slope.dim() != 2 or slope.shape != share.shape:
+        raise ValueError(
+            f"expected slopes and shares (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
+        )
+    if not (wide > 0 and (share > 0).all()):
+        raise ValueError("expected positive shares and a positive deviation")
+    neurons, inputs = slope.shape
+    layer = UGMMLayer(inputs, neurons, min_std=0.0, dtype=slope.dtype)
+    layer.mean.copy_(slope * wide**2)
+    layer.log_std.fill_(math.log(wide))
+    # What the means' distances cost, the weights give back.
+    layer.mix_logits.copy_(share.log() + 0.5 * (slope * wide).square())
+    return layer

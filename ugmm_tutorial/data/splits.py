@@ -1,0 +1,101 @@
+"""A data set as tensors in three parts, and what is raised when one cannot be had. Imports nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["DataError", "DataUnavailableError", "Examples", "Splits", "stratified"]
+
+
+class DataError(RuntimeError):
+    """A data set cannot be used; the message names the file and what to do."""
+
+
+class DataUnavailableError(DataError):
+    """A data set is not on this machine and could not be downloaded."""
+
+
+class Examples(NamedTuple):
+    """Inputs ``x`` (N, …), float32, and integer labels ``y`` (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in three parts, with what a figure or a record needs to name it.
+
+    ``name`` is short, ``provenance`` one sentence; ``classes`` and ``features`` name the labels and
+    the input columns (no names for pixels). ``validation`` may be empty.
+    """
+
+    name: str
+    provenance: str
+    classes: tuple[str, ...]
+    train: Examples = field(repr=False)
+    validation: Examples = field(repr=False)
+    test: Examples = field(repr=False)
+    features: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of examples in each part."""
+        return {part: len(getattr(self, part).y) for part in ("train", "validation", "test")}
+
+    def describe(self) -> dict:
+        """Name, provenance and sizes, for a record."""
+        return {"name": self.name, "provenance": self.provenance, "sizes": self.sizes}
+
+    def checksum(self) -> str:
+        """Tells apart two data sets of the same description, for example two splits of one."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.train, self.validation, self.test):
+            for tensor in part:
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def flatten(self) -> Splits:
+        """The same data with every input as one row: x (N, K), for fully connected networks."""
+        return self._with_parts(lambda part: Examples(part.x.flatten(1), part.y))
+
+    def take(self, **counts: int) -> Splits:
+        """The first examples of some parts, for example ``take(train=6000, test=1000)``.
+
+        Raises:
+            ValueError: an unknown part, or a count below one or beyond its size.
+        """
+        for part, count in counts.items():
+            if part not in self.sizes:
+                raise ValueError(f"unknown part {part!r}: expected one of {', '.join(self.sizes)}")
+            if not 1 <= count <= self.sizes[part]:
+                raise ValueError(f"expected 1 to {self.sizes[part]} {part} examples, got {count}")
+        parts = {name: getattr(self, name) for name in counts}
+        return replace(self, **{n: Examples(p.x[: counts[n]], p.y[: counts[n]]) for n, p in parts.items()})
+
+    def _with_parts(self, change) -> Splits:
+        return replace(
+            self,
+            train=change(self.train),
+            validation=change(self.validation),
+            test=change(self.test),
+        )
+
+
+def stratified(x: Tensor, y: Tensor, *, validation: int, test: int, seed: int) -> list[Examples]:
+    """Split into train, validation and test with equal shares of each class."""
+    from sklearn.model_selection import train_test_split
+
+    rest = torch.arange(len(y))
+    parts = []
+    for count in (test, validation):
+        part = rest[:0]
+        if count:
+            rest, part = train_test_split(rest, test_size=count, stratify=y[rest], random_state=seed)
+        parts.append(part)
+    return [Examples(x[i], y[i]) for i in (rest, parts[1], parts[0])]

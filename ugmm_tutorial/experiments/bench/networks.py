@@ -1,0 +1,95 @@
+"""The section of whole networks: a step of training, and inference, for the book's comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from ugmm_tutorial.experiments.bench.rows import Row
+from ugmm_tutorial.experiments.bench.timing import in_turns
+from ugmm_tutorial.networks import PRESETS, preset
+from ugmm_tutorial.training import identity
+from ugmm_tutorial.training.steps import CapturedStep, Step
+
+__all__ = ["TIMED", "networks", "takes_the_same_time"]
+
+_BATCH, _AT_ONCE = 128, 1000
+# As many parameters as the uGMM network.
+_WIDE = (784, 352, 128, 10)
+
+#: What is timed, by its name in the rows.
+TIMED: dict[str, Callable[[], nn.Module]] = {
+    **{name: partial(preset, name) for name in PRESETS},
+    "MLP + LayerNorm": partial(preset, "MLP", norm="layer"),
+    "MLP 784-352-128-10": partial(preset, "MLP", widths=_WIDE),
+    # Two larger ones, to find one that takes as long as the uGMM network.
+    "MLP 784-1024-512-10": partial(preset, "MLP", widths=(784, 1024, 512, 10)),
+    "MLP 784-2048-1024-10": partial(preset, "MLP", widths=(784, 2048, 1024, 10)),
+    "MLP 784-352-128-10 + LayerNorm": partial(preset, "MLP", widths=_WIDE, norm="layer"),
+    # A head that gives a convolutional network as many parameters as one of mixtures.
+    "CNN-MLP, head 363-128-10": partial(preset, "CNN-MLP", widths=(363, 128, 10)),
+}
+
+
+def networks(device: str, quick: bool) -> list[Row]:
+    """Seconds for a training step on 128 images, and for the classes of 1000 images.
+
+    On a GPU the step is timed twice: as Python launches it, and replayed as one CUDA graph.
+    """
+    torch.manual_seed(0)
+    steps, graphs, inference = {}, {}, {}
+    for name, build in TIMED.items():
+        shape = (1, 28, 28) if name.startswith("CNN") else (784,)
+        steps[name] = _step(build().to(device).train(), shape, device)
+        if device != "cpu":
+            graphs[name] = _step(build().to(device).train(), shape, device, CapturedStep)
+        inference[name] = _inference(build().to(device).eval(), shape, device)
+    # A GPU does one thing at a time: its times scatter less than those of a processor that others use.
+    seconds = len(TIMED) * (0.2 if quick else 3.0 if device == "cpu" else 1.0)
+    rows = []
+    measured = (("step", steps, _BATCH), ("graph", graphs, _BATCH), ("inference", inference, _AT_ONCE))
+    for measure, functions, batch in measured:
+        if not functions:
+            continue
+        for name, times in in_turns(functions, seconds=seconds, device=device).items():
+            rows.append(Row("networks", name, batch, 784, 10, 1, measure, *times, unit="s"))
+    return rows
+
+
+def takes_the_same_time(mine: nn.Module, timed: nn.Module) -> bool:
+    """Whether two networks compute the same on the same sizes, whatever their values are."""
+    return _operations(mine) == _operations(timed)
+
+
+def _operations(network: nn.Module) -> list[tuple]:
+    """Of every module that has no others: its class, its shapes, and whether and how it drops anything."""
+    found = []
+    for name, module in identity.describe(network).items():
+        if next(network.get_submodule(name).children(), None) is None:
+            options = module["options"]
+            drops = max(options.get("p", 0.0), options.get("dropout", 0.0)) > 0.0
+            found.append((module["class"], module["shapes"], drops and options.get("dropout_mode", True)))
+    return found
+
+
+def _step(
+    model: nn.Module, shape: tuple[int, ...], device: str, kind: type[Step] = Step
+) -> Callable[[], object]:
+    images = torch.rand(_BATCH, *shape, device=device)
+    labels = torch.randint(10, (_BATCH,), device=device)
+    recorded = kind is CapturedStep
+    take = kind(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True, capturable=recorded))
+    return lambda: take(images, labels)
+
+
+def _inference(model: nn.Module, shape: tuple[int, ...], device: str) -> Callable[[], object]:
+    images = torch.rand(_AT_ONCE, *shape, device=device)
+
+    def classes() -> torch.Tensor:
+        with torch.no_grad():
+            return model(images).argmax(dim=1)
+
+    return classes

@@ -1,0 +1,68 @@
+"""What a network needs for one example, counted, not measured: parameters, exponentials, other operations.
+
+Linear and convolutional layers are counted by PyTorch, mixture neurons here. Taught in chapter 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.training.evaluation import evaluating
+
+__all__ = ["Cost", "count"]
+
+#: For each component: subtract the mean, scale, square, subtract from a constant, add the exponential. A
+#: MaxLayer compares with the largest so far instead of adding.
+FLOPS_PER_COMPONENT = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one forward pass for one example.
+
+    Attributes:
+        parameters: numbers that are learnt.
+        flops: additions, multiplications and the comparisons of a MaxLayer, each for itself; exponentials
+            not among them.
+        exponentials: of mixture neurons, one for each component, but none in a MaxLayer. Softmax, LayerNorm
+            and logarithms, of which there are as many as neurons, are left out.
+    """
+
+    parameters: int
+    flops: int
+    exponentials: int
+
+
+def count(model: nn.Module, example: Tensor) -> Cost:
+    """Count what ``model`` does with one example.
+
+    Args:
+        model: any module of linear, convolutional and mixture layers; left in the modes it is in.
+        example: one input without the axis of the batch, such as (784,) or (1, 28, 28).
+    """
+    components = exponentials = 0
+
+    def look(layer: MixtureLayer, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal components, exponentials
+        # One log-weight for each component, whatever else neurons share or leave out.
+        met = inputs[0].shape[:-1].numel() * layer.mix_logits.numel()
+        components += met
+        exponentials += met if layer.sums_components else 0
+
+    mixtures = [m for m in model.modules() if isinstance(m, MixtureLayer)]
+    hooks = [m.register_forward_hook(look) for m in mixtures]
+    try:
+        # Outside of training mode: a mask for dropout is drawn once for a batch, not for an example.
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, evaluating(model):
+            model(example.unsqueeze(0))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    flops = counter.get_total_flops() + FLOPS_PER_COMPONENT * components
+    return Cost(parameters, flops, exponentials)

@@ -1,0 +1,114 @@
+"""Whether a row of the paper's Table 2 is reproduced, by a rule older than nearly all of our runs.
+
+It was written down when one run of each fully connected row was finished, and none of a convolutional one.
+The paper gives one number for each row, and says of its MLP that the accuracy was stable over epochs 90 to
+100 (section 4.3); means over these epochs, for all rows, are our reading. If its run were one more of ours,
+its number would fall into the 95 % *prediction* interval of our n runs,
+
+    mean ± t_{n-1} s sqrt(1 + 1/n),
+
+in nineteen cases of twenty. So a row is **reproduced** if the paper's number lies in this interval, widened
+by half of the last digit that the paper prints, and **not reproduced** if it lies outside. There is no
+verdict from fewer than three runs, and none if the interval reaches farther than half a point to either
+side: "reproduced" by runs that differ so much would say little. (A number may lie outside such an interval
+all the same; chapter 6 has a case.) All runs are tested on the same 10,000 images, so the error that comes
+from having only so many of them is common to both sides and does not enter. How many runs there should be
+is not part of the rule, and should have been.
+
+Imports nothing else of the package but :mod:`records`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ugmm_tutorial.training.records import Record, mean_and_interval
+
+__all__ = ["WINDOW", "Verdict", "judge", "over_window"]
+
+#: First and last epoch of the window that the paper names.
+WINDOW = (90, 100)
+_FEWEST_RUNS = 3
+_WIDEST = 0.005
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Paper against ours for one row; accuracies are fractions.
+
+    Attributes:
+        paper: the paper's number.
+        mean: mean over our runs.
+        half: half-width of the 95 % confidence interval of that mean (NaN for one run).
+        reach: half-width of the 95 % prediction interval for one more run, rounding included (NaN for one).
+        runs: how many.
+        lower: how many of them are below the paper's number by more than its rounding, and
+        higher: how many above it.
+    """
+
+    paper: float
+    mean: float
+    half: float
+    reach: float
+    runs: int
+    lower: int
+    higher: int
+
+    @property
+    def word(self) -> str:
+        """``reproduced``, ``not reproduced, ours higher`` or ``lower``, or ``undecided``."""
+        if self.runs < _FEWEST_RUNS or not self.reach <= _WIDEST:
+            return "undecided"
+        if abs(self.paper - self.mean) <= self.reach:
+            return "reproduced"
+        return f"not reproduced, ours {'higher' if self.mean > self.paper else 'lower'}"
+
+    @property
+    def remark(self) -> str:
+        """What several runs agree on where the rule does not decide: that all of them lie on one side."""
+        if self.runs < _FEWEST_RUNS or self.word != "undecided" or self.runs not in (self.lower, self.higher):
+            return ""
+        return f"every run {'lower' if self.lower else 'higher'}"
+
+
+def over_window(record: Record, metric: str = "test_accuracy") -> float:
+    """Mean of a metric over the epochs of ``WINDOW``.
+
+    Raises:
+        ValueError: the run is shorter.
+    """
+    first, last = WINDOW
+    if len(record.metrics) < last:
+        raise ValueError(f"expected a record of at least {last} epochs, got {len(record.metrics)}")
+    return statistics.fmean(record.curve(metric)[first - 1 : last])
+
+
+def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
+    """Hold the paper's number against the accuracies of our runs.
+
+    Args:
+        paper: a fraction; its last digit, as a percentage, says how it was rounded (of zeros at the end
+            nothing is known, so 98.1 and 98.10 are the same here).
+        accuracies: one fraction for each of our runs.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    if not accuracies:
+        raise ValueError("expected at least one run, got none")
+    mean, half = mean_and_interval(accuracies)
+    runs = len(accuracies)
+    # Both intervals are multiples of s: sqrt(1/n) of it for the mean, sqrt(1 + 1/n) for one more run.
+    rounding = _rounding(paper)
+    reach = half * math.sqrt(runs + 1) + rounding
+    lower, higher = (sum(sign * (a - paper) > rounding for a in accuracies) for sign in (-1, 1))
+    return Verdict(paper, mean, half, reach, runs, lower, higher)
+
+
+def _rounding(fraction: float) -> float:
+    """Half of the last digit of a fraction that is printed as a percentage."""
+    digits = f"{100 * fraction:.4f}".rstrip("0").partition(".")[2]
+    return 0.5 * 10.0 ** -len(digits) / 100

@@ -1,0 +1,182 @@
+"""A run: an experiment from one seed, its settings, its network and its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from torch import nn
+
+from ugmm_tutorial.experiments import record_checks
+from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.training import checkpoints, records
+from ugmm_tutorial.training.config import TrainConfig
+from ugmm_tutorial.training.loop import train
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of an experiment.
+
+    Args:
+        experiment: which one (see :func:`~ugmm_tutorial.experiments.find`).
+        seed: fixes the initial parameters, the order of the examples and the dropout masks; below 2**32.
+        epochs: how many, instead of the experiment's own number.
+        results: folder of the records.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    >>> run = Run(find("digits-ugmm"), seed=5)
+    >>> run.path.as_posix()
+    'results/digits-ugmm/seed5.json'
+    """
+
+    experiment: Experiment
+    seed: int = 0
+    epochs: int | None = None
+    results: str | Path = "results"
+
+    def __post_init__(self) -> None:
+        _ = self.config  # which looks at the settings
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """How it is trained."""
+        own = self.experiment.config
+        return replace(own, seed=self.seed, epochs=own.epochs if self.epochs is None else self.epochs)
+
+    @property
+    def path(self) -> Path:
+        """The file of its record, ``results/<experiment>/seed<N>.json``."""
+        return Path(self.results, self.experiment.name, f"seed{self.seed}.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of its last state, beside the record; it is not committed."""
+        return self.path.with_suffix(".checkpoint.pt")
+
+    def record(self) -> records.Record | None:
+        """The record of just this run, or None if it has still to be trained, wholly or in part.
+
+        Raises:
+            ValueError: a record is there that this run would destroy: of more epochs, of other settings, or
+                of fewer epochs without the checkpoint to continue it from.
+            RecordError: the record cannot be read, or does not fit together.
+        """
+        record = self._found()
+        if record is None or len(record.metrics) == self.config.epochs:
+            return record
+        if not self.checkpoint.exists():
+            raise ValueError(
+                f"{self.path} has {len(record.metrics)} of {self.config.epochs} epochs, but "
+                f"{self.checkpoint.name} is not there to go on from. Move the record away, or write "
+                "elsewhere, to train anew"
+            )
+        return None
+
+    def train(
+        self,
+        *,
+        device: str = "cpu",
+        data_dir: str | Path | None = None,
+        progress: bool = True,
+        cuda_graph: bool = False,
+    ) -> records.Record:
+        """Train it and write its record; go on if it was cut off.
+
+        A record of as many epochs is returned as it is; one of fewer is continued from its checkpoint, unless
+        its schedule depends on the number of epochs; its notes are kept.
+
+        Args:
+            device: where to train.
+            data_dir: where MNIST lies (see :func:`~ugmm_tutorial.data.mnist`).
+            progress: show a bar.
+            cuda_graph: see :func:`~ugmm_tutorial.training.train`.
+
+        Raises:
+            ValueError, RecordError: a stored record does not fit (see :meth:`record`). It stays as it is.
+            OSError: a file cannot be written.
+            TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
+                :mod:`ugmm_tutorial.data`.
+        """
+        done = self.record()
+        if done is not None:
+            return done
+        splits = self.experiment.load_data(data_dir)
+        record = train(
+            self.experiment.build(self.seed),
+            splits,
+            self.config,
+            device=device,
+            checkpoint=self.checkpoint,
+            resume=True,
+            progress=progress,
+            cuda_graph=cuda_graph,
+        )
+        earlier = self._found()  # by now another process may have written one, even a longer
+        if earlier is not None and len(earlier.metrics) == self.config.epochs:
+            return earlier
+        model = record.model | record_checks.description(self.experiment, self.config)["model"]
+        notes = () if earlier is None else earlier.notes
+        record = replace(record, experiment=self.experiment.name, model=model, notes=notes)
+        records.write(record, self.path)
+        return record
+
+    def network(self) -> nn.Module:
+        """The network as the last checkpoint has it: on the CPU, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            CheckpointError: it cannot be read, or holds another network.
+        """
+        name = self.experiment.name
+        if not self.checkpoint.exists():
+            raise FileNotFoundError(
+                f"{self.checkpoint} is not there: python -m ugmm_tutorial train {name} --seed {self.seed} "
+                "makes it"
+            )
+        state = checkpoints.load(self.checkpoint)
+        model = self.experiment.build(self.seed)
+        try:
+            model.load_state_dict(state["model"])
+        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+            raise checkpoints.CheckpointError(
+                f"{self.checkpoint} does not hold the network of {name} ({error}). Nothing was changed; move "
+                "it away to train anew"
+            ) from error
+        return model.eval()
+
+    def check(self, record: records.Record) -> None:
+        """Raise if a record is not of this run, its number of epochs apart.
+
+        Raises:
+            ValueError: it was made with other settings.
+            RecordError: it does not fit together.
+        """
+        record_checks.check(record, self.experiment, self.config, self.path, self._move)
+
+    def _found(self) -> records.Record | None:
+        """The record, if there is one; raise if it is of other settings or of more epochs."""
+        if not self.path.exists():
+            return None
+        record = records.read(self.path)
+        self.check(record)
+        if len(record.metrics) > self.config.epochs:
+            raise ValueError(
+                f"{self.path} has {len(record.metrics)} epochs already, more than the {self.config.epochs} "
+                f"asked for. Move {self._files} away, or write elsewhere, to train anew"
+            )
+        return record
+
+    @property
+    def _files(self) -> str:
+        """What must go before it is trained anew: with the checkpoint left there, it would go on from it."""
+        return f"it and {self.checkpoint.name}" if self.checkpoint.exists() else "it"
+
+    @property
+    def _move(self) -> str:
+        return f"Move {self._files} away to train anew"

@@ -1,0 +1,111 @@
+"""Studies: measured comparisons that are more than one training run, each written to one JSON file.
+
+A study is a module with ``SETTINGS`` (all that its outcome depends on) and ``measure(settings, progress)``,
+which returns what can be written as JSON. ``python -m ugmm_tutorial study NAME`` runs it and writes
+``results/studies/NAME.json``; chapters read that file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ugmm_tutorial.training import files, records
+
+__all__ = ["STUDIES", "Outcome", "find", "read", "run"]
+
+#: What each study asks, by the name of its module and its file.
+STUDIES: dict[str, str] = {
+    "approximation": "What do mixtures and networks of mixture neurons approximate, beside an MLP and a KAN?",
+    "concentration": "How many inputs share an answer before training and after 100 epochs?",
+    "degenerate": "What becomes of the paper's generative network when it is trained for long?",
+    "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",
+    "iris": "How often is the label right, over repeated cross-validation, beside other models?",
+    "mpe": "How far do certified most probable explanations go, and what does each bound give?",
+    "pruning": "Which components can the tuned network do without, and what is gained by leaving them out?",
+    "relaxation": "Do linear relaxations close more boxes than the mean-value bound?",
+    "uncertainty": "Does a uGMM network know what it does not know, beside MLPs, ensembles and MC dropout?",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found: its settings, its results, the seconds it took and on what."""
+
+    study: str
+    settings: dict
+    results: dict
+    seconds: float
+    environment: dict
+
+
+def find(name: str):
+    """The module of a study.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"no study is called {name!r}: expected one of {', '.join(STUDIES)}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def run(name: str, *, results: str | Path = "results", progress: bool = True) -> Outcome:
+    """Measure, and write ``results/studies/NAME.json``; an outcome with these settings is returned as it is.
+
+    Raises:
+        ValueError: no such study, or the file was made with other settings. It stays as it is.
+        RecordError: the file cannot be read. It stays as it is.
+        OSError: the file could not be written; found out before anything is measured.
+    """
+    module = find(name)
+    path = _path(results, name)
+    if path.exists():
+        return read(name, results)
+    files.make_writable(path)
+    start = time.perf_counter()
+    found = module.measure(module.SETTINGS, progress)
+    outcome = Outcome(
+        name,
+        records.as_json(module.SETTINGS),
+        records.as_json(found),
+        round(time.perf_counter() - start, 1),
+        records.environment("cpu"),
+    )
+    records.write_json(vars(outcome), path)
+    return outcome
+
+
+def read(name: str, results: str | Path = "results") -> Outcome:
+    """The stored outcome of a study.
+
+    Raises:
+        ValueError: no such study, or the file was made with other settings than the study has now.
+        FileNotFoundError: it has not been run.
+        RecordError: the file is no outcome of a study.
+    """
+    module = find(name)
+    path = _path(results, name)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: python -m ugmm_tutorial study {name} makes it")
+    try:
+        outcome = Outcome(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise records.RecordError(
+            f"{path} is not the outcome of a study ({type(error).__name__}: {error}). Nothing was changed; "
+            "move it away to measure anew"
+        ) from error
+    wanted = records.as_json(module.SETTINGS)
+    if outcome.study != name or outcome.settings != wanted:
+        raise ValueError(
+            f"{path} was made with other settings than the study {name} has now: expected {wanted}, got "
+            f"{outcome.settings}. Move it away to measure anew"
+        )
+    return outcome
+
+
+def _path(results: str | Path, name: str) -> Path:
+    return Path(results, "studies", f"{name}.json")

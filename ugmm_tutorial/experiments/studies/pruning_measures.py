@@ -1,0 +1,114 @@
+"""What the studies of pruning and of concentration measure alike: layers, maps, curves of deletion.
+
+Taught in chapter 11.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune as torch_prune
+
+from ugmm_tutorial.data import Examples
+from ugmm_tutorial.interpretation import back_project, deletion_curve, health, importance, statistics
+from ugmm_tutorial.training.evaluation import evaluate
+
+__all__ = ["component_curves", "layer_summary", "magnitude_curves", "map_distances"]
+
+
+def layer_summary(model: nn.Module, x: Tensor) -> list[dict]:
+    """For every layer: who is dead, silent or a twin, and how many components share an answer."""
+    rows = []
+    for state, found in zip(health(model, x), statistics(model, x), strict=True):
+        effective = found.effective
+        rows.append(
+            {
+                "neurons": len(effective),
+                "components": found.mean.shape[1],
+                "constant": int(state.constant.sum()),
+                "unread": int(state.unread.sum()),
+                "dead": int(state.dead.sum()),
+                "silent": int(state.silent.sum()),
+                "twins": sum(len(group) for group in state.twins),
+                "effective": effective.mean().item(),
+                "effective_smallest": effective.min().item(),
+                "effective_largest": effective.max().item(),
+                "top_share": found.mean.amax(dim=1).mean().item(),
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def map_distances(model: nn.Module, examples: Examples) -> dict[str, float]:
+    """How the back-projected maps of images differ: distances are total variations, from 0 to 1.
+
+    Returns:
+        ``ink``: share of pixels that are not blank; ``share_on_ink``: of the map of the true class;
+        ``pixels``: how many pixels share it, exp(entropy); ``between_classes``: distance of the true
+        class's map from that of the strongest other class, for the same image; ``between_images``: from
+        the same class's map for the next image of another class.
+    """
+    x, y = examples
+    maps, rows = back_project(model, x), torch.arange(len(y))
+    own = maps[rows, y]
+    rival = model(x).scatter(1, y.unsqueeze(1), -torch.inf).argmax(dim=1)
+    ink = (x != 0.0).to(maps.dtype)
+    other = torch.stack([(rows + step) % len(y) for step in range(1, len(y))], dim=1)
+    other = other.gather(1, (y[other] != y.unsqueeze(1)).int().argmax(dim=1, keepdim=True)).squeeze(1)
+    return {
+        "ink": ink.mean().item(),
+        "share_on_ink": (own * ink).sum(dim=1).mean().item(),
+        "pixels": torch.special.entr(own).sum(dim=1).exp().mean().item(),
+        "between_classes": 0.5 * (own - maps[rows, rival]).abs().sum(dim=1).mean().item(),
+        "between_images": 0.5 * (own - maps[other, y]).abs().sum(dim=1).mean().item(),
+    }
+
+
+def component_curves(
+    model: nn.Module, orders: dict[str, list[Tensor]], test: Examples, settings: dict
+) -> dict:
+    """Accuracies over the fractions: by scope and order; at random a list of several orders."""
+    fractions = settings["fractions"]
+    orders = orders | {
+        "weight": importance(model, "weight"),
+        "most responsible first": [-values for values in orders["responsibility"]],
+    }
+    drawn = [importance(model, "random", seed=seed) for seed in range(settings["random_orders"])]
+    curves = {}
+    for scope, layers in settings["scopes"].items():
+
+        def curve(order: list[Tensor], layers: list[int] | None = layers) -> list[float]:
+            return deletion_curve(model, test, order, fractions, layers=layers)
+
+        curves[scope] = {name: curve(order) for name, order in orders.items()}
+        curves[scope]["random"] = [curve(order) for order in drawn]
+    return curves
+
+
+def magnitude_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
+    """The same for the weights of an MLP, its biases left: by magnitude in each layer, and at random."""
+    curves: dict[str, dict] = {}
+    for scope, layers in settings["scopes"].items():
+        curves[scope] = {"magnitude": [], "random": [[] for _ in range(settings["random_orders"])]}
+        for fraction in settings["fractions"]:
+            cut = _without(model, fraction, layers, torch_prune.l1_unstructured)
+            curves[scope]["magnitude"].append(evaluate(cut, test)["accuracy"])
+            for seed, curve in enumerate(curves[scope]["random"]):
+                with torch.random.fork_rng([]):
+                    torch.manual_seed(seed)
+                    cut = _without(model, fraction, layers, torch_prune.random_unstructured)
+                curve.append(evaluate(cut, test)["accuracy"])
+    return curves
+
+
+def _without(model: nn.Module, fraction: float, layers: list[int] | None, method) -> nn.Module:
+    """A copy of an MLP without a fraction of the weights of some of its linear layers."""
+    cut = copy.deepcopy(model)
+    linear = [module for module in cut if isinstance(module, nn.Linear)]
+    for place, module in enumerate(linear):
+        if layers is None or place in layers:
+            method(module, "weight", amount=fraction)
+    return cut

@@ -1,0 +1,301 @@
+"""Does a uGMM network know what it does not know? Beside two MLPs, ensembles and MC dropout (chapter 11).
+
+The networks are the best of three equal searches, trained again without the last 5,000 training images, on
+which the temperatures are fitted. The test images are then judged as they are, corrupted, and against images
+of no class:
+
+- single networks, the mean over seeds with its 95 % interval (Student's t);
+- an ensemble, the mean of the probabilities of all seeds;
+- MC dropout, the mean over passes, again over seeds; at the middle severity only, for time.
+
+A score of strangeness is judged by its AUROC (larger is stranger, 0.5 is guessing) against every set of
+outliers, and by how well it tells wrong answers from right ones. What a density by construction would give:
+a diagonal Gaussian mixture of the pixels, the product twin of chapter 9, and Gaussians around the class means
+of each network's last hidden features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ugmm_tutorial import data
+from ugmm_tutorial.experiments.studies.uncertainty_networks import FAMILIES, as_images, load, trained
+from ugmm_tutorial.experiments.studies.uncertainty_summary import over_seeds, rounded
+from ugmm_tutorial.uncertainty import (
+    CORRUPTIONS,
+    ClassGaussians,
+    accuracy,
+    atypicality,
+    auroc,
+    brier_score,
+    calibrated_ece,
+    corrupt,
+    entropy,
+    fit_temperature,
+    logits,
+    mc_dropout,
+    mutual_information,
+    negative_log_likelihood,
+    outliers,
+    penultimate,
+    reliability,
+    strangeness,
+)
+
+__all__ = ["SETTINGS", "measure"]
+
+SETTINGS = {
+    "families": FAMILIES,
+    "data": "mnist-split",
+    "bins": 15,
+    "severities": {kind: list(amounts) for kind, amounts in CORRUPTIONS.items()},
+    "outliers": 2000,
+    "passes": 10,
+    "density": {"components": 50, "min_std": 0.1, "rows": 10000},
+}
+_MIDDLE = 3
+_DIGITS = 5  # significant ones in the file
+# Log-densities, or what stands for them: asked to either side too, and kept as histograms.
+_LEVELS = ("energy", "root logsumexp", "layer 1")
+
+
+class _Sets(NamedTuple):
+    """What is asked about: rows of pixels by name; "test" stands among both the shifted and the strange."""
+
+    shifted: dict[str, Tensor]
+    strange: dict[str, Tensor]
+    validation: data.Examples
+    labels: Tensor
+
+
+def measure(settings: dict, progress: bool) -> dict:
+    """For every family what its networks, their ensemble and MC dropout reach, and the density's AUROC."""
+    splits = load(settings["data"])
+    sets = _sets(splits, settings)
+    results: dict = {"families": {}, "density": _pixel_density(splits, sets, settings)}
+    for name, family in settings["families"].items():
+        seeds = tqdm(range(family["seeds"]), desc=name, disable=not progress)
+        networks = [trained(family, splits, seed, progress=False) for seed in seeds]
+        results["families"][name] = _family(networks, splits, sets, settings, family["dropout"])
+    return rounded(results, _DIGITS)
+
+
+def _sets(splits: data.Splits, settings: dict) -> _Sets:
+    images = as_images(splits.test.x)
+    shifted = {"test": images} | {
+        f"{kind} {severity}": corrupt(images, kind, severity)
+        for kind, amounts in settings["severities"].items()
+        for severity in range(1, len(amounts) + 1)
+    }
+    digits = None if splits.name == "digits" else torch.cat([p.x for p in _parts(data.digits())])
+    strange = {"test": images} | outliers(images[: settings["outliers"]], other=digits)
+    rows = [{name: x.flatten(1) for name, x in some.items()} for some in (shifted, strange)]
+    return _Sets(*rows, splits.validation, splits.test.y)
+
+
+def _parts(splits: data.Splits) -> Sequence[data.Examples]:
+    return splits.train, splits.validation, splits.test
+
+
+def _family(
+    networks: list[nn.Module], splits: data.Splits, sets: _Sets, settings: dict, dropout: bool
+) -> dict:
+    bins = settings["bins"]
+    held_out = [logits(n, sets.validation.x) for n in networks]
+    said = [{name: logits(n, x) for name, x in sets.shifted.items()} for n in networks]
+    strange = [_strangeness(n, splits, sets.strange) for n in networks]
+    single = [
+        _judged(v, s, sets, bins) | _told_apart(scores, s["test"], sets.labels)
+        for v, s, scores in zip(held_out, said, strange, strict=True)
+    ]
+    found = {
+        "single": over_seeds(single),
+        "reliability": _diagrams(said, sets.labels, [s["temperature"] for s in single], bins),
+        "histograms": _histograms(strange[0]),
+        "ensemble": _ensemble(networks, held_out, said, strange, sets, bins),
+    }
+    if dropout:
+        found["mc_dropout"] = over_seeds([_thinned(n, sets, settings) for n in networks])
+    return found
+
+
+# --- probabilities ----------------------------------------------------------------------------------
+
+
+def _judged(held_out: Tensor, said: dict[str, Tensor], sets: _Sets, bins: int) -> dict:
+    """Metrics on the test images, and by kind and severity of corruption; severity 0 is the test images.
+
+    ``held_out`` and ``said`` are logits, or log-probabilities.
+    """
+    temperature = fit_temperature(held_out, sets.validation.y)
+    before = {name: _metrics(z, sets.labels, bins) for name, z in said.items()}
+    after = {name: _metrics(z / temperature, sets.labels, bins) for name, z in said.items()}
+    kinds: dict[str, list[str]] = {}
+    for name in said:
+        kinds.setdefault(name.rpartition(" ")[0], ["test"]).append(name)
+    del kinds[""]
+    return {
+        "temperature": temperature,
+        "test": before["test"],
+        "test_scaled": after["test"],
+        "calibrated_ece": float(calibrated_ece(torch.softmax(said["test"], 1), bins=bins).mean()),
+        "corrupted": {
+            kind: {key: [before[n][key] for n in names] for key in before["test"]}
+            | {f"{key}_scaled": [after[n][key] for n in names] for key in ("nll", "ece")}
+            for kind, names in kinds.items()
+        },
+    }
+
+
+def _metrics(z: Tensor, labels: Tensor, bins: int) -> dict:
+    p = torch.softmax(z, dim=1)
+    binned = reliability(p, labels, bins=bins)
+    return {
+        "accuracy": accuracy(p, labels),
+        "nll": negative_log_likelihood(p, labels),
+        "brier": brier_score(p, labels),
+        "ece": binned.ece,
+        "overconfidence": binned.overconfidence,
+    }
+
+
+def _diagrams(said: list[dict], labels: Tensor, temperatures: list[float], bins: int) -> dict:
+    """Reliability over the answers of all seeds, on the test images and at the middle severities."""
+    shown = [name for name in said[0] if name == "test" or name.endswith(f" {_MIDDLE}")]
+    many = labels.repeat(len(said))
+
+    def binned(name: str, divisors: Sequence[float]) -> dict:
+        p = torch.cat([torch.softmax(s[name] / t, dim=1) for s, t in zip(said, divisors, strict=True)])
+        return vars(reliability(p, many, bins=bins))
+
+    ones = [1.0] * len(said)
+    return {name: {"before": binned(name, ones), "after": binned(name, temperatures)} for name in shown}
+
+
+# --- scores -----------------------------------------------------------------------------------------
+
+
+def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Tensor]) -> dict:
+    """Scores by set and name, those of Gaussians around the class means of the last features among them.
+
+    Log-densities are asked in two ways: how low, and how far from usual, which is measured on the images for
+    validation.
+    """
+    gaussians = ClassGaussians(penultimate(network, splits.train.x), splits.train.y)
+    usual = strangeness(network, splits.validation.x)
+    found = {}
+    for name, x in strange.items():
+        scores = strangeness(network, x)
+        unusual = {
+            f"{key}, to either side": atypicality(scores[key], usual[key]) for key in _LEVELS if key in usual
+        }
+        found[name] = {key: score.numpy() for key, score in (scores | unusual).items()}
+        found[name]["class Gaussians"] = gaussians.score(penultimate(network, x))
+    return found
+
+
+def _told_apart(scores: dict, z: Tensor, labels: Tensor) -> dict:
+    """AUROC by score: of every set of outliers against the test images, of wrong against right answers."""
+    inside = scores["test"]
+    wrong = (z.argmax(dim=1) != labels).numpy()
+    against = {
+        name: {key: auroc(inside[key], score) for key, score in found.items()}
+        for name, found in scores.items()
+        if name != "test"
+    }
+    errors = {key: auroc(score[~wrong], score[wrong]) for key, score in inside.items()} if wrong.any() else {}
+    return {"auroc": against, "errors": errors}
+
+
+def _histograms(scores: dict) -> dict:
+    """Of one network, how some scores are spread over the test images and over every set of outliers."""
+    found = {}
+    for key in (key for key in _LEVELS if key in scores["test"]):
+        edges = np.histogram_bin_edges(np.concatenate([s[key] for s in scores.values()]), bins=30)
+        share = {name: np.histogram(s[key], edges)[0] / len(s[key]) for name, s in scores.items()}
+        found[key] = {"edges": edges, "share": share}
+    return found
+
+
+def _pixel_density(splits: data.Splits, sets: _Sets, settings: dict) -> dict:
+    """AUROC of a diagonal Gaussian mixture of the pixels, fitted to training images of all classes."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    options = settings["density"]
+    mixture = GaussianMixture(
+        options["components"], covariance_type="diag", reg_covar=options["min_std"] ** 2, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(splits.train.x[: options["rows"]].double().numpy())
+
+    def score(rows: Tensor) -> Tensor:
+        return -torch.from_numpy(mixture.score_samples(rows.double().numpy()))
+
+    scores, usual = {name: score(x) for name, x in sets.strange.items()}, score(sets.validation.x)
+    inside = scores.pop("test")
+    either = atypicality(inside, usual)
+    return {
+        name: {
+            "pixel density": auroc(inside, s),
+            "pixel density, to either side": auroc(either, atypicality(s, usual)),
+        }
+        for name, s in scores.items()
+    }
+
+
+# --- several opinions -------------------------------------------------------------------------------
+
+
+def _ensemble(
+    networks: list[nn.Module], held_out: list[Tensor], said: list[dict], strange: list[dict], sets: _Sets,
+    bins: int,
+) -> dict:  # fmt: skip
+    mean = {name: _log_mean(torch.stack([torch.softmax(s[name], 1) for s in said])) for name in said[0]}
+    validation = _log_mean(torch.stack([torch.softmax(z, 1) for z in held_out]))
+    scores = {}
+    for name, x in sets.strange.items():
+        members = torch.stack([torch.softmax(logits(n, x), dim=1) for n in networks])
+        # Softmax scores of the mean; the others have no mean of which they would be the score.
+        averaged = {key: np.mean([s[name][key] for s in strange], axis=0) for key in strange[0][name]}
+        scores[name] = averaged | _softmax_scores(members)
+    return _judged(validation, mean, sets, bins) | _told_apart(scores, mean["test"], sets.labels)
+
+
+def _thinned(network: nn.Module, sets: _Sets, settings: dict) -> dict:
+    """MC dropout of one network."""
+
+    def members(x: Tensor) -> Tensor:
+        return mc_dropout(network, x, passes=settings["passes"])
+
+    test = members(sets.shifted["test"])
+    said = {"test": _log_mean(test)} | {
+        name: _log_mean(members(x)) for name, x in sets.shifted.items() if name.endswith(f" {_MIDDLE}")
+    }
+    scores = {"test": _softmax_scores(test)} | {
+        name: _softmax_scores(members(x)) for name, x in sets.strange.items() if name != "test"
+    }
+    judged = _judged(_log_mean(members(sets.validation.x)), said, sets, settings["bins"])
+    return judged | _told_apart(scores, said["test"], sets.labels)
+
+
+def _softmax_scores(members: Tensor) -> dict[str, np.ndarray]:
+    p = members.mean(dim=0)
+    return {
+        "max softmax": (1.0 - p.amax(dim=1)).numpy(),
+        "entropy": entropy(p).numpy(),
+        "mutual information": mutual_information(members).numpy(),
+    }
+
+
+def _log_mean(members: Tensor) -> Tensor:
+    """Logarithm of the mean probabilities: logits of which they are the softmax."""
+    return members.mean(dim=0).clamp(min=torch.finfo(members.dtype).tiny).log()

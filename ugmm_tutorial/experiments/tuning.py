@@ -1,0 +1,249 @@
+"""Searches for settings: Optuna, the same budget for every model, judged on 5,000 images set aside.
+
+The test images are not touched: what a search finds becomes an entry of the catalogue, which is then trained
+anew, on all 60,000 images, and tested at the end. Needs the extra ``tune``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.training import files, records
+from ugmm_tutorial.training.config import TrainConfig
+from ugmm_tutorial.training.loop import TrainingError, train
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["SEARCHES", "Search", "find", "run", "suggested", "trials_within"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One model and the settings that are searched; all searches of one ``epochs`` have the same budget.
+
+    Attributes:
+        name: kebab-case, the file of its outcome.
+        preset: the network, named as in the paper's Table 2.
+        options: what changes the preset and stays as it is.
+        inits: initialisations to choose from (mixture neurons only).
+        trials: how many settings are tried.
+        epochs: how long each is trained; those below the median are given up on the way.
+    """
+
+    name: str
+    preset: str
+    options: dict = field(default_factory=dict)
+    inits: tuple[str, ...] = ()
+    trials: int = 24
+    epochs: int = 20
+
+
+SEARCHES: dict[str, Search] = {
+    search.name: search
+    for search in (
+        Search("mlp", "MLP"),
+        Search("mlp-wide", "MLP", {"widths": (784, 352, 128, 10)}),
+        Search("ugmm", "uGMM-NN", inits=("unit", "paper")),
+        Search("cnn-mlp", "CNN-MLP", epochs=8),
+        Search("cnn-mlp-wide", "CNN-MLP", {"widths": (363, 128, 10)}, epochs=8),
+        Search("cnn-ugmm", "CNN-uGMM", inits=("unit", "paper"), epochs=8),
+    )
+}
+
+
+_DATA = "mnist-split"
+
+
+def find(name: str) -> Search:
+    """The search of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SEARCHES:
+        raise ValueError(f"no search is called {name!r}: expected one of {', '.join(SEARCHES)}")
+    return SEARCHES[name]
+
+
+def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:
+    """The experiment that a trial stands for: the same choices for every model, but for ``inits``."""
+    rate = trial.suggest_float("learning_rate", 1e-4, 3e-2, log=True)
+    dropout = trial.suggest_float("dropout", 0.0, 0.6)
+    norm = trial.suggest_categorical("norm", ["none", "layer", "after"])
+    options = {"dropout": (dropout, 0.0, 0.0), "norm": norm}
+    if search.inits:
+        options["init"] = trial.suggest_categorical("init", list(search.inits))
+    scheduler = trial.suggest_categorical("scheduler", ["multistep", "cosine"])
+    config = TrainConfig(
+        epochs=search.epochs,
+        learning_rate=rate,
+        scheduler=scheduler,
+        milestones=(round(2 * search.epochs / 3),) if scheduler == "multistep" else (),
+        measure=("validation",),
+    )
+    return Experiment(f"tune-{search.name}", search.preset, config, _DATA, search.options | options)
+
+
+def run(search: Search, *, results: str | Path = "results", data_dir: str | Path | None = None) -> Path:
+    """Try the settings that are still missing and write ``results/tuning/<name>.json`` after each.
+
+    A search that is cut off goes on from its journal, which lies beside that file; the trial that was running
+    is lost and does not count. A file that has all trials of this search is left as it is, journal or not.
+
+    Args:
+        search: which one (see :func:`find`).
+        results: folder of the records.
+        data_dir: where MNIST lies.
+
+    Raises:
+        ImportError: Optuna is not installed.
+        ValueError: the file or the journal is of a search with other settings, or the file has some of the
+            trials and its journal is not there to go on from. Both stay as they are.
+        RecordError: the file cannot be read. It stays as it is.
+        DataError: see :mod:`ugmm_tutorial.data`.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError('a search needs Optuna: pip install "ugmm_tutorial[tune]"') from error
+    path = Path(results, "tuning", f"{search.name}.json")
+    if _is_complete(path, search):
+        return path
+    files.make_writable(path)
+    study = _study(path, search)
+    done = _counted(study)
+    study.sampler = optuna.samplers.TPESampler(seed=len(done))
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=search.epochs // 4)
+    if len(done) < search.trials:
+        objective = _Objective(search, data_dir)
+        for _ in range(search.trials - len(done)):
+            study.optimize(objective, n_trials=1)
+            _write(study, search, path)
+    _write(study, search, path)  # a search can be cut off between its last trial and the file
+    return path
+
+
+def trials_within(trials: list[dict], epochs: int) -> list[dict]:
+    """The first trials of a stored search, those that were over when it had trained for so many epochs.
+
+    Searches with as many trials may differ in epochs, because each gives up what is below its own median.
+    """
+    ends = itertools.accumulate(trial["epochs"] for trial in trials)
+    return [trial for trial, end in zip(trials, ends, strict=True) if end <= epochs]
+
+
+def _settings(search: Search) -> dict:
+    """All that a trial depends on: the number of trials may grow."""
+    return {name: value for name, value in records.as_json(asdict(search)).items() if name != "trials"}
+
+
+def _is_complete(path: Path, search: Search) -> bool:
+    """Whether the file has all trials; raise if it is another search's, or there is nothing to go on from."""
+    if not path.exists():
+        return False
+    try:
+        outcome = json.loads(path.read_text())
+        made = {name: value for name, value in outcome["search"].items() if name != "trials"}
+        done = sum(trial["state"] in _STATES for trial in outcome["trials"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise records.RecordError(
+            f"{path} is not the outcome of a search ({type(error).__name__}: {error}). Nothing was changed; "
+            "move it away to have it written anew"
+        ) from error
+    _check_settings(made, search, path)
+    journal = path.with_suffix(".journal")
+    if done < search.trials and not journal.exists():
+        raise ValueError(
+            f"{path} has {done} of {search.trials} trials, but {journal.name} is not there to go on from. "
+            "Nothing was changed; move the file away, or write elsewhere, to search anew"
+        )
+    return done >= search.trials
+
+
+def _study(path: Path, search: Search) -> optuna.Study:
+    """The study in the journal beside ``path``, or a new one."""
+    import optuna
+
+    journal = path.with_suffix(".journal")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    study = optuna.create_study(
+        study_name=search.name, storage=storage, direction="maximize", load_if_exists=True
+    )
+    if "search" in study.user_attrs:  # older journals do not tell
+        _check_settings(study.user_attrs["search"], search, journal)
+    else:
+        study.set_user_attr("search", _settings(search))
+    return study
+
+
+def _check_settings(made: dict, search: Search, path: Path) -> None:
+    if made != _settings(search):
+        raise ValueError(
+            f"{path} was made with other settings than the search {search.name} has now: expected "
+            f"{_settings(search)}, got {made}. Nothing was changed; move {search.name}.json and "
+            f"{search.name}.journal away, or write elsewhere, to search anew"
+        )
+
+
+# Trials that have an outcome. One that was interrupted or failed has none and is made up for.
+_STATES = ("complete", "pruned")
+
+
+def _counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return [trial for trial in study.trials if trial.state.name.lower() in _STATES]
+
+
+class _Objective:
+    """Validation accuracy after the last epoch; the data are read once, before the first trial."""
+
+    def __init__(self, search: Search, data_dir: str | Path | None) -> None:
+        self.search = search
+        anyone = Experiment(f"tune-{search.name}", search.preset, TrainConfig(), _DATA)
+        self.splits = anyone.load_data(data_dir)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        import optuna
+
+        experiment = suggested(self.search, trial)
+
+        def look(metrics: dict) -> None:
+            trial.report(metrics["validation_accuracy"], metrics["epoch"])
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        model = experiment.build(0)
+        try:
+            record = train(model, self.splits, experiment.config, progress=False, after_epoch=look)
+        except TrainingError:  # diverged: no reason to stop the search
+            return 0.0
+        return record.final["validation_accuracy"]
+
+
+def _write(study: optuna.Study, search: Search, path: Path) -> None:
+    """All trials that count, the best one, and on what they were run."""
+    trials = [
+        {
+            "number": t.number,
+            "state": t.state.name.lower(),
+            "params": t.params,
+            "accuracy": t.value,
+            "epochs": len(t.intermediate_values),
+            "seconds": t.duration.total_seconds(),
+        }
+        for t in _counted(study)
+    ]
+    complete = [t for t in trials if t["state"] == "complete"]
+    best = max(complete, key=lambda t: t["accuracy"], default=None)
+    outcome = {
+        "search": records.as_json(asdict(search)),
+        "best": best,
+        "trials": trials,
+        "environment": records.environment("cpu"),
+    }
+    records.write_json(outcome, path)

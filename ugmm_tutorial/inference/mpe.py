@@ -1,0 +1,158 @@
+"""Most probable explanation: the inputs that a network scores highest, with a certificate.
+
+The paper leaves it open. The score is a network's output, which is no normalised density (chapter 1), so
+"probable" means "scored highest among what the box allows". Max-product, which replaces every sum by its
+largest term, does not solve it: a deeper neuron wants its inputs near its means, not large.
+
+Taught in chapter 10.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.inference.ascent import ascend, best_of, climb, one_layer_optimum
+from ugmm_tutorial.inference.branch_and_bound import IMPROVEMENTS, search
+from ugmm_tutorial.inference.coordinate import coordinate_ascent
+from ugmm_tutorial.inference.enumeration import enumerate_all
+from ugmm_tutorial.inference.newton import polish
+from ugmm_tutorial.inference.problem import Problem, pose
+from ugmm_tutorial.inference.result import Answer, Budget, MPEResult
+from ugmm_tutorial.training.threads import one_thread
+
+__all__ = ["METHODS", "mpe"]
+
+# How many of the climbs a branch and bound begins with are polished, and with how many steps.
+_POLISHED, _POLISHING_STEPS = 32, 30
+METHODS = ("branch_and_bound", "ascent", "coordinate", "enumerate")
+
+
+def mpe(
+    model: nn.Module,
+    evidence: Mapping[int, float],
+    query: Sequence[int],
+    box: Sequence[tuple[float, float] | None],
+    method: str = "branch_and_bound",
+    tolerance: float = 1e-6,
+    *,
+    output: int = 0,
+    time_limit: float | None = None,
+    node_limit: int | None = None,
+    discrete: Mapping[int, Sequence[float]] | None = None,
+    seed: int = 0,
+    starts: int = 256,
+    steps: int = 100,
+    improvements: Collection[str] = IMPROVEMENTS,
+    boxes_at_once: int | None = None,
+) -> MPEResult:
+    """Maximise one output of a uGMM network over some of its inputs, the others observed.
+
+    Args:
+        model: a :class:`~ugmm_tutorial.networks.UGMMNet` without LayerNorm, or one layer. Dropout is off.
+        evidence: observed inputs, index to value.
+        query: indices of the sought inputs. Every input is in one of the two.
+        box: (low, high) of each sought input, in the order of ``query``, in the units of the input; None
+            for a discrete one. The maximum over all of R^K may lie at infinity.
+        method: ``"branch_and_bound"`` ends with a gap of at most ``tolerance``; its time is exponential
+            in the number of continuous query inputs. ``"ascent"``, gradient ascent from many starts, and
+            ``"coordinate"``, exact ascent along one input at a time, are fast and have only the interval
+            bound of the whole box. ``"enumerate"`` looks at all combinations of discrete inputs and is exact.
+        tolerance: largest gap, in nats, > 0. Rounding limits it: 1e-9 is within reach, 1e-13 is not.
+        output: which output to maximise.
+        time_limit: seconds after which the best so far is returned, with its bound; it is looked at between
+            steps, so a little more may pass.
+        node_limit: the same for the number of nodes.
+        discrete: allowed values of query inputs that are not continuous, index to list of values.
+        seed: of the random starts. PyTorch's global random state is not touched.
+        starts: how many random points to begin with.
+        steps: of gradient ascent from each of them, for ``"ascent"`` and before a branch and bound.
+        improvements: of the branch and bound, a choice of
+            :data:`~ugmm_tutorial.inference.IMPROVEMENTS`; fewer, to see what each is worth.
+        boxes_at_once: how many boxes are halved and bounded together at most: 1 is best-first search in the
+            strict sense, with the fewest boxes; None takes as many as a processor's cache holds.
+
+    Returns:
+        The best point found, its value, and an upper bound that holds for the whole box.
+
+    Raises:
+        TypeError: the model holds something else than uGMM layers (a LayerNorm couples all inputs), or its
+            parameters are neither float32 nor float64.
+        ValueError: evidence and query do not share out the inputs, a value is not finite, a box is empty, or
+            an option is out of its range.
+
+    Note:
+        The arrays are small, so that one thread is fastest: PyTorch's number of threads is 1 during the call.
+
+    Source: the paper's section on future work names the problem; chapter 10 teaches the methods.
+    """
+    _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once)
+    budget = Budget(time_limit, node_limit)
+    problem = pose(model, evidence, query, box, output, discrete)
+    with torch.no_grad(), one_thread():
+        if method == "enumerate":
+            answer = enumerate_all(problem, budget)
+        elif method == "ascent":
+            answer = ascend(problem, budget, starts=starts, steps=steps, seed=seed)
+        elif method == "coordinate":
+            answer = coordinate_ascent(problem, budget, starts=starts, seed=seed, tolerance=tolerance)
+        elif len(problem.layers) == 1:
+            answer = one_layer_optimum(problem)
+        else:
+            start = _first_point(problem, time_limit, improvements, starts=starts, steps=steps, seed=seed)
+            options = {"improvements": improvements, "boxes_at_once": boxes_at_once}
+            answer = search(problem, start, budget, tolerance=tolerance, **options)
+    point = _full_point(evidence, query, answer.x)
+    value = _value(model, point, output)
+    bound = max(answer.upper_bound, value)
+    return MPEResult(point, value, bound, bound - value <= tolerance, answer.nodes, budget.seconds, method)
+
+
+def _first_point(
+    problem: Problem, time_limit: float | None, improvements: Collection[str], **climbing: int
+) -> Answer:
+    """Where a branch and bound begins: after a fifth of the time at the latest."""
+    budget = Budget(None if time_limit is None else 0.2 * time_limit)
+    x, _ = climb(problem, budget, **climbing)
+    if "newton" in improvements:
+        return polish(problem, x[:, :_POLISHED], budget, steps=_POLISHING_STEPS)
+    return Answer(*best_of(problem, x[:, :1]), math.inf, 0)
+
+
+def _full_point(evidence: Mapping[int, float], query: Sequence[int], x: Tensor) -> Tensor:
+    point = torch.empty(len(evidence) + len(x), dtype=torch.float64)
+    for k, value in evidence.items():
+        point[k] = value
+    point[list(query)] = x
+    return point
+
+
+def _value(model: nn.Module, point: Tensor, output: int) -> float:
+    """The model's own answer, in float64 and without dropout."""
+    exact = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    with torch.no_grad():
+        return float(exact(point.unsqueeze(0))[0, output])
+
+
+def _check_options(
+    method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once
+) -> None:
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    if not 0.0 < tolerance < float("inf"):
+        raise ValueError(f"expected tolerance > 0 and finite, got {tolerance}")
+    if time_limit is not None and not time_limit >= 0.0:
+        raise ValueError(f"expected time_limit >= 0 seconds or None, got {time_limit}")
+    if node_limit is not None and not node_limit >= 0:
+        raise ValueError(f"expected node_limit >= 0 or None, got {node_limit}")
+    if starts < 1 or steps < 0:
+        raise ValueError(f"expected starts >= 1 and steps >= 0, got {starts} and {steps}")
+    if boxes_at_once is not None and boxes_at_once < 1:
+        raise ValueError(f"expected boxes_at_once >= 1 or None, got {boxes_at_once}")
+    unknown = sorted(set(improvements) - set(IMPROVEMENTS))
+    if unknown:
+        raise ValueError(f"unknown improvements {unknown}: expected a choice of {', '.join(IMPROVEMENTS)}")

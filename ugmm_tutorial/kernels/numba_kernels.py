@@ -1,0 +1,200 @@
+"""The fused CPU kernel: tensors in and out, and the work cut into one part per thread.
+
+No (B, J, K) tensor exists: ``cpu_loops`` computes each element where it is needed. Taught in chapter 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.kernels import numba_loops, thread_pool
+from ugmm_tutorial.kernels.shifts import below_its_maximum
+
+__all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
+
+# Below this many elements per task, handing it over costs more than it saves.
+_ELEMENTS_PER_TASK = 1 << 16
+# More tasks than threads, so that a thread that is held up holds nobody up; but each task that meets
+# others in the input gradients needs a copy of them.
+_TASKS_PER_THREAD = 4
+_TASKS_PER_THREAD_WITH_COPIES = 2
+# Room for these copies: this many numbers, or as many as x has.
+_ROOM = 1 << 20
+# Examples whose inputs are laid side by side for sparse neurons: enough for full vectors, few enough for a
+# processor's own cache.
+_EXAMPLES_AT_ONCE = 128
+
+_Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
+
+
+def forward(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Outputs (B, J) in nats, and what :func:`backward` needs beside the arguments, (2, B, J).
+
+    Args:
+        x: (B, K), B >= 1, and log_background (B, K) or None.
+        mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on the CPU.
+    """
+    n, top = below_its_maximum(log_background)
+    out = x.new_empty(len(x), len(mean))
+    state = x.new_empty(2, *out.shape)
+    arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
+    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD)
+    _run(partial(numba_loops.forward, *arrays, *part) for part in parts)
+    # NumPy's logarithm, not PyTorch's, whose threads would spin for milliseconds afterwards: on two cores
+    # this slows the next kernel down by half.
+    whole, total = _numpy(out, state[1])
+    whole += np.log(total)
+    if top is not None:
+        out += top
+    return out, state
+
+
+def sparse_forward(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs (B, J) of neurons that read the inputs x[:, index[j]] only, and a state, as :func:`forward`.
+
+    Args:
+        x: (B, K), B >= 1.
+        index: (J, m), int64, from 0 to K - 1; unchecked.
+        mean, log_std, log_weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
+    """
+    out = x.new_empty(len(x), len(mean))
+    state = x.new_empty(2, *out.shape)
+    arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
+    blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
+    _run(partial(numba_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
+    whole, total = _numpy(out, state[1])
+    whole += np.log(total)
+    return out, state
+
+
+def sparse_backward(
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    state: Tensor,
+    *,
+    needs_x: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, empty where it is not needed, mean, log_std and log_weight; see :func:`backward`."""
+    gx = torch.empty_like(x) if needs_x else None
+    parts = _cut(len(x), torch.get_num_threads())
+    sums = [x.new_empty(len(parts), *mean.shape) for _ in range(3)]
+    arrays = _numpy(grad, x, index, mean, log_std, log_weight, *state, gx)
+    tasks = []
+    for i, rows in enumerate(parts):
+        own = _numpy(*(s[i] for s in sums))
+        tasks.append(partial(numba_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
+    _run(tasks)
+    arrays = _numpy(log_std, *sums)
+    _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
+    return (x.new_empty(0) if gx is None else gx), sums[1][0], sums[2][0], sums[0][0]
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    log_background: Tensor | None,
+    state: Tensor,
+    *,
+    needs_x: bool,
+    needs_parameters: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, mean, log_std, log_weight and log_background; empty where they are not needed.
+
+    Args:
+        grad: of the outputs, (B, J); the other tensors as they went into and came out of :func:`forward`.
+        needs_x: whether those of x and log_background are needed.
+        needs_parameters: whether those of mean, log_std and log_weight are needed.
+    """
+    n, _ = below_its_maximum(log_background)
+    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD)
+    gx = torch.empty_like(x) if needs_x else None
+    gn = torch.empty_like(x) if needs_x and n is not None else None
+    # Tasks with neurons of their own share the sums. Sums that nobody needs get one row a task.
+    shared = needs_parameters and _by_neuron(parts, len(x))
+    shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
+    sums = [x.new_empty(shape) for _ in range(3)]
+    _add_up(parts, _numpy(grad, x, mean, log_std, log_weight, n, *state), gx, gn, _numpy(*sums))
+    parameters = (None, None, None)
+    if needs_parameters:
+        arrays = _numpy(log_std, *sums)
+        _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
+        parameters = (sums[1][0], sums[2][0], sums[0][0])
+    return tuple(x.new_empty(0) if g is None else g for g in (gx, *parameters, gn))
+
+
+def _add_up(
+    parts: list[_Part], arrays: list, gx: Tensor | None, gn: Tensor | None, sums: list[np.ndarray]
+) -> None:
+    """Fill the input gradients and the sums.
+
+    Tasks with neurons of their own meet in the input gradients. All but the first write into copies, which
+    are added afterwards, in the same order every time, whoever ran them; block by block of examples, so that
+    the copies stay small however many threads there are.
+    """
+    b, k = arrays[1].shape
+    copies = len(parts) - 1 if gx is not None and _by_neuron(parts, b) else 0
+    block = max(4, min(b, max(_ROOM, b * k) // (copies * k))) if copies else b
+    # From base 2 and its scale back to nats and standard deviations.
+    outputs = [(gx, 2.0 * math.log(2.0)), (gn, 1.0)]
+    for start in range(0, b, block):
+        stop = min(b, start + block)
+        spare = [None if g is None else g.new_empty(copies, stop - start, k) for g, _ in outputs]
+        tasks = []
+        for i, (b0, b1, j0, j1) in enumerate(parts):
+            rows = max(b0, start), min(b1, stop)
+            own = [g[slice(*rows)] if g is not None else None for g, _ in outputs]
+            if copies and i > 0:
+                own = [None if s is None else s[i - 1] for s in spare]
+            own_sums = [s[i % len(s)] for s in sums]
+            ranges = (start == 0, *rows, j0, j1)
+            tasks.append(partial(numba_loops.backward, *arrays, *_numpy(*own), *own_sums, *ranges))
+        _run(tasks)
+        for (g, factor), copied in zip(outputs, spare, strict=True):
+            if g is not None:
+                pair = _numpy(g[start:stop], copied)
+                rows = _cut(stop - start, len(parts))
+                _run([partial(numba_loops.input_gradients, *pair, factor, *bounds) for bounds in rows])
+
+
+def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:
+    """Cut the outputs into tasks: by neurons, or by examples where neurons are few."""
+    threads = torch.get_num_threads()
+    tasks = 1 if threads == 1 else max(1, min(threads * per_thread, b * j * k // _ELEMENTS_PER_TASK))
+    if j >= tasks:
+        return [(0, b, j0, j1) for j0, j1 in _cut(j, tasks)]
+    return [(b0, b1, 0, j) for b0, b1 in _cut(b, tasks)]
+
+
+def _run(tasks: Iterable[Callable[[], None]]) -> None:
+    thread_pool.run(tasks, torch.get_num_threads())
+
+
+def _by_neuron(parts: list[_Part], b: int) -> bool:
+    return parts[0][:2] == (0, b)
+
+
+def _cut(n: int, parts: int) -> list[tuple[int, int]]:
+    """Cut range(n) into at most ``parts`` ranges of nearly equal length."""
+    parts = min(n, parts)
+    return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
+
+
+def _numpy(*tensors: Tensor | None) -> list[np.ndarray | None]:
+    return [None if t is None else t.detach().numpy() for t in tensors]

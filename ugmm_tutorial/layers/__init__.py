@@ -1,0 +1,39 @@
+"""Layers of mixture neurons, all of one family: what they take, ``(*, K)``, and what they give, ``(*, J)``.
+
+    dense        UGMMLayer, where every neuron reads every input
+    sparse       SparseUGMMLayer, where it reads a few
+    categorical  CategoricalLeafLayer, whose last input is a label
+    ablations    layers that lack one thing each, for comparison
+    masks        which components dropout removes
+
+Taught in chapters 2 and 4; the others in chapters 7a, 8 and 11.
+"""
+
+from ugmm_tutorial.layers.ablations import (
+    LAYERS,
+    FrozenStdLayer,
+    MaxLayer,
+    PerExampleDropoutLayer,
+    TiedStdLayer,
+    UniformWeightLayer,
+)
+from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
+from ugmm_tutorial.layers.dense import DROPOUT_MODES, INITS, MixtureLayer, UGMMLayer, lower_bound
+from ugmm_tutorial.layers.sparse import SparseUGMMLayer, sparse_log_density
+
+__all__ = [
+    "DROPOUT_MODES",
+    "INITS",
+    "LAYERS",
+    "CategoricalLeafLayer",
+    "FrozenStdLayer",
+    "MaxLayer",
+    "MixtureLayer",
+    "PerExampleDropoutLayer",
+    "SparseUGMMLayer",
+    "TiedStdLayer",
+    "UGMMLayer",
+    "UniformWeightLayer",
+    "lower_bound",
+    "sparse_log_density",
+]

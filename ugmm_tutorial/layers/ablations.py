@@ -1,0 +1,91 @@
+"""Layers that lack one thing each, to find out what it is worth, and one that draws more masks.
+
+Every class takes the arguments of :class:`~ugmm_tutorial.layers.UGMMLayer`; outputs have the same shape.
+``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`. Taught in chapters 4, 7a and 7c.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import functional
+from ugmm_tutorial.layers.dense import UGMMLayer
+
+__all__ = [
+    "LAYERS",
+    "FrozenStdLayer",
+    "MaxLayer",
+    "PerExampleDropoutLayer",
+    "TiedStdLayer",
+    "UniformWeightLayer",
+]
+
+
+class MaxLayer(UGMMLayer):
+    """The largest weighted log-density instead of the logarithm of the sum: one input answers alone."""
+
+    sums_components = False
+
+    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        return functional.max_log_density(x, self.mean, self.bounded_log_std, log_weight)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """1 for the component that answers, 0 for the others, ``(*, J, K)``, without dropout."""
+        terms = self.component_log_densities(x)
+        return nn.functional.one_hot(terms.argmax(dim=-1), self.components).to(terms.dtype)
+
+
+class UniformWeightLayer(UGMMLayer):
+    """All mixing weights equal, and not learnt."""
+
+    frozen = ("mix_logits",)
+
+    def initial_values(self) -> dict[str, Tensor]:
+        values = super().initial_values()
+        return values | {"mix_logits": torch.zeros_like(values["mix_logits"])}
+
+
+class TiedStdLayer(UGMMLayer):
+    """One standard deviation for each neuron, shared by its components: ``log_std`` is (J, 1)."""
+
+    def parameter_columns(self) -> dict[str, int]:
+        return super().parameter_columns() | {"log_std": 1}
+
+    @property
+    def bounded_log_std(self) -> Tensor:
+        """As in every layer, repeated for each component, (J, K)."""
+        return super().bounded_log_std.expand_as(self.mean)
+
+
+class FrozenStdLayer(UGMMLayer):
+    """Standard deviations stay as they are drawn."""
+
+    frozen = ("log_std",)
+
+
+class PerExampleDropoutLayer(UGMMLayer):
+    """A dropout mask for every example instead of one for the batch.
+
+    The operator is called once for each example, and as many sets of weights are kept: for studies, not for
+    speed.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
+        if not (self.drops and isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0):
+            return super().forward(x)
+        rows = x.reshape(-1, 1, x.shape[-1])
+        each = [self.log_density(row, self.dropped_log_weight()) for row in rows]
+        return torch.cat(each).reshape(*x.shape[:-1], self.out_features)
+
+
+#: Layers by the name that ``UGMMNet(layer=...)`` takes.
+LAYERS: dict[str, type[UGMMLayer]] = {
+    "ugmm": UGMMLayer,
+    "hard": MaxLayer,
+    "uniform weights": UniformWeightLayer,
+    "tied std": TiedStdLayer,
+    "frozen std": FrozenStdLayer,
+    "per-example dropout": PerExampleDropoutLayer,
+}

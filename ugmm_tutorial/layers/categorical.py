@@ -1,0 +1,109 @@
+"""CategoricalLeafLayer: a mixture layer whose last input is a label, read by probabilities.
+
+Taught in chapter 8: a label that is a number 0, 1, 2 says that class 1 lies between the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import functional
+from ugmm_tutorial.kernels.arguments import checked
+from ugmm_tutorial.layers.dense import MixtureLayer
+
+__all__ = ["CategoricalLeafLayer"]
+
+
+class CategoricalLeafLayer(MixtureLayer):
+    """A uGMM layer over features and a label: ``(*, in_features)`` to ``(*, out_features)``.
+
+    The last input is a class 0 to ``num_labels - 1``. Its component in neuron j is the categorical
+    distribution ``softmax(label_logits[j])`` instead of a Gaussian:
+
+    ``out[..., j] = logsumexp( log w_jk + log N(x_k | mean_jk, std_jk**2) for all features k,
+    log w_jK + log pi_jc for the label c )``
+
+    ``mean`` and ``log_std`` have a column for each feature, ``mix_logits`` one more for the label.
+
+    Args:
+        in_features: features and label, at least 2.
+        out_features: neurons, at least 1.
+        num_labels: classes, at least 2.
+        layer_options: ``min_std``, ``max_std``, ``init``, ``backend``, ``device``, ``dtype`` of
+            :class:`~ugmm_tutorial.layers.MixtureLayer`. Dropout is not offered.
+
+    Raises:
+        TypeError, ValueError: as for :class:`~ugmm_tutorial.layers.UGMMLayer`; on the forward pass
+            ValueError where a label is no class. Within vmap labels are not looked at: whoever maps
+            checks them.
+
+    >>> layer = CategoricalLeafLayer(5, 8, num_labels=3)
+    >>> flower = torch.tensor([5.1, 3.5, 1.4, 0.2, 0.0])  # four measurements in cm and the species
+    >>> layer(flower).shape
+    torch.Size([8])
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, num_labels: int, **layer_options: Any) -> None:
+        if in_features < 2:
+            raise ValueError(f"expected in_features >= 2, features and a label, got {in_features}")
+        if num_labels < 2:
+            raise ValueError(f"expected num_labels >= 2, got {num_labels}")
+        if "dropout" in layer_options:
+            raise ValueError("expected no dropout: a categorical leaf has none")
+        super().__init__(in_features, out_features, **layer_options)
+        self.num_labels = num_labels
+        self.label_logits = nn.Parameter(self.mean.new_empty(out_features, num_labels))
+        self._reset_label_logits()
+
+    def parameter_columns(self) -> dict[str, int]:
+        return super().parameter_columns() | dict.fromkeys(("mean", "log_std"), self.in_features - 1)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if hasattr(self, "label_logits"):  # not yet while the layer is being built
+            self._reset_label_logits()
+
+    def _reset_label_logits(self) -> None:
+        nn.init.normal_(self.label_logits)
+
+    @property
+    def label_log_prob(self) -> Tensor:
+        """log pi, (J, num_labels): logarithms of the label's probabilities in each neuron."""
+        return torch.log_softmax(self.label_logits, dim=-1)
+
+    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        """Outputs ``(*, J)`` in nats, under log-weights (J, K); the last input is a class."""
+        features, of_label = self._split(x, log_weight)
+        from_features = functional.ugmm_log_density(
+            features, self.mean, self.bounded_log_std, log_weight[:, :-1], backend=self.backend
+        )
+        return torch.logaddexp(from_features, of_label)
+
+    def component_log_densities(self, x: Tensor) -> Tensor:
+        """Weighted log-density of each feature and, last, of the label: ``(*, K)`` to ``(*, J, K)``."""
+        log_weight = self.log_weight
+        features, of_label = self._split(x, log_weight)
+        arguments = checked(features, self.mean, self.bounded_log_std, log_weight[:, :-1])
+        return torch.cat([functional.component_log_densities(*arguments), of_label.unsqueeze(-1)], dim=-1)
+
+    def _split(self, x: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and what the label contributes to every neuron, ``(*, J)``."""
+        features, label = x[..., :-1], x[..., -1]
+        if not functional.under_functorch(x):
+            self.check_labels(label)
+        return features, log_weight[:, -1] + self.label_log_prob.T[label.long()]
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_labels={self.num_labels}"
+
+    def check_labels(self, label: Tensor) -> None:
+        """Raise ValueError if one of the labels is no class."""
+        known = (label == label.round()) & (label >= 0) & (label < self.num_labels)
+        if not known.all():
+            raise ValueError(
+                f"expected labels 0 to {self.num_labels - 1} as the last input, got "
+                f"{label[~known].flatten()[0].item():g}"
+            )

@@ -1,0 +1,308 @@
+"""The family of mixture layers, as torch.nn.Modules with nn.Linear's anatomy, and its first member.
+
+:class:`MixtureLayer` owns the parameters, their bounds and dropout, and says what every layer of the family
+can be asked. :class:`UGMMLayer` is the dense one: J neurons over K inputs.
+
+Taught in chapter 2 (parameters, initialisation, gradients) and chapter 4 (dropout on components).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import functional
+from ugmm_tutorial.kernels.arguments import checked, positive_integer
+from ugmm_tutorial.layers.masks import dropout_penalty
+
+__all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
+
+DROPOUT_MODES = ("renormalize", "literal", "inverted")
+INITS = ("unit", "paper")
+
+
+class MixtureLayer(nn.Module, ABC):
+    """What all layers of mixture neurons share: J neurons of m components each, ``(*, K)`` to ``(*, J)``.
+
+    A subclass says how components read the input (:meth:`component_log_densities`) and how they make outputs
+    (:meth:`log_density`). If it has other parameters than three tensors (J, m), it says so in
+    :meth:`parameter_columns` or :attr:`frozen`.
+
+    Attributes:
+        in_features: K.
+        out_features: J.
+        components: m, how many components a neuron has; K in a dense layer.
+        mean: component means, a parameter of shape (J, m), as the next two.
+        log_std: logarithm of the standard deviations. :attr:`bounded_log_std` keeps it in its bounds.
+        mix_logits: unnormalised logarithms of the mixing weights; a softmax over the components normalises
+            them.
+        frozen: names of the three that stay as they are drawn: buffers, which no optimizer sees.
+        sums_components: whether an output is the logsumexp of its components.
+
+    Args:
+        in_features: K, at least 1.
+        out_features: J, at least 1.
+        components: m; by default K.
+        dropout: probability p with which a component is dropped while training, 0 <= p <= 1, in steps
+            of 2**-16. A neuron that would lose all its components keeps its heaviest one, so that
+            outputs and gradients stay finite for every p and K. One mask is drawn for each forward pass.
+        dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
+            divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
+            they are (the paper's equation), ``"inverted"`` divides them by the sum they are expected
+            to have (1 - p, but for the kept heaviest component).
+        min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At
+            the floor the gradient that would widen a component still passes.
+        max_std: largest standard deviation a component can have, > ``min_std``; there the gradient that
+            would narrow a component still passes. A ceiling is a remedy of chapter 8.
+        init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
+            from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
+        backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
+        device: where the parameters live.
+        dtype: their dtype, float32 or float64.
+
+    Raises:
+        TypeError: a size is no integer, or dtype is neither float32 nor float64.
+        ValueError: a value is out of its range, or a mode is unknown.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    mix_logits: Tensor
+    frozen: ClassVar[tuple[str, ...]] = ()
+    sums_components: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        components: int | None = None,
+        dropout: float = 0.0,
+        dropout_mode: str = "renormalize",
+        min_std: float = 1e-3,
+        max_std: float = math.inf,
+        init: str = "unit",
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = positive_integer("in_features", in_features)
+        self.out_features = positive_integer("out_features", out_features)
+        self.components = self.in_features if components is None else components
+        self.dropout = _probability(dropout)
+        self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.init = _choice("init", init, INITS)
+        self.backend = _choice("backend", backend, functional.BACKENDS)
+        if not 0.0 <= min_std < math.inf:
+            raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
+        self.min_std = float(min_std)
+        if not max_std > min_std:
+            raise ValueError(f"expected max_std > min_std = {min_std}, got {max_std}")
+        self.max_std = float(max_std)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"expected dtype float32 or float64, got {dtype!r}; for half precision run a float32 "
+                "layer under torch.autocast"
+            )
+        for name, columns in self.parameter_columns().items():
+            value = torch.empty(self.out_features, columns, device=device, dtype=dtype)
+            if name in self.frozen:
+                self.register_buffer(name, value)
+            else:
+                self.register_parameter(name, nn.Parameter(value))
+        self.reset_parameters()
+
+    # --- what a subclass says -----------------------------------------------------------------------
+
+    @abstractmethod
+    def component_log_densities(self, x: Tensor) -> Tensor:
+        """Weighted log-density of every component at its input, ``(*, K)`` to ``(*, J, m)``, without dropout.
+
+        The terms under the logsumexp.
+        """
+
+    @abstractmethod
+    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, under other log-weights (J, m) than the layer's own."""
+
+    def parameter_columns(self) -> dict[str, int]:
+        """How many columns ``mean``, ``log_std`` and ``mix_logits`` have; they have J rows."""
+        return dict.fromkeys(("mean", "log_std", "mix_logits"), self.components)
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """Fresh values of the three, (J, m) each. A parameter with fewer columns keeps the first ones."""
+        shape = (self.out_features, self.components)
+        mean = self.mean.new_empty(shape).normal_()
+        if self.init == "unit":
+            return {"mean": mean, "log_std": torch.zeros_like(mean), "mix_logits": torch.zeros_like(mean)}
+        # U(0, 1) may return 0, whose logarithm is not finite: start on the floor at the lowest,
+        # and without one at a width whose reciprocal still has a finite square.
+        smallest = max(self.min_std, torch.finfo(mean.dtype).eps)
+        log_std = torch.empty_like(mean).uniform_().clamp_(min=smallest).log_()
+        return {"mean": mean, "log_std": log_std, "mix_logits": torch.empty_like(mean).uniform_()}
+
+    def by_input(self, values: Tensor) -> Tensor:
+        """Values of the components, ``(*, J, m)``, sorted by the inputs that they read, ``(*, J, K)``."""
+        return values
+
+    # --- what it gets -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as ``init`` says."""
+        for name, value in self.initial_values().items():
+            kept = getattr(self, name)
+            kept.copy_(value[:, : kept.shape[1]])
+
+    @property
+    def bounded_log_std(self) -> Tensor:
+        """Logarithm of the standard deviations, from ``log(min_std)`` to ``log(max_std)``."""
+        log_std = self.log_std
+        if self.min_std > 0.0:
+            log_std = lower_bound(log_std, math.log(self.min_std))
+        if self.max_std < math.inf:
+            log_std = -lower_bound(-log_std, -math.log(self.max_std))
+        return log_std
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviations of the components, from ``min_std`` to ``max_std`` (up to rounding)."""
+        return self.bounded_log_std.exp()
+
+    @property
+    def log_weight(self) -> Tensor:
+        """Logarithm of the mixing weights, (J, m), without dropout."""
+        return torch.log_softmax(self.mix_logits, dim=-1)
+
+    @property
+    def mix_weight(self) -> Tensor:
+        """Mixing weights, (J, m), positive, summing to one over the components, without dropout."""
+        return torch.softmax(self.mix_logits, dim=-1)
+
+    def dropped_log_weight(self) -> Tensor:
+        """Log-weights under a fresh dropout mask, (J, m); -inf where a component is dropped."""
+        penalty = dropout_penalty(self.mix_logits, self.dropout)
+        if self.dropout_mode == "renormalize":
+            return torch.log_softmax(self.mix_logits + penalty, dim=-1)
+        log_weight = self.log_weight
+        if self.dropout_mode == "inverted":
+            # A constant: no gradient may flow through what the mask is expected to keep.
+            log_weight = log_weight - self._expected_kept_weight().log()
+        return log_weight + penalty
+
+    @property
+    def drops(self) -> bool:
+        """Whether a forward pass drops components now: in training mode, with a probability above 0."""
+        return self.training and self.dropout > 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
+        return self.log_density(x, self.dropped_log_weight() if self.drops else self.log_weight)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
+        return self.by_input(torch.softmax(self.component_log_densities(x), dim=-1))
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """The keyword arguments that the layer was made with, its device and dtype apart."""
+        names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "backend")
+        return {name: getattr(self, name) for name in names}
+
+    def extra_repr(self) -> str:
+        text = f"in_features={self.in_features}, out_features={self.out_features}"
+        if self.dropout:
+            text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
+        text += f", min_std={self.min_std}"
+        text += f", max_std={self.max_std}" if self.max_std < math.inf else ""
+        text += f", init={self.init!r}"
+        return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
+
+    @torch.no_grad()
+    def _expected_kept_weight(self) -> Tensor:
+        """E[sum of kept weights], (J, 1): 1 - p, plus the heaviest weight when all would be dropped."""
+        heaviest = self.mix_weight.amax(dim=-1, keepdim=True)
+        droppable = (self.mix_logits > -math.inf).to(heaviest.dtype).sum(dim=-1, keepdim=True)
+        return (1.0 - self.dropout) + heaviest * self.dropout**droppable
+
+
+class UGMMLayer(MixtureLayer):
+    """A layer of univariate Gaussian mixture neurons: ``(*, in_features)`` to ``(*, out_features)``.
+
+    Every output is the log-density of a mixture with one component per input; component k is read at
+    input k (see :func:`~ugmm_tutorial.functional.ugmm_log_density`).
+
+    Args:
+        in_features: K, at least 1.
+        out_features: J, at least 1.
+        options: ``dropout``, ``dropout_mode``, ``min_std``, ``max_std``, ``init``, ``backend``, ``device``
+            and ``dtype``, as for :class:`MixtureLayer`.
+
+    Raises:
+        TypeError: a size is no integer, an option is unknown, or dtype is neither float32 nor float64.
+        ValueError: a value is out of its range, or a mode is unknown.
+
+    Source: the paper, sections 3.1 and 3.4.
+
+    >>> layer = UGMMLayer(784, 128, dropout=0.5)
+    >>> layer(torch.rand(32, 784)).shape
+    torch.Size([32, 128])
+    >>> layer.responsibilities(torch.rand(784)).sum(dim=-1).allclose(torch.ones(128))
+    True
+    """
+
+    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        return functional.ugmm_log_density(
+            x, self.mean, self.bounded_log_std, log_weight, backend=self.backend
+        )
+
+    def component_log_densities(self, x: Tensor) -> Tensor:
+        arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)
+        return functional.component_log_densities(*arguments)
+
+
+class _LowerBound(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, bound: float) -> Tensor:
+        return value.clamp(min=bound)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        value, ctx.bound = inputs
+        ctx.save_for_backward(value)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (value,) = ctx.saved_tensors
+        # Descent moves against the gradient: a negative one lifts the value back over the bound.
+        return torch.where(value >= ctx.bound, gradient, gradient.clamp(max=0.0)), None
+
+
+def lower_bound(value: Tensor, bound: float) -> Tensor:
+    """``max(value, bound)`` whose gradient, below the bound, passes only where descent would raise value.
+
+    A plain clamp has no gradient below the bound, so a component that once gets there stays for ever; a
+    straight-through clamp lets the value drift ever further below. This one does neither. The rule
+    is the one of ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
+    """
+    return _LowerBound.apply(value, bound)
+
+
+def _probability(value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"expected dropout between 0 and 1, got {value}")
+    return float(value)
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(allowed)}")
+    return value

@@ -1,0 +1,216 @@
+"""SparseUGMMLayer: neurons that read a few inputs each, as pruning leaves them or as they are built.
+
+Taught in chapter 11 (what pruning leaves).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial import functional, kernels
+from ugmm_tutorial.kernels import sparse
+from ugmm_tutorial.kernels.arguments import of_one_dtype, positive_integer, require_shape
+from ugmm_tutorial.layers.dense import MixtureLayer
+
+__all__ = ["SparseUGMMLayer", "sparse_log_density"]
+
+# Below this many components (examples x neurons x inputs that each reads) gathering takes no longer.
+_SMALL = 4096
+
+
+def sparse_log_density(
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Log-density of J mixtures of m components, each of which reads one input.
+
+    ``out[..., j] = logsumexp_k( log_weight[j, k] + log N(x[..., index[j, k]] | mean[j, k], std[j, k]**2) )``
+
+    With ``index[j] = 0 … K - 1`` this is :func:`~ugmm_tutorial.functional.ugmm_log_density`.
+
+    Args:
+        x: inputs, ``(*, K)``.
+        index: which input each component reads, (J, m), int64, from 0 to K - 1. One input may be read by
+            several components of a neuron.
+        mean, log_std, log_weight: as for the dense operator, but (J, m).
+        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"cpu"`` is a fused kernel in float32;
+            ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
+
+    Returns:
+        The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
+
+    Raises:
+        TypeError: an argument is no tensor, dtypes differ or are not supported. Under ``torch.autocast``
+            half-precision arguments are computed in float32 instead.
+        ValueError: shapes do not fit together, or the backend's name is unknown.
+        IndexError: an index is outside of the inputs.
+        RuntimeError: the backend that was asked for cannot run here.
+
+    Taught in chapter 11.
+    """
+    arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
+    if _choose(backend, x, mean) == "reference" or functional.under_functorch(*arguments):
+        return sparse.sparse_reference_log_density(*arguments)
+    rows = x.reshape(-1, x.shape[-1])
+    out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
+    return out.reshape(*x.shape[:-1], len(mean))
+
+
+class SparseUGMMLayer(MixtureLayer):
+    """A uGMM layer whose neurons read m inputs each: ``(*, in_features)`` to ``(*, out_features)``.
+
+    Attributes:
+        index: which inputs each neuron reads, (J, m), a buffer. ``reset_parameters`` does not draw it: after
+            ``to_empty`` it has to be loaded (``load_state_dict``) or copied in.
+        mean, log_std, mix_logits: parameters as in :class:`~ugmm_tutorial.layers.MixtureLayer`, but (J, m).
+        log_total: logarithm of what the mixing weights of each neuron sum to, (J,), a buffer: 0, unless
+            pruning left the weights of the components that stay as they were. It is added to the outputs;
+            ``mix_weight`` and ``log_weight`` are relative to it.
+
+    Args:
+        in_features: K, at least 1.
+        out_features: J, at least 1.
+        components: m, from 1 to K. Every neuron reads that many inputs, drawn without repetition from
+            PyTorch's global random state.
+        index: the inputs themselves instead, (J, m), whole numbers from 0 to K - 1, copied.
+        layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes. ``backend`` as for
+            :func:`sparse_log_density`.
+
+    Raises:
+        TypeError: a size is no integer, or ``index`` is no tensor of integers.
+        ValueError: a value is out of its range, or not exactly one of ``components`` and ``index`` is given.
+
+    Taught in chapter 11.
+    """
+
+    index: Tensor
+    log_total: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        components: int | None = None,
+        *,
+        index: Tensor | None = None,
+        **layer_options: Any,
+    ) -> None:
+        if (components is None) == (index is None):
+            raise ValueError("expected either components or index, got both or neither")
+        in_features = positive_integer("in_features", in_features)
+        out_features = positive_integer("out_features", out_features)
+        if index is not None:
+            _check_index(index, in_features, out_features)
+            components = index.shape[1]
+        components = positive_integer("components", components)
+        if index is None and components > in_features:
+            raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
+        super().__init__(in_features, out_features, components=components, **layer_options)
+        if index is None:
+            drawn = torch.rand(out_features, in_features).argsort(dim=1)[:, :components]
+            index = drawn.sort(dim=1).values
+        self.register_buffer("index", index.to(self.mean.device, torch.int64, copy=True))
+        self.register_buffer("log_total", self.mean.new_zeros(out_features))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, as ``init`` says. ``log_total`` becomes 0, ``index`` stays."""
+        super().reset_parameters()
+        if hasattr(self, "log_total"):  # the base class calls this before the buffer is there
+            self.log_total.zero_()
+
+    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        self._check_width(x)
+        arguments = (x, self.index, self.mean, self.bounded_log_std, log_weight)
+        return sparse_log_density(*arguments, backend=self.backend) + self.log_total
+
+    def component_log_densities(self, x: Tensor) -> Tensor:
+        """Weighted log-density of every component at the input that it reads, ``(*, K)`` to ``(*, J, m)``."""
+        self._check_width(x)
+        arguments = _checked(x, self.index, self.mean, self.bounded_log_std, self.log_weight)
+        return sparse.sparse_component_log_densities(*arguments)
+
+    def by_input(self, values: Tensor) -> Tensor:
+        """Values of the components, ``(*, J, m)``, by the inputs they read, ``(*, J, K)``: 0 elsewhere."""
+        sorted_ = values.new_zeros(*values.shape[:-1], self.in_features)
+        return sorted_.scatter_add_(-1, self.index.expand(values.shape), values)
+
+    def _check_width(self, x: Tensor) -> None:
+        """The operator cannot know how many inputs there should be; it refuses what is no tensor."""
+        if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
+            raise ValueError(
+                f"expected x of shape (*, K) with K = in_features = {self.in_features}, got {tuple(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        features = f"in_features={self.in_features}"
+        return super().extra_repr().replace(features, f"{features}, components={self.components}")
+
+
+def _choose(backend: str, x: Tensor, mean: Tensor) -> str:
+    """The implementation to run: the one that was asked for, or the fastest for these tensors."""
+    if backend not in functional.BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(functional.BACKENDS)}")
+    if backend == "reference" or x.dtype == torch.float64:
+        return "reference"
+    reason = kernels.unavailable("cpu")
+    if reason is None and x.device.type != "cpu":
+        reason = f"the tensors are on {x.device}"
+    if backend == "auto":
+        # math.prod, unlike Size.numel, can count a batch whose size torch.export leaves open.
+        count = math.prod(x.shape[:-1]) * mean.numel()
+        small = not torch.compiler.is_compiling() and count < _SMALL
+        return "reference" if reason or small else "cpu"
+    if backend == "gpu":
+        reason = "sparse layers have no kernel for GPUs"
+    if reason:
+        raise RuntimeError(
+            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
+        )
+    return backend
+
+
+def _checked(
+    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Check the arguments against each other; under autocast, lift half precision to float32."""
+    named = of_one_dtype({"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight})
+    if not isinstance(index, Tensor):
+        raise TypeError(f"expected index to be a torch.Tensor, got {type(index).__name__}")
+    x, mean, log_std, log_weight = named.values()
+    _check_shapes(x, index, mean, log_std, log_weight)
+    return x, index, mean, log_std, log_weight
+
+
+def _check_shapes(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> None:
+    if index.dtype != torch.int64:
+        raise TypeError(f"expected index of dtype torch.int64, got {index.dtype}")
+    if mean.dim() != 2 or 0 in mean.shape[1:]:
+        raise ValueError(f"expected mean of shape (J, m) with m >= 1, got {tuple(mean.shape)}")
+    for name, value in (("index", index), ("log_std", log_std), ("log_weight", log_weight)):
+        require_shape(name, value, "mean", mean.shape)
+    if x.dim() == 0 or x.shape[-1] == 0:
+        raise ValueError(f"expected x of shape (*, K), K >= 1, got {tuple(x.shape)}")
+
+
+def _check_index(index: Tensor, in_features: int, out_features: int) -> None:
+    if not isinstance(index, Tensor):
+        raise TypeError(f"expected index to be a tensor of integers, got {type(index).__name__}")
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(f"expected index to be a tensor of integers, got {index.dtype}")
+    if index.dim() != 2 or index.shape[0] != out_features or index.shape[1] == 0:
+        raise ValueError(f"expected index of shape ({out_features}, m), m >= 1, got {tuple(index.shape)}")
+    if not 0 <= int(index.min()) <= int(index.max()) < in_features:
+        raise ValueError(
+            f"expected index from 0 to {in_features - 1}, one less than in_features, got "
+            f"{int(index.min())} to {int(index.max())}"
+        )

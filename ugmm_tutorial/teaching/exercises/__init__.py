@@ -1,0 +1,77 @@
+"""Checks for the book's exercises: ``check("1.1", answer)`` says whether it is right, and if not, why.
+
+The answers are numbers, functions or classes, as each exercise says. Hints recognise common mistakes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ugmm_tutorial.teaching.exercises import (
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter4,
+    chapter5,
+    chapter6,
+    chapter7,
+    chapter8,
+    chapter9,
+    chapter10,
+    chapter11,
+    chapter12,
+)
+from ugmm_tutorial.teaching.exercises.answers import NotYet, Unanswered
+from ugmm_tutorial.teaching.exercises.feedback import UNANSWERED, Feedback
+
+__all__ = ["Feedback", "check"]
+
+_CHAPTERS = (
+    chapter1,
+    chapter2,
+    chapter3,
+    chapter4,
+    chapter5,
+    chapter6,
+    chapter7,
+    chapter8,
+    chapter9,
+    chapter10,
+    chapter11,
+    chapter12,
+)
+_EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
+
+
+def check(exercise: str, answer: object) -> Feedback:
+    """Check an answer to one of the book's exercises.
+
+    The same answer always gets the same feedback. An answer that fails to run, or that is of an
+    unexpected type, gets a hint and no exception; global random numbers stay as they are.
+
+    Args:
+        exercise: its number, chapter and place, such as ``"1.1"``.
+        answer: what the exercise asks for. ``...`` and None count as not answered yet, and so does a
+            function that returns one of these.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    number = str(exercise)
+    if number not in _EXERCISES:
+        raise ValueError(f"unknown exercise {number!r}: expected one of {', '.join(_EXERCISES)}")
+    checker, first_hint = _EXERCISES[number]
+    try:
+        if answer is None or answer is ...:
+            raise Unanswered
+        # The reader's code may draw random numbers: always the same ones, and none of the notebook's.
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.default_generator.manual_seed(0)
+            return Feedback(number, True, checker(answer))
+    except Unanswered:
+        return Feedback(number, False, f"{UNANSWERED} {first_hint}")
+    except NotYet as hint:
+        return Feedback(number, False, str(hint))
+    except Exception as error:
+        # Checkers guard every use of the answer that they foresee; this is for the others.
+        return Feedback(number, False, f"Checking it raised {type(error).__name__}. {first_hint}")

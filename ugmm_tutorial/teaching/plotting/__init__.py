@@ -1,0 +1,37 @@
+"""Figures of the book: every function draws into ``ax`` (or a new one) and returns it.
+
+    style        colours, ink, the look of all figures
+    schematics   drawings without data
+    mixtures     densities, one neuron at one input, contours
+    results      curves, reliability, matrices, images
+
+Colours are Okabe and Ito's, safe for colour blindness; backgrounds stay opaque, so that every figure reads
+in light and dark pages alike. What they keep to is written down in ``figure_contract``.
+"""
+
+from ugmm_tutorial.teaching.plotting.mixtures import mixture_density, neuron_explorer, response_surface
+from ugmm_tutorial.teaching.plotting.results import (
+    heat_map,
+    image_grid,
+    learning_curves,
+    reliability_diagram,
+    severity_curves,
+)
+from ugmm_tutorial.teaching.plotting.schematics import broadcast_schematic, fused_schematic, neuron_schematic
+from ugmm_tutorial.teaching.plotting.style import COLORS, use_style
+
+__all__ = [
+    "COLORS",
+    "broadcast_schematic",
+    "fused_schematic",
+    "heat_map",
+    "image_grid",
+    "learning_curves",
+    "mixture_density",
+    "neuron_explorer",
+    "neuron_schematic",
+    "reliability_diagram",
+    "response_surface",
+    "severity_curves",
+    "use_style",
+]

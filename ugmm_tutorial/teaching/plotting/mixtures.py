@@ -1,0 +1,120 @@
+"""Mixtures and functions of two inputs: densities, one neuron at one input, contours."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from ugmm_tutorial.teaching.plotting.style import COLORS, DASHES, INK, axes
+
+__all__ = ["mixture_density", "neuron_explorer", "response_surface"]
+
+
+def mixture_density(
+    mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None, *, label: str = "component"
+) -> Axes:
+    """A univariate mixture: its weighted components filled, their sum dashed (the paper's Figure 2).
+
+    Args:
+        mean: component means, (K,).
+        std: component standard deviations, (K,), > 0.
+        weight: mixing weights, (K,).
+        ax: where to draw.
+        label: what the components are called in the legend.
+
+    Raises:
+        ValueError: no components, lengths differ, a number is not finite or a deviation not positive.
+    """
+    mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (mean, std, weight))
+    if not 1 <= len(mean) == len(std) == len(weight):
+        lengths = f"{len(mean)}, {len(std)} and {len(weight)}"
+        raise ValueError(f"expected mean, std and weight of one length, at least 1, got {lengths}")
+    if not (np.isfinite([mean, std, weight]).all() and (std > 0).all()):
+        raise ValueError(f"expected finite numbers with std > 0, got {mean=}, {std=}, {weight=}")
+    ax = axes(ax)
+    y = _places(mean, std)
+    z = (y[:, None] - mean) / std
+    parts = weight * np.exp(-0.5 * z * z) / (std * np.sqrt(2 * np.pi))
+    for k, part in enumerate(parts.T):
+        color = COLORS[k % len(COLORS)]
+        name = rf"{label} {k + 1}: $w$={weight[k]:.2g}, $\mu$={mean[k]:.2g}, $\sigma$={std[k]:.2g}"
+        ax.plot(y, part, color=color, label=name)
+        ax.fill_between(y, part, color=color, alpha=0.15)
+    ax.plot(y, parts.sum(axis=1), color=INK, linestyle="--", label="mixture")
+    ax.set(xlabel="value $y$", ylabel="density", ylim=(0, 1.35 * parts.sum(axis=1).max()))
+    ax.legend(ncols=2, loc="upper left")
+    return ax
+
+
+def _places(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Where to draw the densities: evenly over all of them, and around each mean, narrow as it may be."""
+    evenly = np.linspace((mean - 4 * std).min(), (mean + 4 * std).max(), 800)
+    around = mean[:, None] + std[:, None] * np.linspace(-4, 4, 201)  # odd, so that the mean is one of them
+    return np.unique(np.concatenate([evenly, around.ravel()]))
+
+
+def neuron_explorer(
+    x: ArrayLike, mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None
+) -> Axes:
+    """One neuron at one input: its mixture, and on each component a marker where it is read.
+
+    The marker of component k stands at input x_k; the legend gives its responsibility r_k, the title the
+    neuron's output.
+
+    Args:
+        x: the inputs, (K,).
+        mean: component means, (K,).
+        std: component standard deviations, (K,), > 0.
+        weight: mixing weights, (K,), >= 0 and not all zero.
+        ax: where to draw.
+
+    Raises:
+        ValueError: as for :func:`mixture_density`, or a weight is negative or all are zero.
+    """
+    x, mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (x, mean, std, weight))
+    if not (weight >= 0).all() or not (weight > 0).any():
+        raise ValueError("expected weights >= 0, not all zero")
+    if len(x) != len(mean):
+        raise ValueError(f"expected one input for each component, got {len(x)} for {len(mean)}")
+    drawn_before = 0 if ax is None else len(ax.lines)
+    ax = mixture_density(mean, std, weight, ax)
+    curves = ax.lines[drawn_before : drawn_before + len(mean)]
+    with np.errstate(divide="ignore"):  # the logarithm of a weight of zero is as it should be
+        terms = np.log(weight) - np.log(std) - 0.5 * np.log(2 * np.pi) - 0.5 * ((x - mean) / std) ** 2
+    out = np.logaddexp.reduce(terms)
+    for k, (curve, marker) in enumerate(zip(curves, itertools.cycle("osD^vP"), strict=False)):
+        height, color = np.exp(terms[k]), curve.get_color()
+        curve.set(
+            linestyle=DASHES[k % len(DASHES)],
+            label=rf"component {k + 1}: $r_{{{k + 1}}}$={np.exp(terms[k] - out):.3f}",
+        )
+        ax.vlines(x[k], 0, height, color=color, linewidth=1)
+        ax.plot(x[k], height, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
+        ax.annotate(f"$x_{{{k + 1}}}$", (x[k], 0), (4, 4), textcoords="offset points", color=INK)
+    ax.set_title(f"output {out:.3f} nats")
+    ax.legend(ncols=2, loc="upper left")
+    return ax
+
+
+def response_surface(
+    x1: ArrayLike, x2: ArrayLike, values: ArrayLike, ax: Axes | None = None, *, label: str = "output (nats)"
+) -> Axes:
+    """Filled contours of a function of two inputs.
+
+    Args:
+        x1: grid of the first input, (N,).
+        x2: grid of the second input, (M,).
+        values: the function on the grid, (M, N).
+        ax: where to draw.
+        label: what the colours mean, with its unit.
+    """
+    ax = axes(ax, figsize=(5.2, 4.2))
+    filled = ax.contourf(x1, x2, values, levels=12, cmap="cividis")
+    ax.contour(x1, x2, values, levels=filled.levels, colors="white", linewidths=0.4, linestyles="solid")
+    ax.figure.colorbar(filled, ax=ax, label=label)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    ax.grid(False)
+    return ax

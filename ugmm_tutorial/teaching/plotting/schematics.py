@@ -1,0 +1,107 @@
+"""Drawings without data: a neuron, the shapes of a layer, where its terms live."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
+
+from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.teaching.plotting.style import COLORS, INK, axes
+
+__all__ = ["broadcast_schematic", "fused_schematic", "neuron_schematic"]
+
+
+def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
+    """One uGMM neuron with its inputs, after the paper's Figure 1.
+
+    Each input x_k enters through its own component (mean, standard deviation, weight); the neuron sums
+    the weighted densities and hands on the logarithm.
+
+    Args:
+        num_inputs: how many inputs to draw, at least 1.
+        ax: where to draw.
+
+    Raises:
+        TypeError: ``num_inputs`` is no integer.
+        ValueError: it is below 1.
+    """
+    positive_integer("num_inputs", num_inputs)
+    ax = axes(ax, figsize=(6.8, 0.9 + 0.9 * num_inputs))
+    heights = np.arange(num_inputs)[::-1] * 1.0
+    middle = heights.mean()
+    for k, height in enumerate(heights, start=1):
+        color = COLORS[(k - 1) % len(COLORS)]
+        ax.add_patch(Circle((0, height), 0.24, facecolor="white", edgecolor=color, linewidth=2))
+        ax.text(0, height, f"$x_{{{k}}}$", ha="center", va="center", color=INK)
+        _bell(ax, center=2.1, base=height - 0.22, color=color, width=0.16 + 0.05 * k)
+        ax.text(2.75, height - 0.1, rf"$w_{{j{k}}},\ \mu_{{j{k}}},\ \sigma_{{j{k}}}$", va="center", color=INK)
+        _arrow(ax, (0.26, height), (1.35, height), color)
+        _arrow(ax, (4.0, height - 0.1), (5.37, middle + 0.3 * np.sign(height - middle)), color)
+    ax.add_patch(Circle((5.8, middle), 0.44, facecolor="white", edgecolor=INK, linewidth=2))
+    ax.text(5.8, middle, r"$\log\sum$", ha="center", va="center", color=INK)
+    _arrow(ax, (6.26, middle), (6.95, middle), INK)
+    ax.text(7.0, middle, r"$\mathrm{out}_j(\mathbf{x})$", va="center", color=INK)
+    ax.set(xlim=(-0.4, 8.2), ylim=(heights.min() - 0.55, heights.max() + 0.65), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def broadcast_schematic(ax: Axes | None = None) -> Axes:
+    """The shapes of a layer: inputs (B, K) against parameters (J, K), terms (B, J, K), outputs (B, J)."""
+    ax = axes(ax, figsize=(7.4, 2.7))
+    _box(ax, (0.0, 0.6), (1.1, 1.2), 0.0, "inputs\n(B, 1, K)", COLORS[0])
+    _box(ax, (2.1, 0.6), (1.1, 0.8), 0.0, "parameters\n(J, K)", COLORS[1])
+    _box(ax, (4.4, 0.45), (1.1, 0.8), 0.6, "terms\n(B, J, K)", COLORS[2])
+    _box(ax, (7.7, 0.6), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
+    ax.text(1.6, 1.2, "against", ha="center", color=INK)
+    _arrow(ax, (3.35, 1.2), (4.3, 1.2), INK)
+    ax.text(3.8, 1.35, "broadcast", ha="center", color=INK, fontsize=9)
+    _arrow(ax, (6.25, 1.2), (7.6, 1.2), INK)
+    ax.text(6.9, 1.35, "logsumexp over K", ha="center", color=INK, fontsize=9)
+    ax.set(xlim=(-0.1, 8.7), ylim=(-0.35, 2.3), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def fused_schematic(ax: Axes | None = None) -> Axes:
+    """Where the terms live: a block in memory when broadcast, a handful in registers when fused."""
+    ax = axes(ax, figsize=(7.4, 4.2))
+    for height, title in ((2.6, "broadcast"), (0.0, "fused")):
+        _box(ax, (0.0, height), (1.1, 1.2), 0.0, "inputs and\nparameters", COLORS[0])
+        _box(ax, (7.2, height), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
+        ax.text(-0.5, height + 0.6, title, ha="center", va="center", rotation=90, color=INK)
+    _box(ax, (3.3, 2.45), (1.1, 0.8), 0.6, "terms (B, J, K)\nin memory", COLORS[1])
+    _box(ax, (4.0, 0.45), (0.35, 0.3), 0.0, "a few terms\nin registers", COLORS[2])
+    for height, end in ((3.2, 3.15), (0.6, 3.85)):
+        _arrow(ax, (1.3, height), (end, height), INK)
+    for height, start in ((3.2, 5.2), (0.6, 4.5)):
+        _arrow(ax, (start, height), (7.05, height), INK)
+    ax.text(2.2, 3.35, "write, pass by pass", ha="center", color=INK, fontsize=9)
+    ax.text(6.1, 3.35, "read, pass by pass", ha="center", color=INK, fontsize=9)
+    ax.text(2.5, 0.75, "read once", ha="center", color=INK, fontsize=9)
+    ax.text(5.8, 0.75, "add to the sum", ha="center", color=INK, fontsize=9)
+    ax.set(xlim=(-0.7, 8.4), ylim=(-0.7, 4.3), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def _bell(ax: Axes, *, center: float, base: float, color: str, width: float) -> None:
+    t = np.linspace(-0.6, 0.6, 80)
+    height = base + 0.55 * np.exp(-0.5 * (t / width) ** 2)
+    ax.plot(center + t, height, color=color)
+    ax.fill_between(center + t, base, height, color=color, alpha=0.15)
+
+
+def _box(
+    ax: Axes, corner: tuple[float, float], size: tuple[float, float], depth: float, text: str, color: str
+) -> None:
+    """A sheet, or a block of sheets if ``depth`` is not 0, with its name below."""
+    for step in np.linspace(depth, 0.0, 4 if depth else 1):
+        place = (corner[0] + step, corner[1] + step)
+        ax.add_patch(Rectangle(place, *size, facecolor="white", edgecolor=color, linewidth=2))
+    ax.text(corner[0] + size[0] / 2, corner[1] - 0.1, text, ha="center", va="top", color=INK)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+    ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color=color, linewidth=1.4))

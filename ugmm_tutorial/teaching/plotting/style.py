@@ -1,0 +1,45 @@
+"""The book's look: colours, ink, dashes, and the axes that a figure draws into."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from ugmm_tutorial.teaching import figure_contract
+
+__all__ = ["COLORS", "DASHES", "INK", "axes", "use_style"]
+
+#: Okabe and Ito (2002), darkest of the light ones left out: told apart under all common colour blindnesses.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK = "#222222"
+# Beside their colours, curves of one picture differ in these; the mixture's own dashes are not among them.
+DASHES = ("-", (0, (8, 2)), (0, (8, 2, 1, 2)), (0, (1, 1)))
+
+
+def use_style() -> None:
+    """Set the book's look for all figures that follow: size, colours, readable lettering."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (6.8, 3.6),
+            "figure.dpi": 130,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": mpl.cycler(color=COLORS),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "axes.axisbelow": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "legend.frameon": False,
+            "lines.linewidth": 2.0,
+        }
+    )
+    figure_contract.watch(COLORS)
+
+
+def axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
+    """``ax``, or that of a new figure."""
+    return plt.subplots(figsize=figsize)[1] if ax is None else ax

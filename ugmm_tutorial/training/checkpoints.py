@@ -1,0 +1,86 @@
+"""Checkpoints: a run's state as a file, written whole or not at all, and read without trusting it.
+
+Imports nothing else of the package but :mod:`files`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from ugmm_tutorial.training import files
+
+__all__ = ["CheckpointError", "expect", "load", "save"]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; it stays as it is, and the message says what to do."""
+
+
+def save(state: dict, path: str | Path) -> None:
+    """Write ``state`` (tensors, numbers, strings and containers of them) to ``path``.
+
+    At every moment ``path`` holds either the whole old state or the whole new one (see
+    :func:`~ugmm_tutorial.training.files.replacing`).
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    with files.replacing(path, "wb") as file:
+        _write(state, file)
+
+
+def _write(state: dict, file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        # PyTorch's writer complains of its half-written file when Ctrl-C arrives in the middle of it or the
+        # disk is full, and so hides what happened.
+        if isinstance(error.__context__, (KeyboardInterrupt, OSError)):
+            raise error.__context__ from None
+        raise
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
+    """Read what :func:`save` wrote, without executing any code from the file (``weights_only``).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch.load does not look at the checksums
+        if broken is not None:
+            raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:  # whose own text advises to execute the file's code
+        raise _refusal(path, "it holds other things than tensors, numbers and text") from error
+    except Exception as error:  # a broken file raises many kinds
+        raise _refusal(path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(state, dict):
+        raise _refusal(path, f"it holds a {type(state).__name__}, expected a dict")
+    return state
+
+
+def expect(state: dict, kinds: dict[str, type], path: str | Path) -> None:
+    """Check that a state has certain entries, before anything is done with them.
+
+    Raises:
+        CheckpointError: one is missing or of another kind; the message names it and the file.
+    """
+    for name, kind in kinds.items():
+        if name not in state:
+            raise _refusal(path, f"{name!r} is missing in it")
+        if not isinstance(state[name], kind) or isinstance(state[name], bool):
+            found = type(state[name]).__name__
+            raise _refusal(path, f"expected its {name!r} to be {kind.__name__}, got {found}")
+
+
+def _refusal(path: str | Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint ({why}). Nothing was changed; move it away to start over"
+    )
