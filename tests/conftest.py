@@ -12,6 +12,8 @@ from ugmm_tutorial import data
 from ugmm_tutorial.data import sets
 from ugmm_tutorial.experiments import catalogue
 
+pytest.register_assert_rewrite("answers_of")  # tests stand in it, so failures tell values
+
 
 def pytest_configure(config):
     """``UGMM_NOISE=1`` trains as another processor might; the report on portability asks for it.

@@ -8,16 +8,16 @@ __all__ = ["Grouped"]
 
 #: Files with several tests of many seconds, which share no more than their parameters.
 APART = {
-    "tests/test_approximation_study.py",
-    "tests/test_concurrency.py",
-    "tests/test_density_em.py",
-    "tests/test_experiments.py",
-    "tests/test_gpu_compile.py",
-    "tests/test_kernels.py",
-    "tests/test_launch_buttons.py",
-    "tests/test_layers.py",
+    "tests/experiments/studies/test_approximation_study.py",
+    "tests/kernels/test_concurrency.py",
+    "tests/density/test_em.py",
+    "tests/experiments/test_runs.py",
+    "tests/kernels/test_gpu_compile.py",
+    "tests/kernels/test_kernels.py",
+    "tests/book/test_launch_buttons.py",
+    "tests/layers/test_layers.py",
     "tests/test_main.py",
-    "tests/test_portability.py",
+    "tests/book/test_portability.py",
 }
 
 

@@ -87,9 +87,12 @@ def test_table_prints_the_rows_of_every_group(name, tmp_path, capsys):
     assert capsys.readouterr().out == experiments.table(name, tmp_path) + "\n"
 
 
-def test_table_of_prices_says_what_networks_cost(tmp_path, capsys):
-    assert main(["table", "fair", "--prices", "--results", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == cost_table.price_list("fair", tmp_path) + "\n"
+@pytest.mark.parametrize("option", ["--costs", "--prices"])
+def test_table_of_costs_says_what_networks_need(option, tmp_path, capsys):
+    assert main(["table", "fair", option, "--results", str(tmp_path)]) == 0
+    out, error = capsys.readouterr()
+    assert out == cost_table.cost_table("fair", tmp_path) + "\n"
+    assert error == ("--prices is called --costs since version 0.2\n" if option == "--prices" else "")
 
 
 def test_table_of_ablations_shows_what_train_has_written(tmp_path, capsys, pretended_mnist):

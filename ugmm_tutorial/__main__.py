@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("table", help="print records as a table, beside the paper's numbers")
     command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(GROUPS)}")
-    command.add_argument("--prices", action="store_true", help="parameters, operations and times instead")
+    command.add_argument("--costs", action="store_true", help="parameters, operations and times instead")
+    command.add_argument("--prices", action="store_true", help=argparse.SUPPRESS)  # its name in version 0.1
     _add_results(command)
     command.set_defaults(command=_table, interrupted="")
 
@@ -120,7 +121,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    show = cost_table.price_list if options.prices else table
+    if options.prices:
+        print("--prices is called --costs since version 0.2", file=sys.stderr)
+    show = cost_table.cost_table if options.costs or options.prices else table
     print(show(options.group, options.results))
     return 0
 

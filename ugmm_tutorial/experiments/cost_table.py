@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 
 from ugmm_tutorial.experiments import artifacts, bench, cost
-from ugmm_tutorial.experiments.bench.networks import TIMED, takes_the_same_time
+from ugmm_tutorial.experiments.bench.networks import timed_as
 from ugmm_tutorial.experiments.catalogue import Experiment, group
 from ugmm_tutorial.experiments.tables import accuracy
 from ugmm_tutorial.experiments.text_table import aligned
 
-__all__ = ["price_list"]
+__all__ = ["cost_table"]
 
 _COUNTS = ("model", "parameters", "operations", "exponentials")
 
 
-def price_list(name: str, results: str | Path = "results") -> str:
+def cost_table(name: str, results: str | Path = "results") -> str:
     """What each network of a group of experiments takes, as plain text.
 
     Operations and exponentials are those of one image (see :mod:`~ugmm_tutorial.experiments.cost`). A step
@@ -85,16 +85,16 @@ def _machines(folder: Path) -> list[_Machine]:
 
 def _row(experiment: Experiment, machines: list[_Machine], results: str | Path) -> tuple[str, ...]:
     network = experiment.build(0)
+    name = timed_as(network)
     first = next(p for p in network.parameters() if p.dim() > 1)
     counted = cost.count(network, torch.zeros((1, 28, 28) if first.dim() == 4 else first.shape[1:]))
-    timed_as = next((name for name, build in TIMED.items() if takes_the_same_time(network, build())), None)
     return (
         experiment.title,
         f"{counted.parameters:,}",
         f"{counted.flops:,}",
         f"{counted.exponentials:,}",
         *(
-            _milliseconds(timed_as, measure, machine.reports)
+            _milliseconds(name, measure, machine.reports)
             for machine in machines
             for measure in (machine.step, "inference")
         ),

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from ugmm_tutorial.training.records import Record, mean_and_interval
 
-__all__ = ["WINDOW", "Verdict", "judge", "over_window"]
+__all__ = ["WINDOW", "Replication", "judge", "over_window"]
 
 #: First and last epoch of the window that the paper names.
 WINDOW = (90, 100)
@@ -36,7 +36,7 @@ _WIDEST = 0.005
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Replication:
     """Paper against ours for one row; accuracies are fractions.
 
     Attributes:
@@ -86,7 +86,7 @@ def over_window(record: Record, metric: str = "test_accuracy") -> float:
     return statistics.fmean(record.curve(metric)[first - 1 : last])
 
 
-def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
+def judge(paper: float, accuracies: Sequence[float]) -> Replication:
     """Hold the paper's number against the accuracies of our runs.
 
     Args:
@@ -105,7 +105,7 @@ def judge(paper: float, accuracies: Sequence[float]) -> Verdict:
     rounding = _rounding(paper)
     reach = half * math.sqrt(runs + 1) + rounding
     lower, higher = (sum(sign * (a - paper) > rounding for a in accuracies) for sign in (-1, 1))
-    return Verdict(paper, mean, half, reach, runs, lower, higher)
+    return Replication(paper, mean, half, reach, runs, lower, higher)
 
 
 def _rounding(fraction: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from ugmm_tutorial.networks import PRESETS, preset
 from ugmm_tutorial.training import identity
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
-__all__ = ["TIMED", "networks", "takes_the_same_time"]
+__all__ = ["TIMED", "networks", "timed_as"]
 
 _BATCH, _AT_ONCE = 128, 1000
 # As many parameters as the uGMM network.
@@ -59,9 +59,15 @@ def networks(device: str, quick: bool) -> list[Row]:
     return rows
 
 
-def takes_the_same_time(mine: nn.Module, timed: nn.Module) -> bool:
-    """Whether two networks compute the same on the same sizes, whatever their values are."""
-    return _operations(mine) == _operations(timed)
+def timed_as(network: nn.Module) -> str | None:
+    """The name in ``TIMED`` of the network that does the same on the same sizes, whatever its values are."""
+    mine = _operations(network)
+    return next((name for name, theirs in _operations_of_timed().items() if mine == theirs), None)
+
+
+@cache
+def _operations_of_timed() -> dict[str, list[tuple]]:
+    return {name: _operations(build()) for name, build in TIMED.items()}
 
 
 def _operations(network: nn.Module) -> list[tuple]:

@@ -1046,7 +1046,7 @@ def test_the_kernels_for_gpus_pass_this_file_under_the_interpreter():
     done = subprocess.run(
         [sys.executable, "-m", "pytest", str(here), "-k", "gpu", "-q", "-p", "no:cacheprovider"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=here.parents[1],
+        cwd=here.parents[2],
         capture_output=True,
         text=True,
         timeout=600,

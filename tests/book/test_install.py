@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import install
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "book" / "_ext" / "install.py"
 posix = pytest.mark.skipif(os.name != "posix", reason="a shell script stands for Python")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")

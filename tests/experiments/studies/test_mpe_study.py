@@ -11,7 +11,7 @@ from ugmm_tutorial.inference import IMPROVEMENTS
 from ugmm_tutorial.training import records
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-RECORD = Path(__file__).parent.parent / "results" / "studies" / "mpe.json"
+RECORD = Path(__file__).resolve().parents[3] / "results" / "studies" / "mpe.json"
 SMALL = study.SETTINGS | {
     "epochs": 2,
     "batch_sizes": {"minibatch": 120},

@@ -12,7 +12,7 @@ from ugmm_tutorial.experiments.studies import iris
 from ugmm_tutorial.teaching.claims import claim, plain_text
 from ugmm_tutorial.training import records
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = plain_text((ROOT / "README.md").read_text(encoding="utf-8"))
 PAPER = {"batch": 128, "inputs": 784, "outputs": 128}
 

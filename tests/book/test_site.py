@@ -10,7 +10,7 @@ import pytest
 from chapters import Chapter
 from lint import form_of
 
-SITE = Path(__file__).resolve().parents[1] / "_build" / "html"
+SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
 PAGES = sorted((SITE / "book").glob("*.html"))
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the book is not built: `make book` builds it")

@@ -699,7 +699,7 @@ QUICK = [name for name in FIRST_EPOCHS if name.startswith("digits")]
 
 def _first_epochs(name: str, folder: Path, seed: int = 0) -> tuple[dict, dict]:
     """What the first epoch measures now, and what seed 0 measured then; without seconds."""
-    stored = records.read(Path(__file__).parents[1] / "results" / name / "seed0.json")
+    stored = records.read(Path(__file__).parents[2] / "results" / name / "seed0.json")
     made = _run(EXPERIMENTS[name], epochs=1, seed=seed, results=folder)
     return _without_seconds(made)[0], _without_seconds(stored)[0]
 
@@ -742,7 +742,7 @@ def _same_arithmetic(name: str) -> bool:
     One alone is not enough: a name is that of many processors, and small layers may be computed in the same
     way where large ones are not.
     """
-    record = records.read(Path(__file__).parents[1] / "results" / name / "seed0.json").environment
+    record = records.read(Path(__file__).parents[2] / "results" / name / "seed0.json").environment
     here = records.environment("cpu")
     same = all(record[key] == here[key] for key in ("device", "threads"))
     return same and record["versions"]["torch"] == here["versions"]["torch"] and _small_runs_are_as_stored()

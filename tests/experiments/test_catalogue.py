@@ -18,7 +18,7 @@ from ugmm_tutorial.experiments.tuning import SEARCHES
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.training import TrainConfig, records
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 MLP = EXPERIMENTS["mnist-mlp"]
 NOTHING_CHANGED = EXPERIMENTS["ablation-none"]

@@ -1,0 +1,96 @@
+"""Answers to chapter 8: the highest score there is, the posterior over labels, a network that earns it."""
+
+import math
+
+import torch
+from answers_of import AnswersOfAChapter, stubs_of
+from torch import nn
+
+from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.training.joint import JointTraining
+
+# --- right answers ----------------------------------------------------------------------------------
+
+
+def asked(root, x, labels, first=False):
+    """Scores by a loop over labels."""
+    parts = [(x, c.to(x.dtype).expand(len(x), 1)) for c in labels]
+    return torch.cat([root(torch.cat(p[::-1] if first else p, dim=1)) for p in parts], dim=1)
+
+
+def posterior(root, x, labels):
+    return asked(root, x, labels).softmax(dim=1)
+
+
+def posterior_written_out(root, x, labels):
+    scores = asked(root, x, labels)
+    weights = (scores - scores.amax(dim=1, keepdim=True)).exp()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def fit_flowers(x, y):
+    network = UGMMNet((5, 10, 5, 1))
+    options = {"objective": "conditional", "learning_rate": 3e-2, "batch_size": 25}
+    JointTraining([network], x[None], y[None], **options).run(40)
+    return network
+
+
+RIGHT = [
+    ("8.1", -math.log(0.05 * math.sqrt(2 * math.pi))),
+    ("8.1", 2.08),
+    ("8.2", posterior),
+    ("8.2", posterior_written_out),
+    ("8.3", fit_flowers),
+]
+
+
+# --- not answered yet -------------------------------------------------------------------------------
+
+
+STUBS = stubs_of(8)
+
+
+# --- wrong answers ----------------------------------------------------------------------------------
+
+
+def unstable_posterior(root, x, labels):
+    weights = asked(root, x, labels).exp()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+WRONG = [
+    # 8.1
+    ("8.1", 7.979, "This is the density itself"),
+    ("8.1", -2.077, "The sign is turned around"),
+    ("8.1", 2.996, "square root of two pi is missing"),
+    ("8.1", 3.915, "stands below the fraction"),
+    ("8.1", 0.579, "not a variance"),
+    ("8.1", 5.989, "0.001"),
+    ("8.1", 1.0, "How high is a Gaussian"),
+    ("8.1", "high", "Expected one number"),
+    # 8.2
+    ("8.2", lambda r, x, c: asked(r, x, c), "These are scores"),
+    ("8.2", lambda r, x, c: asked(r, x, c).log_softmax(1), "These are logarithms"),
+    ("8.2", lambda r, x, c: asked(r, x, c).exp(), "do not sum to one"),
+    ("8.2", lambda r, x, c: asked(r, x, c).softmax(0), "normalised over the examples"),
+    ("8.2", lambda r, x, c: asked(r, x, c, first=True).softmax(1), "The label is the last input"),
+    ("8.2", lambda r, x, c: posterior(r, x, torch.arange(4.0)), "not their places"),
+    ("8.2", lambda r, x, c: asked(r, x, c) / asked(r, x, c).sum(1, keepdim=True), "gives no probabilities"),
+    ("8.2", lambda r, x, c: posterior(r, x, c) ** 2, "Put each label behind"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).T, "Examples first"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).unsqueeze(2), "a last axis of length one"),
+    ("8.2", lambda r, x, c: posterior(r, x, c).amax(1), "One probability for each label"),
+    ("8.2", unstable_posterior, "a constant of 2000 nats"),
+    ("8.2", 0.5, "Expected the function posterior"),
+    # 8.3
+    ("8.3", lambda x, y: UGMMNet((5, 10, 5, 1)), "92% are asked for"),
+    ("8.3", lambda x, y: nn.Linear(5, 1), "There is no mixture neuron"),
+    ("8.3", lambda x, y: UGMMNet((5, 3)), "one output"),
+    ("8.3", lambda x, y: UGMMNet((4, 1)), "K = 4"),
+    ("8.3", lambda x, y: 0.95, "Expected a trained module"),
+    ("8.3", 0.95, "Expected the function fit"),
+]
+
+
+class TestChapter8(AnswersOfAChapter):
+    right, stubs, wrong = RIGHT, STUBS, WRONG
