@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,13 @@ HEADS = ("linear", "ugmm")
 class _Stack(nn.Sequential):
     """A Sequential whose slices are plain ones: by itself it would hand the layers to our constructors."""
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: slice) -> nn.Sequential: ...
+
+    @overload
+    def __getitem__(self, index: int) -> nn.Module: ...
+
+    def __getitem__(self, index: slice | int) -> nn.Module:
         return nn.Sequential(*self)[index] if isinstance(index, slice) else super().__getitem__(index)
 
 
@@ -157,7 +163,7 @@ class ConvNet(nn.Module):
         self.features.to(memory_format=torch.channels_last)
         # 28 -> 24 -> 12 -> 8 -> 4 pixels a side.
         head_widths = (channels[1] * 4 * 4, *widths)
-        self.head = (MLP if head == "linear" else UGMMNet)(head_widths, **head_options)
+        self.head: nn.Sequential = (MLP if head == "linear" else UGMMNet)(head_widths, **head_options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores (B, 10) of images (B, 1, 28, 28)."""
@@ -219,8 +225,8 @@ def _are_positive_integers(sizes: Collection[int]) -> bool:
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number means all layers but the last."""
-    single = isinstance(dropout, Real)
-    given = (dropout,) if single else tuple(dropout) if isinstance(dropout, Iterable) else (None,)
+    single = not isinstance(dropout, Iterable)
+    given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
     if not all(isinstance(p, Real) for p in given):
         raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:

@@ -48,7 +48,7 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
         raise ValueError(f"expected a positive radius and deviation, got {radius} and {wide}")
     bumps, inputs = centres.shape
     network = UGMMNet((inputs, bumps, 1), min_std=0.0, dtype=centres.dtype)
-    hidden, output = network
+    hidden, output = (layer for layer in network if isinstance(layer, UGMMLayer))
     hidden.mean.copy_(centres)
     hidden.log_std.fill_(math.log(wide))
     hidden.mix_logits.zero_()

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -201,7 +202,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
 NAMES = tuple(_LOADERS)
 
 
-def load(name: str, **options) -> Splits:
+def load(name: str, **options: Any) -> Splits:
     """The data set of that name, one of :data:`NAMES`.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class Splits:
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.train, self.validation, self.test):
             for tensor in part:
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def flatten(self) -> Splits:
@@ -75,10 +76,12 @@ class Splits:
                 raise ValueError(f"unknown part {part!r}: expected one of {', '.join(self.sizes)}")
             if not 1 <= count <= self.sizes[part]:
                 raise ValueError(f"expected 1 to {self.sizes[part]} {part} examples, got {count}")
-        parts = {name: getattr(self, name) for name in counts}
-        return replace(self, **{n: Examples(p.x[: counts[n]], p.y[: counts[n]]) for n, p in parts.items()})
+        parts = {part: getattr(self, part) for part in self.sizes}
+        for part, count in counts.items():
+            parts[part] = Examples(parts[part].x[:count], parts[part].y[:count])
+        return replace(self, **parts)
 
-    def _with_parts(self, change) -> Splits:
+    def _with_parts(self, change: Callable[[Examples], Examples]) -> Splits:
         return replace(
             self,
             train=change(self.train),
@@ -87,7 +90,9 @@ class Splits:
         )
 
 
-def stratified(x: Tensor, y: Tensor, *, validation: int, test: int, seed: int) -> list[Examples]:
+def stratified(
+    x: Tensor, y: Tensor, *, validation: int, test: int, seed: int
+) -> tuple[Examples, Examples, Examples]:
     """Split into train, validation and test with equal shares of each class."""
     from sklearn.model_selection import train_test_split
 
@@ -98,4 +103,5 @@ def stratified(x: Tensor, y: Tensor, *, validation: int, test: int, seed: int) -
         if count:
             rest, part = train_test_split(rest, test_size=count, stratify=y[rest], random_state=seed)
         parts.append(part)
-    return [Examples(x[i], y[i]) for i in (rest, parts[1], parts[0])]
+    in_train, in_validation, in_test = (Examples(x[i], y[i]) for i in (rest, parts[1], parts[0]))
+    return in_train, in_validation, in_test

@@ -7,7 +7,7 @@ Taught in chapter 9.
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,11 @@ class Background(nn.Module):
         """K, the number of features."""
         return len(self.mean)
 
-    mean: Tensor
+    if TYPE_CHECKING:
+        # A buffer or computed, as the subclass says: a property here would be in the buffer's way.
+        @property
+        def mean(self) -> Tensor:
+            """Means of the densities, (K,)."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log b_k(x_k) for every feature, ``(*, K)`` to ``(*, K)``, ``-inf`` outside the support."""
@@ -62,6 +66,9 @@ class GaussianBackground(Background):
         ValueError: shapes that differ, or a standard deviation that is not positive.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         _check_pair("mean", mean, "std", std)
@@ -95,6 +102,9 @@ class UniformBackground(Background):
     Raises:
         ValueError: shapes that differ, or an upper end that is not above its lower one.
     """
+
+    low: Tensor
+    high: Tensor
 
     def __init__(self, low: Tensor, high: Tensor) -> None:
         super().__init__()

@@ -24,6 +24,9 @@ class ProductBase(nn.Module):
         ValueError: shapes that differ, labels that repeat, or probabilities that are none.
     """
 
+    labels: Tensor
+    log_probability: Tensor
+
     def __init__(
         self,
         features: Background,

@@ -136,7 +136,7 @@ class Circuit(TractableDensity):
 
     def _random_logits(self, random: torch.Generator) -> list[nn.Parameter]:
         """Weights near a start where sum s takes half of its weight from product s."""
-        like = self.leaves[0].mean
+        like = self._components[0].mean
         shapes = [
             (self.trees, 2**level, self.num_sums, self.num_sums) for level in range(self.depth - 1, 0, -1)
         ]
@@ -154,7 +154,7 @@ class Circuit(TractableDensity):
             shares.append(share / self.trees)
             for index in range(tree * 2**self.depth, (tree + 1) * 2**self.depth):
                 scope = self.scopes[index]
-                self.leaves[index].start(mean[:, scope], std[:, scope], rows[:, scope])
+                self._components[index].start(mean[:, scope], std[:, scope], rows[:, scope])
         self.sum_logits[-1].copy_(torch.cat(shares).log())
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ugmm_tutorial.density.background import GaussianBackground
 from ugmm_tutorial.density.components import Arrays, Components
+from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity
 from ugmm_tutorial.kernels.arguments import positive_integer
 
@@ -68,11 +69,11 @@ def _expectation(model: TractableDensity, rows: Tensor) -> tuple[float, list[Arr
     parts = [rows[:, scope] for scope in model.scopes]
     leaf_arrays = [
         {name: value.detach().requires_grad_() for name, value in leaf.arrays(part).items()}
-        for leaf, part in zip(model.leaves, parts, strict=True)
+        for leaf, part in zip(model._components, parts, strict=True)
     ]
     log_weights = [value.detach().requires_grad_() for value in model.log_weights()]
     with torch.enable_grad():
-        calls = zip(model.leaves, parts, leaf_arrays, strict=True)
+        calls = zip(model._components, parts, leaf_arrays, strict=True)
         log_prob = model.combine([leaf(part, arrays) for leaf, part, arrays in calls], log_weights)
         impossible = log_prob == -torch.inf
         if impossible.any():
@@ -87,32 +88,31 @@ def _maximisation(
     model: TractableDensity, rows: Tensor, leaf_arrays: list[Arrays], log_weights: list[Tensor]
 ) -> None:
     for logits, log_weight in zip(model.sum_logits, log_weights, strict=True):
-        logits.copy_(_log_share(log_weight.grad))
-    for leaf, scope, arrays in zip(model.leaves, model.scopes, leaf_arrays, strict=True):
+        logits.copy_(_log_share(_gradient(log_weight)))
+    for leaf, scope, arrays in zip(model._components, model.scopes, leaf_arrays, strict=True):
         _update_gaussians(leaf, arrays)
-        if "log_missing_weight" in arrays:
-            missing = arrays["log_missing_weight"].grad
-            counts = arrays["log_weight"].grad + (0.0 if missing is None else missing)
+        if isinstance(leaf, SmoothedNeurons):
+            counts = _gradient(arrays["log_weight"]) + _gradient(arrays["log_missing_weight"])
             leaf.mix_logits.copy_(_log_share(counts))
-            if leaf.fits_background:
+            if leaf.fits_background and isinstance(leaf.background, GaussianBackground):
                 _update_background(leaf.background, rows[:, scope], arrays, leaf.min_std)
 
 
 def _update_gaussians(leaf: Components, arrays: Arrays) -> None:
-    count = arrays["log_weight"].grad
+    count = _gradient(arrays["log_weight"])
     # Where the count vanishes, so do the other two gradients, and the Gaussian stays as it is.
     count = torch.where(count > _LEAST_COUNT, count, 1.0)
     variance = (2.0 * arrays["log_std"]).exp()
-    shift = variance * arrays["mean"].grad / count
+    shift = variance * _gradient(arrays["mean"]) / count
     # Around the old mean, then moved to the new one.
-    new_variance = variance * (arrays["log_std"].grad / count + 1.0) - shift.square()
+    new_variance = variance * (_gradient(arrays["log_std"]) / count + 1.0) - shift.square()
     new_log_std = 0.5 * new_variance.clamp(min=leaf.min_std**2).log()
     leaf.mean.copy_(arrays["mean"] + shift)
     leaf.log_std.copy_(new_log_std)
 
 
 def _update_background(background: GaussianBackground, rows: Tensor, arrays: Arrays, min_std: float) -> None:
-    share = arrays["log_background"].grad.clamp(min=0.0)
+    share = _gradient(arrays["log_background"]).clamp(min=0.0)
     total = share.sum(dim=0)
     seen = total > _LEAST_COUNT
     share = share / torch.where(seen, total, 1.0)
@@ -120,6 +120,11 @@ def _update_background(background: GaussianBackground, rows: Tensor, arrays: Arr
     std = (share * (rows - mean).nan_to_num().square()).sum(dim=0).sqrt().clamp(min=min_std)
     background.mean.copy_(torch.where(seen, mean, background.mean))
     background.std.copy_(torch.where(seen, std, background.std))
+
+
+def _gradient(value: Tensor) -> Tensor:
+    """What the E-step left in ``.grad``: zero if the likelihood does not depend on the value at all."""
+    return torch.zeros_like(value) if value.grad is None else value.grad
 
 
 def _log_share(counts: Tensor) -> Tensor:

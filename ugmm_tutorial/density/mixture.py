@@ -32,7 +32,7 @@ class Mixture(TractableDensity):
     @property
     def components(self) -> Components:
         """The J densities."""
-        return self.leaves[0]
+        return self._components[0]
 
     @property
     def component_logits(self) -> nn.Parameter:

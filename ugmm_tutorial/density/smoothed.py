@@ -121,7 +121,7 @@ class SmoothedNeurons(Components):
     def start(self, mean: Tensor, std: Tensor, rows: Tensor) -> None:
         super().start(mean, std, rows)
         self.mix_logits.zero_()
-        if self.fits_background:
+        if self.fits_background and isinstance(self.background, GaussianBackground):
             fitted = GaussianBackground.fit(rows, min_std=self.min_std)
             self.background.mean.copy_(fitted.mean)
             self.background.std.copy_(fitted.std)
@@ -169,6 +169,8 @@ class SmoothedUGMM(Mixture):
     Raises:
         TypeError, ValueError: as :class:`SmoothedNeurons`.
     """
+
+    components: SmoothedNeurons
 
     def __init__(
         self,

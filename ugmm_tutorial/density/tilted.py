@@ -62,6 +62,8 @@ class TiltedModel(Density):
         ValueError: root does not map (B, D) to (B, 1), its bound is unknown, or a value is out of its range.
     """
 
+    _uniform: Tensor
+
     def __init__(
         self,
         root: nn.Module,
@@ -147,13 +149,13 @@ class TiltedModel(Density):
 
     def _expected(self, rows: Tensor) -> Tensor:
         points = self._points()
-        expected = []
+        each = []
         for row in rows:
             features, label = self._split(row.unsqueeze(0))
             filled = torch.where(features.isnan(), points, features)
             weight = torch.softmax(self._log_tilt(filled, label.expand(len(filled))), dim=0)
-            expected.append(weight @ filled)
-        expected = torch.stack(expected) if expected else rows[:, : points.shape[1]]
+            each.append(weight @ filled)
+        expected = torch.stack(each) if each else rows[:, : points.shape[1]]
         if len(self.base.labels) == 0:
             return expected
         mean_label = self.label_log_posterior(rows).exp() @ self.base.labels
@@ -166,7 +168,9 @@ class TiltedModel(Density):
         if complete_rows.any():
             exact = self._log_tilt(features[complete_rows], label[complete_rows])
             out = out.masked_scatter(complete_rows, exact)
-        points = self._points() if not complete_rows.all() else None
+        if complete_rows.all():
+            return out
+        points = self._points()
         for index in (~complete_rows).nonzero().squeeze(-1):
             filled = torch.where(features[index].isnan(), points, features[index])
             tilt = self._log_tilt(filled, label[index].expand(len(filled)))

@@ -14,6 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.model import Density
 
 __all__ = ["TractableDensity", "draw"]
@@ -30,6 +31,11 @@ class TractableDensity(Density):
 
     leaves: nn.ModuleList
     sum_logits: nn.ParameterList
+
+    @property
+    def _components(self) -> list[Components]:
+        """The leaves as what they are: PyTorch's list is one of any modules."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, Components)]
 
     @property
     def scopes(self) -> Sequence[Tensor]:
@@ -50,7 +56,7 @@ class TractableDensity(Density):
 
     def leaf_log_probs(self, rows: Tensor) -> list[Tensor]:
         """Log-densities of all leaves at rows (B, D), each (B, J)."""
-        return [leaf(rows[:, scope]) for leaf, scope in zip(self.leaves, self.scopes, strict=True)]
+        return [leaf(rows[:, scope]) for leaf, scope in zip(self._components, self.scopes, strict=True)]
 
     def leaf_posteriors(self, rows: Tensor) -> list[Tensor]:
         """Probabilities that each leaf made the row, each (B, J): gradients of log p."""
@@ -79,7 +85,7 @@ class TractableDensity(Density):
     def _complete(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         rows = rows.clone()
         chosen = self.choose(self.leaf_log_probs(rows), generator)
-        for leaf, scope, which in zip(self.leaves, self.scopes, chosen, strict=True):
+        for leaf, scope, which in zip(self._components, self.scopes, chosen, strict=True):
             used = (which >= 0).nonzero().squeeze(-1)
             place = (used.unsqueeze(-1), scope)
             rows[place] = leaf.complete(rows[place], which[used], generator)
@@ -87,7 +93,7 @@ class TractableDensity(Density):
 
     def _expected(self, rows: Tensor) -> Tensor:
         expected = torch.zeros_like(rows)
-        for leaf, scope, share in zip(self.leaves, self.scopes, self.leaf_posteriors(rows), strict=True):
+        for leaf, scope, share in zip(self._components, self.scopes, self.leaf_posteriors(rows), strict=True):
             expected[:, scope] += leaf.expected(rows[:, scope], share)
         return expected
 

@@ -154,12 +154,13 @@ class _Search:
         low, high, bound, smear = boxes.low, boxes.high, boxes.bound, boxes.high - boxes.low
         slope = None
         if self.improvements & {"mean-value", "monotone", "smear"}:
-            slope = tuple(g[: self.problem.size] for g in gradient_bounds(self.problem.layers, layers))
+            least, most = gradient_bounds(self.problem.layers, layers)
+            slope = least[: self.problem.size], most[: self.problem.size]
         bound = torch.minimum(bound, self._looked_at(low, high, slope))
-        if "monotone" in self.improvements:
+        if slope is not None and "monotone" in self.improvements:
             high = torch.where(slope[1] <= 0.0, low, high)
             low = torch.where(slope[0] >= 0.0, high, low)
-        if "smear" in self.improvements:
+        if slope is not None and "smear" in self.improvements:
             steepest = torch.maximum(slope[0].abs(), slope[1].abs()).clamp(max=1e300)
             smear = steepest * (high - low)
         axis = self.axis(low, high, smear)

@@ -104,8 +104,14 @@ def mpe(
             answer = one_layer_optimum(problem)
         else:
             start = _first_point(problem, time_limit, improvements, starts=starts, steps=steps, seed=seed)
-            options = {"improvements": improvements, "boxes_at_once": boxes_at_once}
-            answer = search(problem, start, budget, tolerance=tolerance, **options)
+            answer = search(
+                problem,
+                start,
+                budget,
+                tolerance=tolerance,
+                improvements=improvements,
+                boxes_at_once=boxes_at_once,
+            )
     point = _full_point(evidence, query, answer.x)
     value = _value(model, point, output)
     bound = max(answer.upper_bound, value)
@@ -139,7 +145,14 @@ def _value(model: nn.Module, point: Tensor, output: int) -> float:
 
 
 def _check_options(
-    method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once
+    method: str,
+    tolerance: float,
+    time_limit: float | None,
+    node_limit: int | None,
+    starts: int,
+    steps: int,
+    improvements: Collection[str],
+    boxes_at_once: int | None,
 ) -> None:
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")

@@ -42,7 +42,8 @@ class Layer:
         """The layer with these (J, K) constants."""
         largest = log_peak.masked_fill(log_peak == -math.inf, 0.0).abs().amax(dim=1, keepdim=True)
         slack = 8.0 * EPS * (mean.shape[1] + 8) * (1.0 + largest)
-        return Layer(*(a.unsqueeze(-1).contiguous() for a in (mean, inverse_std, log_peak)), slack)
+        mean, inverse_std, log_peak = (a.unsqueeze(-1).contiguous() for a in (mean, inverse_std, log_peak))
+        return Layer(mean, inverse_std, log_peak, slack)
 
     def margin(self, out: Tensor) -> Tensor:
         """An upper bound on the rounding error of outputs (J, B), parameters' own rounding included.

@@ -158,9 +158,9 @@ def _allowed(k: int, values: Sequence[float]) -> Tensor:
     return torch.tensor(sorted({float(v) for v in values}), dtype=torch.float64)
 
 
-def _is_index(k) -> bool:
+def _is_index(k: object) -> bool:
     return isinstance(k, Integral) and not isinstance(k, bool)
 
 
-def _is_coordinate(value) -> bool:
-    return isinstance(value, Real) and math.isfinite(value) and abs(value) <= _FARTHEST
+def _is_coordinate(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value) and abs(float(value)) <= _FARTHEST

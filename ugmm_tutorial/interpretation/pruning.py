@@ -80,14 +80,15 @@ def dense_layers_of(model: nn.Module) -> list[UGMMLayer]:
     Raises:
         TypeError: one of them does not, or the network has other layers.
     """
-    layers = layers_of(model)
-    for layer in layers:
+    dense: list[UGMMLayer] = []
+    for layer in layers_of(model):
         if not (isinstance(layer, UGMMLayer) and layer.sums_components):
             raise TypeError(
                 f"expected dense layers that sum over their components, got {type(layer).__name__}: prune "
                 "the network they come from"
             )
-    return layers
+        dense.append(layer)
+    return dense
 
 
 def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
@@ -97,16 +98,16 @@ def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
         TypeError: ``keep`` is no number or sequence of numbers.
         ValueError: it is out of its range, or one for each layer does not fit.
     """
-    each = [keep] * len(layers) if isinstance(keep, Real) else list(keep) if _is_sequence(keep) else None
-    if each is None:
+    each: list[float | int]
+    if isinstance(keep, Sequence) and not isinstance(keep, str):
+        each = list(keep)
+    elif isinstance(keep, Real):
+        each = [keep] * len(layers)
+    else:
         raise TypeError(f"expected keep to be a fraction, a number, or one of them a layer, got {keep!r}")
     if len(each) != len(layers):
         raise ValueError(f"expected keep for each of the {len(layers)} layers, got {len(each)} of them")
     return [_count(one, layer.in_features) for one, layer in zip(each, layers, strict=True)]
-
-
-def _is_sequence(keep) -> bool:
-    return isinstance(keep, Sequence) and not isinstance(keep, str)
 
 
 def _count(keep: float | int, inputs: int) -> int:
@@ -158,7 +159,7 @@ def _rebuilt(
     for module in head:
         if isinstance(module, nn.LayerNorm):
             modules.append(copy.deepcopy(module) if inputs is None else _narrower(module, inputs))
-        else:
+        elif isinstance(module, UGMMLayer):
             modules.append(_sparse(module, kept[place], neurons[place], inputs, renormalize))
             place, inputs = place + 1, neurons[place]
     return nn.Sequential(*modules)
@@ -188,6 +189,7 @@ def _sparse(
     sparse = SparseUGMMLayer(
         count,
         len(neurons),
+        components=None,
         index=index,
         **layer.options,
         device=layer.mean.device,

@@ -65,7 +65,7 @@ def statistics(model: nn.Module, x: Tensor) -> list[LayerStatistics]:
 
     Taught in chapter 11.
     """
-    collected: list[_Collected] = [_Collected() for _ in layers_of(model)]
+    collected = [_Collected(layer) for layer in layers_of(model)]
     for (some,) in batches(model, x):
         for kept, (layer, inputs, out) in zip(collected, trace(model, some), strict=True):
             kept.add(layer.responsibilities(inputs), out)
@@ -75,16 +75,15 @@ def statistics(model: nn.Module, x: Tensor) -> list[LayerStatistics]:
 class _Collected:
     """Sums and maxima of one layer so far."""
 
-    def __init__(self) -> None:
-        self.total: Tensor | float = 0.0
-        self.largest: Tensor | None = None
-        self.effective: Tensor | float = 0.0
+    def __init__(self, layer: MixtureLayer) -> None:
+        # No responsibility is below zero.
+        self.largest = layer.mean.new_zeros(())
+        self.total = self.effective = self.largest.double()
         self.outputs: list[Tensor] = []
 
     def add(self, share: Tensor, out: Tensor) -> None:
         self.total = self.total + share.sum(dim=0, dtype=torch.float64)
-        top = share.amax(dim=0)
-        self.largest = top if self.largest is None else torch.maximum(self.largest, top)
+        self.largest = torch.maximum(self.largest, share.amax(dim=0))
         entropy = torch.special.entr(share).sum(dim=-1)
         self.effective = self.effective + entropy.exp().sum(dim=0, dtype=torch.float64)
         self.outputs.append(out)
@@ -107,7 +106,7 @@ def mean_responsibilities(model: nn.Module, x: Tensor) -> list[Tensor]:
     """
     if len(x) == 0:
         raise ValueError("expected at least one example, got none")
-    totals: list[Tensor | float] = [0.0] * len(layers_of(model))
+    totals = [layer.mean.new_zeros((), dtype=torch.float64) for layer in layers_of(model)]
     for some in x.split(_EXAMPLES):
         for place, (layer, inputs, _) in enumerate(trace(model, some)):
             totals[place] = totals[place] + _summed_responsibility(layer, inputs).double()

@@ -6,6 +6,7 @@ package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 
 import torch
@@ -69,7 +70,7 @@ def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
         raise ValueError(f"expected {name} of the shape of {of}, {tuple(shape)}, got {tuple(value.shape)}")
 
 
-def positive_integer(name: str, value: int) -> int:
+def positive_integer(name: str, value: object) -> int:
     """A number of features, components or the like, as an int.
 
     Raises:
@@ -100,5 +101,5 @@ def _autocasts(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
-def _listed(values: dict[str, object]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in values.items())

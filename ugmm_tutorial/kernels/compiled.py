@@ -6,11 +6,15 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 import platformdirs
 
 __all__ = ["cache_folder", "compiled"]
+
+# Numba makes its settings while it is imported: no type checker sees their names.
+_settings: Any = numba.config
 
 
 @cache
@@ -20,7 +24,7 @@ def cache_folder() -> Path | None:
     The folder in ``NUMBA_CACHE_DIR`` if that is set, else one of this package in the user's cache. Numba's
     own first choice, beside the source, is closed where the package is installed for reading only.
     """
-    folder = Path(numba.config.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
+    folder = Path(_settings.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -37,12 +41,12 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
     """
 
     def decorate(function: Callable) -> Callable:
-        folder, before = cache_folder(), numba.config.CACHE_DIR
+        folder, before = cache_folder(), _settings.CACHE_DIR
         # Numba looks for the folder here, and only while it decorates. Other libraries keep their own.
-        numba.config.CACHE_DIR = str(folder or "")
+        _settings.CACHE_DIR = str(folder or "")
         try:
             return numba.njit(nogil=True, cache=folder is not None, fastmath=fastmath)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            _settings.CACHE_DIR = before
 
     return decorate

@@ -6,7 +6,9 @@ when they are first called, do the work in float32. Second derivatives go to the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ __all__ = ["log_density"]
 
 _ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor log_weight, Tensor? log_background"
 _Tensors = tuple[Tensor, ...]
+_Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
 @torch.library.custom_op(
@@ -101,33 +104,48 @@ def _like(
 
 
 @log_density.register_fake
-def _(x, mean, log_std, log_weight, log_background, backend):
+def _(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None, backend: str
+) -> _Tensors:
     return _outputs(x, mean)
 
 
 @_log_density_backward.register_fake
-def _(grad, x, mean, log_std, log_weight, log_background, state, needs_x, needs_parameters, backend):
+def _(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    log_background: Tensor | None,
+    state: Tensor,
+    needs_x: bool,
+    needs_parameters: bool,
+    backend: str,
+) -> _Tensors:
     return _like(x, mean, log_std, log_weight, log_background, needs_x, needs_parameters)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor | str | None, ...], output: _Tensors) -> None:
     *tensors, ctx.backend = inputs
     ctx.save_for_backward(*tensors, output[1])
 
 
-def _differentiate(ctx, grad: Tensor, _):
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     *arguments, state = ctx.saved_tensors
     needed = ctx.needs_input_grad[:5]
     if torch.is_grad_enabled():
-        return (*_differentiable_gradients(grad, arguments, needed), None)
+        return (*_differentiable_gradients(grad, tuple(arguments), needed), None)
     needs_x = needed[0] or needed[4]
     gradients = _log_density_backward(grad, *arguments, state, needs_x, any(needed[1:4]), ctx.backend)
     return (*(g if need else None for g, need in zip(gradients, needed, strict=True)), None)
 
 
-def _differentiable_gradients(grad: Tensor, arguments: list[Tensor | None], needed: _Tensors) -> list:
+def _differentiable_gradients(
+    grad: Tensor, arguments: _Arguments, needed: Sequence[bool]
+) -> list[Tensor | None]:
     """Gradients that can be differentiated again, asked for by ``create_graph``: by the reference."""
-    inputs = [a for a, need in zip(arguments, needed, strict=True) if need]
+    inputs = [a for a, need in zip(arguments, needed, strict=True) if need and a is not None]
     out = reference_log_density(*arguments)
     gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
     return [next(gradients) if need else None for need in needed]
@@ -137,16 +155,18 @@ log_density.register_autograd(_differentiate, setup_context=_setup_context)
 
 
 @log_density.register_vmap
-def _(info, in_dims, *arguments):
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[_Tensors, tuple[int, ...]]:
     return _one_after_the_other(log_density, info, in_dims, arguments)
 
 
 @_log_density_backward.register_vmap
-def _(info, in_dims, *arguments):
+def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[_Tensors, tuple[int, ...]]:
     return _one_after_the_other(_log_density_backward, info, in_dims, arguments)
 
 
-def _one_after_the_other(function, info, in_dims: tuple, arguments: tuple) -> tuple[_Tensors, tuple]:
+def _one_after_the_other(
+    function: Callable[..., _Tensors], info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]
+) -> tuple[_Tensors, tuple[int, ...]]:
     """The rule for vmap where it reaches the operators: batched gradients, mainly."""
     results = []
     for i in range(info.batch_size):

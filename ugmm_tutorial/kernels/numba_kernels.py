@@ -46,12 +46,12 @@ def forward(
     out = x.new_empty(len(x), len(mean))
     state = x.new_empty(2, *out.shape)
     arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
-    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD)
+    parts = _parts(len(x), x.shape[1], len(mean), _TASKS_PER_THREAD)
     _run(partial(numba_loops.forward, *arrays, *part) for part in parts)
     # NumPy's logarithm, not PyTorch's, whose threads would spin for milliseconds afterwards: on two cores
     # this slows the next kernel down by half.
-    whole, total = _numpy(out, state[1])
-    whole += np.log(total)
+    whole = _array(out)
+    whole += np.log(_array(state[1]))
     if top is not None:
         out += top
     return out, state
@@ -72,8 +72,8 @@ def sparse_forward(
     arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
     blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
     _run(partial(numba_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
-    whole, total = _numpy(out, state[1])
-    whole += np.log(total)
+    whole = _array(out)
+    whole += np.log(_array(state[1]))
     return out, state
 
 
@@ -87,7 +87,7 @@ def sparse_backward(
     state: Tensor,
     *,
     needs_x: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, empty where it is not needed, mean, log_std and log_weight; see :func:`backward`."""
     gx = torch.empty_like(x) if needs_x else None
     parts = _cut(len(x), torch.get_num_threads())
@@ -123,15 +123,17 @@ def backward(
         needs_parameters: whether those of mean, log_std and log_weight are needed.
     """
     n, _ = below_its_maximum(log_background)
-    parts = _parts(*x.shape, len(mean), _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD)
+    per_thread = _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD
+    parts = _parts(len(x), x.shape[1], len(mean), per_thread)
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
     # Tasks with neurons of their own share the sums. Sums that nobody needs get one row a task.
     shared = needs_parameters and _by_neuron(parts, len(x))
     shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
     sums = [x.new_empty(shape) for _ in range(3)]
-    _add_up(parts, _numpy(grad, x, mean, log_std, log_weight, n, *state), gx, gn, _numpy(*sums))
-    parameters = (None, None, None)
+    arrays = _numpy(grad, x, mean, log_std, log_weight, n, *state)
+    _add_up(parts, arrays, gx, gn, [_array(s) for s in sums])
+    parameters: tuple[Tensor | None, ...] = (None, None, None)
     if needs_parameters:
         arrays = _numpy(log_std, *sums)
         _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
@@ -169,8 +171,8 @@ def _add_up(
         for (g, factor), copied in zip(outputs, spare, strict=True):
             if g is not None:
                 pair = _numpy(g[start:stop], copied)
-                rows = _cut(stop - start, len(parts))
-                _run([partial(numba_loops.input_gradients, *pair, factor, *bounds) for bounds in rows])
+                ends = _cut(stop - start, len(parts))
+                _run([partial(numba_loops.input_gradients, *pair, factor, *rows) for rows in ends])
 
 
 def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:
@@ -197,4 +199,8 @@ def _cut(n: int, parts: int) -> list[tuple[int, int]]:
 
 
 def _numpy(*tensors: Tensor | None) -> list[np.ndarray | None]:
-    return [None if t is None else t.detach().numpy() for t in tensors]
+    return [None if t is None else _array(t) for t in tensors]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().numpy()

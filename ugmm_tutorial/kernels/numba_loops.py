@@ -411,7 +411,7 @@ def sparse_backward(
                     _sparse_pull_again(
                         x[b], index[j], mean[j], s, c, delta[b, j], gb, gxt, s0, s1, s2, i, y, read
                     )
-        if gx is not None:
+        if gx is not None and gxt is not None:  # both are there, or neither
             for k in range(gx.shape[1]):
                 for b in range(start, stop):
                     gx[b, k] = gxt[k, b - start] * _TWO_LN2

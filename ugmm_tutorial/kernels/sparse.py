@@ -6,6 +6,7 @@ Second derivatives go to the specification. There is no kernel for GPUs. Taught 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,8 +89,8 @@ def _sparse_log_density_backward(
     """Gradients of x, empty where it is not needed, mean, log_std and log_weight."""
     arguments = (grad, x, index, mean, log_std, log_weight, state)
     if grad.numel() == 0:
-        gx, *others = _like(x, mean, needs_x)
-        return gx.zero_(), *(g.zero_() for g in others)
+        gx, grad_mean, grad_log_std, grad_log_weight = _like(x, mean, needs_x)
+        return gx.zero_(), grad_mean.zero_(), grad_log_std.zero_(), grad_log_weight.zero_()
     from ugmm_tutorial.kernels import numba_kernels
 
     return numba_kernels.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
@@ -102,24 +103,33 @@ def _outputs(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
 
 def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gx = x.new_empty(x.shape if needs_x else (0,))
-    return gx, *(mean.new_empty(mean.shape) for _ in range(3))
+    return gx, mean.new_empty(mean.shape), mean.new_empty(mean.shape), mean.new_empty(mean.shape)
 
 
 @sparse_log_density.register_fake
-def _(x, index, mean, log_std, log_weight):
+def _(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
     return _outputs(x, mean)
 
 
 @_sparse_log_density_backward.register_fake
-def _(grad, x, index, mean, log_std, log_weight, state, needs_x):
+def _(
+    grad: Tensor,
+    x: Tensor,
+    index: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    state: Tensor,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _like(x, mean, needs_x)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, output[1])
 
 
-def _differentiate(ctx, grad: Tensor, _):
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     x, index, *parameters, state = ctx.saved_tensors
     needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
     if torch.is_grad_enabled():

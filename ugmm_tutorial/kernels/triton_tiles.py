@@ -7,6 +7,7 @@ the same order everywhere, and a machine without a GPU can compile and inspect w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,8 @@ _REGISTERS = {
 }
 
 
-class Tile(NamedTuple):
+@dataclass(frozen=True)
+class Tile:
     """R x C elements in the registers of each of RT x CT threads (see ``gpu_elements``)."""
 
     R: int
@@ -146,19 +148,19 @@ class Configuration(NamedTuple):
 
 def sum_configuration(tile: Tile, background: bool) -> Configuration:
     """The kernel that adds up exponentials, with tiles of this size."""
-    return Configuration(triton_forward.sum_kernel, background, {"BACKGROUND": background, **tile._asdict()})
+    return Configuration(triton_forward.sum_kernel, background, {"BACKGROUND": background, **asdict(tile)})
 
 
 def parameter_configuration(background: bool) -> Configuration:
     """The kernel of the parameters' gradients."""
-    constants = {"BACKGROUND": background, **PARAMETER_TILE._asdict()}
+    constants = {"BACKGROUND": background, **asdict(PARAMETER_TILE)}
     return Configuration(triton_backward.parameter_kernel, background, constants)
 
 
 def input_configuration(background: bool) -> Configuration:
     """The kernel of the inputs' gradients."""
     absent = {} if background else {"n": None, "grad_n": None}
-    return Configuration(triton_backward.input_kernel, background, {**absent, **INPUT_TILE._asdict()})
+    return Configuration(triton_backward.input_kernel, background, {**absent, **asdict(INPUT_TILE)})
 
 
 def finish_configuration(columns: int, background: bool) -> Configuration:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -275,12 +275,12 @@ class _LowerBound(torch.autograd.Function):
         return value.clamp(min=bound)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         value, ctx.bound = inputs
         ctx.save_for_backward(value)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (value,) = ctx.saved_tensors
         # Descent moves against the gradient: a negative one lifts the value back over the bound.
         return torch.where(value >= ctx.bound, gradient, gradient.clamp(max=0.0)), None

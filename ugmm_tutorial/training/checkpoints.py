@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import torch
 
@@ -34,7 +34,7 @@ def save(state: dict, path: str | Path) -> None:
         _write(state, file)
 
 
-def _write(state: dict, file: BinaryIO) -> None:
+def _write(state: dict, file: IO[bytes]) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:

@@ -84,7 +84,7 @@ def train(
     with _reproducible(run.device):
         _seed(config.seed, run.device)
         if checkpoint is not None and checkpoint.exists():
-            run.load()
+            run.load(checkpoint)
         steps = math.ceil(len(data.train.y) / config.batch_size)
         with tqdm(
             initial=run.epoch * steps,
@@ -144,7 +144,7 @@ class _Run:
         bar.set_postfix(epoch=self.epoch, refresh=False, **shown)
         self.environment = self._here | {"finished": records.now()}
         if self.checkpoint is not None:
-            self.save()
+            self.save(self.checkpoint)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self.data.train
@@ -173,7 +173,7 @@ class _Run:
 
     def _measure(self) -> dict[str, float]:
         """Loss and accuracy on the parts that the config names."""
-        measured = {}
+        measured: dict[str, float] = {}
         for part in self.config.measure:
             if self.data.sizes[part]:
                 result = evaluate(self.model, getattr(self.data, part))
@@ -216,7 +216,7 @@ class _Run:
             "cuda_graph": self.cuda_graph,
         }
 
-    def save(self) -> None:
+    def save(self, checkpoint: Path) -> None:
         """Write the checkpoint."""
         state = {
             "identity": self._identity,
@@ -230,27 +230,27 @@ class _Run:
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state(self.device) if self._on_cuda else None,
         }
-        checkpoints.save(state, self.checkpoint)
+        checkpoints.save(state, checkpoint)
 
-    def load(self) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Take over the state of the checkpoint, if it belongs to this run."""
-        state = checkpoints.load(self.checkpoint, device=self.device)
-        checkpoints.expect(state, _STATE, self.checkpoint)
+        state = checkpoints.load(checkpoint, device=self.device)
+        checkpoints.expect(state, _STATE, checkpoint)
         wrong = self._foreign(state["identity"])
         if wrong is not None:
             raise checkpoints.CheckpointError(
-                f"{self.checkpoint} {wrong}. Nothing was changed; move it away to start over"
+                f"{checkpoint} {wrong}. Nothing was changed; move it away to start over"
             )
         if state["epoch"] > self.config.epochs:
             raise checkpoints.CheckpointError(
-                f"{self.checkpoint} is at epoch {state['epoch']} already, beyond the "
+                f"{checkpoint} is at epoch {state['epoch']} already, beyond the "
                 f"{self.config.epochs} asked for. Nothing was changed; ask for as many, or move it away"
             )
         try:
             self._take_over(state)
         except Exception as error:  # a state made by hand raises many kinds
             raise checkpoints.CheckpointError(
-                f"{self.checkpoint} is not a whole checkpoint of this run ({type(error).__name__}: {error}). "
+                f"{checkpoint} is not a whole checkpoint of this run ({type(error).__name__}: {error}). "
                 "Nothing was changed; move it away to start over"
             ) from error
 

@@ -116,7 +116,7 @@ def read(path: str | Path) -> Record:
         ) from error
 
 
-_KINDS = {
+_KINDS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "data": dict,
     "model": dict,

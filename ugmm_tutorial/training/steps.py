@@ -6,6 +6,8 @@ they run. A graph launches all of them at once.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -38,6 +40,14 @@ class Step:
         return cross_entropy(scores, y), (scores.detach().argmax(dim=1) == y).sum()
 
 
+class _Recording(NamedTuple):
+    """A recorded step, the batch that it reads, and the loss and right answers that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: tuple[Tensor, Tensor]
+    result: tuple[Tensor, Tensor]
+
+
 class CapturedStep(Step):
     """The same step as one CUDA graph: recorded once, then replayed on every batch of the same shape.
 
@@ -53,24 +63,22 @@ class CapturedStep(Step):
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         super().__init__(model, optimizer)
         self._seen = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: tuple[Tensor, Tensor] | None = None
-        self._result: tuple[Tensor, Tensor] | None = None
+        self._recording: _Recording | None = None
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Step.__call__`."""
         self._seen += 1
         if self._seen <= self._WARMUP:
             return self._aside(x, y)
-        if self._graph is None:
-            self._record(x, y)
-        if x.shape != self._batch[0].shape:
+        if self._recording is None:
+            self._recording = self._record(x, y)
+        graph, batch, (loss, correct) = self._recording
+        if x.shape != batch[0].shape:
             return super().__call__(x, y)
-        for kept, new in zip(self._batch, (x, y), strict=True):
+        for kept, new in zip(batch, (x, y), strict=True):
             kept.copy_(new)
-        self._graph.replay()
+        graph.replay()
         # The next replay writes into the same memory.
-        loss, correct = self._result
         return loss.clone(), correct.clone()
 
     def _aside(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,13 +90,13 @@ class CapturedStep(Step):
         torch.cuda.current_stream().wait_stream(stream)
         return result
 
-    def _record(self, x: Tensor, y: Tensor) -> None:
-        self._batch = x.clone(), y.clone()
-        self._graph = torch.cuda.CUDAGraph()
+    def _record(self, x: Tensor, y: Tensor) -> _Recording:
+        batch = x.clone(), y.clone()
+        graph = torch.cuda.CUDAGraph()
         # Without old gradients, backward writes into memory of the graph instead of adding.
         self.optimizer.zero_grad()
-        with torch.cuda.graph(self._graph):
-            loss, correct = self._forward(*self._batch)
+        with torch.cuda.graph(graph):
+            loss, correct = self._forward(*batch)
             loss.backward()
             self.optimizer.step()
-        self._result = loss.detach(), correct
+        return _Recording(graph, batch, (loss.detach(), correct))

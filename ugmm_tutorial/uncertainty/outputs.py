@@ -6,7 +6,7 @@ gradients, and the network is left as it was. Taught in chapter 11.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
 
 
 def _seen(
-    model: nn.Module, x: Tensor, batch_size: int, layers: list[nn.Module], what: Callable
+    model: nn.Module, x: Tensor, batch_size: int, layers: Sequence[nn.Module], what: Callable
 ) -> list[Tensor]:
     """``what(inputs, output)`` of each layer at all examples."""
     found: list[list[Tensor]] = [[] for _ in layers]

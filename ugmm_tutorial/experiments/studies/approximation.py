@@ -148,7 +148,7 @@ def _warm_up(settings: dict) -> None:
             task,
             contender,
             settings["sizes"][0],
-            VARIANTS[contender][0],
+            next(iter(VARIANTS[contender])),
             "lbfgs",
             0,
             settings | {"evaluations": 50},

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +18,34 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.networks import UGMMNet
 
-__all__ = ["CONTENDERS", "OPTIMISERS", "VARIANTS", "Run", "build", "parameters", "pykan_version", "train"]
+__all__ = [
+    "CONTENDERS",
+    "OPTIMISERS",
+    "VARIANTS",
+    "Optimiser",
+    "Run",
+    "build",
+    "parameters",
+    "pykan_version",
+    "train",
+]
 
-#: What is tried on validation data.
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "MLP": ("relu", "silu"),
-    "KAN": ("grid 5", "grid 10"),
-    "uGMM, one layer": ("none", "after"),
-    "uGMM, two layers": ("none", "after"),
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How a network is trained: Adam with this learning rate, or L-BFGS if there is none."""
+
+    learning_rate: float | None = None
+
+
+#: What is tried on validation data: bends of the MLP, grids of the KAN, LayerNorms of the uGMM networks.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "MLP": {"relu": nn.ReLU, "silu": nn.SiLU},
+    "KAN": {"grid 5": 5, "grid 10": 10},
+    "uGMM, one layer": {"none": "none", "after": "after"},
+    "uGMM, two layers": {"none": "none", "after": "after"},
 }
-OPTIMISERS = ("adam 0.02", "lbfgs")
+OPTIMISERS = {"adam 0.02": Optimiser(0.02), "lbfgs": Optimiser()}
 CONTENDERS = tuple(VARIANTS)
 _WIDEST = 200
 
@@ -72,22 +91,21 @@ class _KAN(nn.Module):
         self.net.update_grid_from_samples(x)
 
 
-def _mlp(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
-    bend = {"relu": nn.ReLU, "silu": nn.SiLU}[variant]
+def _mlp(inputs: int, outputs: int, width: int, bend: type[nn.Module], seed: int, readout: bool) -> nn.Module:
     return nn.Sequential(
         nn.Linear(inputs, width), bend(), nn.Linear(width, width), bend(), nn.Linear(width, outputs)
     )
 
 
-def _kan(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
-    return _KAN([inputs, width, outputs], int(variant.removeprefix("grid ")), seed)
+def _kan(inputs: int, outputs: int, width: int, grid: int, seed: int, readout: bool) -> nn.Module:
+    return _KAN([inputs, width, outputs], grid, seed)
 
 
 def _ugmm(layers: int) -> Callable[..., nn.Module]:
-    def make(inputs: int, outputs: int, width: int, variant: str, seed: int, readout: bool) -> nn.Module:
+    def make(inputs: int, outputs: int, width: int, norm: str, seed: int, readout: bool) -> nn.Module:
         if not readout:
-            return UGMMNet((inputs, *[width] * (layers - 1), outputs), norm=variant)
-        return nn.Sequential(UGMMNet((inputs, *[width] * layers), norm=variant), nn.Linear(width, outputs))
+            return UGMMNet((inputs, *[width] * (layers - 1), outputs), norm=norm)
+        return nn.Sequential(UGMMNet((inputs, *[width] * layers), norm=norm), nn.Linear(width, outputs))
 
     return make
 
@@ -119,18 +137,18 @@ def build(
         readout: uGMM layers are followed by a linear layer; without, their last layer has the outputs, and a
             single layer has the size that inputs and outputs give it.
     """
-    make = _MAKERS[contender]
+    make, chosen = _MAKERS[contender], VARIANTS[contender][variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         best, width = None, 1
         while width <= _WIDEST:
-            model = make(inputs, outputs, width, variant, seed, readout)
+            model = make(inputs, outputs, width, chosen, seed, readout)
             away = abs(parameters(model) - size)
             if best is not None and away >= best[0]:
                 break
             best, width = (away, width), width + 1
         torch.manual_seed(seed)
-        return make(inputs, outputs, best[1], variant, seed, readout)
+        return make(inputs, outputs, best[1], chosen, seed, readout)
 
 
 def train(
@@ -147,7 +165,7 @@ def train(
         model: changed in place.
         x, y: rows and what they should give.
         loss: of outputs and ``y``.
-        how: one of :data:`OPTIMISERS`; Adam's learning rate falls to zero along a cosine.
+        how: a key of :data:`OPTIMISERS`; Adam's learning rate falls to zero along a cosine.
         evaluations: of the loss and its gradient.
     """
     begun, counted = time.perf_counter(), 0
@@ -160,11 +178,11 @@ def train(
         value.backward()
         return value
 
-    name, _, rate = how.partition(" ")
+    rate = OPTIMISERS[how].learning_rate
     learnt = [p for p in model.parameters() if p.requires_grad]
     adapts = isinstance(model, _KAN)
-    if name == "adam":
-        optimiser = torch.optim.Adam(learnt, lr=float(rate))
+    if rate is not None:
+        optimiser = torch.optim.Adam(learnt, lr=rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, evaluations)
         for step in range(evaluations):
             if adapts and step <= 50 and step % 10 == 0:
