@@ -13,12 +13,12 @@ from scipy import integrate
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from ugmm_tutorial import functional, kernels, responsibilities, ugmm_log_density
+from ugmm_tutorial import UGMMLayer, functional, kernels, responsibilities, ugmm_log_density
 
 SIZES = [(1, 1, 1), (4, 1, 3), (4, 3, 1), (3, 2, 5), (7, 13, 31)]
 NAMES = ("x", "mean", "log_std", "log_weight")
 # "auto" and "reference" always; a fused kernel joins as soon as it can run on this machine.
-BACKENDS_HERE = ["auto", "reference"] + (["cpu"] if kernels.unavailable("cpu") is None else [])
+BACKENDS_HERE = ["auto", "reference"] + (["numba"] if kernels.unavailable("numba") is None else [])
 
 
 def arguments(b, j, k, *, dtype=torch.float64, seed=0, requires_grad=False):
@@ -531,11 +531,24 @@ def test_under_autocast_half_precision_is_computed_in_float32(dtype):
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown backend 'cuda'.*auto, reference, cpu, gpu"):
+    with pytest.raises(ValueError, match=r"unknown backend 'cuda'.*auto, reference, numba, triton"):
         ugmm_log_density(*arguments(2, 3, 4), backend="cuda")
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize(("old", "new"), [("cpu", "numba"), ("gpu", "triton")])
+def test_names_of_backends_of_version_01_are_understood_with_a_warning(old, new, monkeypatch):
+    monkeypatch.setattr(kernels, "unavailable", lambda name: f"{name} is out of order")
+    said = f"backend '{old}' is called '{new}' since version 0.2"
+    with (
+        pytest.warns(DeprecationWarning, match=said),
+        pytest.raises(RuntimeError, match=f"backend '{new}' cannot run here"),
+    ):
+        ugmm_log_density(*arguments(2, 3, 4), backend=old)
+    with pytest.warns(DeprecationWarning, match=said):
+        assert UGMMLayer(3, 2, backend=old).backend == new
+
+
+@pytest.mark.parametrize("backend", ["numba", "triton"])
 def test_a_backend_that_cannot_run_raises_with_the_reason(backend, monkeypatch):
     monkeypatch.setattr(kernels, "unavailable", lambda name: f"{name} is out of order")
     with pytest.raises(
@@ -544,7 +557,7 @@ def test_a_backend_that_cannot_run_raises_with_the_reason(backend, monkeypatch):
         ugmm_log_density(*arguments(2, 3, 4), backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize("backend", ["numba", "triton"])
 def test_a_kernel_missing_on_this_machine_says_so_and_names_the_alternatives(backend):
     reason = kernels.unavailable(backend)
     if reason is None:

@@ -11,16 +11,14 @@ Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import fused
 from ugmm_tutorial.kernels.arguments import checked
-from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
+from ugmm_tutorial.kernels.choice import BACKENDS, choose
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, component_log_densities, reference_log_density
 
 __all__ = [
     "BACKENDS",
@@ -32,10 +30,6 @@ __all__ = [
     "under_functorch",
 ]
 
-BACKENDS = ("auto", "reference", "cpu", "gpu")
-# Below this many elements (examples x neurons x inputs) the reference takes no longer, and compiles nothing.
-_SMALL = 4096
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 # Neurons whose terms are looked at together for the largest: few enough for a processor's cache.
 _NEURONS_AT_ONCE = 8
 
@@ -67,7 +61,7 @@ def ugmm_log_density(
             from every component that reads this input (chapter 3). ``inf`` removes these components for
             this input; ``-inf``, a density of zero to divide by, makes the outputs of its row ``inf`` or
             NaN. None subtracts nothing.
-        backend: ``"reference"``, ``"cpu"`` or ``"gpu"`` runs that one or raises; ``"auto"`` takes the
+        backend: ``"reference"``, ``"numba"`` or ``"triton"`` runs that one or raises; ``"auto"`` takes the
             fused one of these tensors' device if it can run and there are at least 4096 terms (on a GPU,
             small layers need a CUDA graph to be fast: chapter 3). The fused ones compute in float32; float64,
             second and forward-mode derivatives and vmap they leave to the reference.
@@ -84,7 +78,7 @@ def ugmm_log_density(
     Source: the paper's section 3.1, read component by component (y := x_k), as chapter 1 explains.
     """
     x, mean, log_std, log_weight, log_background = checked(x, mean, log_std, log_weight, log_background)
-    chosen = _choose_backend(backend, x, mean)
+    chosen = choose(backend, x, mean)
     arguments = (x, mean, log_std, log_weight, log_background)
     if chosen == "reference" or x.dtype == torch.float64 or under_functorch(*arguments):
         return reference_log_density(*arguments)
@@ -123,28 +117,7 @@ def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
     # Every example has winners of its own: their parameters, (B, J).
     m, s, w = (p.gather(1, winner.T).T for p in parameters)
     z = (rows.gather(1, winner) - m) * torch.exp(-s)
-    return (w - s - _HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
-
-
-def _choose_backend(backend: str, x: Tensor, mean: Tensor) -> str:
-    """The implementation to run: the one that was asked for, or what "auto" takes for these tensors."""
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(BACKENDS)}")
-    if backend == "reference":
-        return backend
-    fitting = {"cpu": "cpu", "cuda": "gpu"}.get(x.device.type)
-    if backend == "auto":
-        # Compiled code serves batches of all sizes: none may decide.
-        small = not torch.compiler.is_compiling() and x.numel() * len(mean) < _SMALL
-        return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
-    reason = kernels.unavailable(backend)
-    if reason is None and backend != fitting and not (backend == "gpu" and kernels.interpreted()):
-        reason = f"the tensors are on {x.device}"
-    if reason:
-        raise RuntimeError(
-            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
-        )
-    return backend
+    return (w - s - HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
 
 
 def under_functorch(*tensors: Tensor | None) -> bool:

@@ -15,7 +15,7 @@ from ugmm_tutorial.experiments.bench import report as reports
 from ugmm_tutorial.experiments.bench import sections, timing
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 
-NEEDS_KERNEL = pytest.mark.skipif(kernels.unavailable("cpu") is not None, reason="no fused CPU kernel here")
+NEEDS_KERNEL = pytest.mark.skipif(kernels.unavailable("numba") is not None, reason="no fused CPU kernel here")
 ENVIRONMENT = {"device": "a machine", "threads": 2, "versions": {"torch": "2.6"}, "commit": "abc"}
 
 

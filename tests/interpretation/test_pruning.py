@@ -239,7 +239,9 @@ def test_parameters_fall_with_what_is_kept_and_the_model_stays_as_it_was():
 
 
 def test_options_and_mode_of_the_layers_are_taken_over():
-    model = network(dropout=(0.3, 0.0, 0.0), min_std=0.05, max_std=3.0, dropout_mode="literal", backend="cpu")
+    model = network(
+        dropout=(0.3, 0.0, 0.0), min_std=0.05, max_std=3.0, dropout_mode="literal", backend="numba"
+    )
     assert not prune(model, 0.5).training
     pruned = prune(model.train(), 0.5)
     assert pruned.training

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ugmm_tutorial import UGMMLayer, UGMMNet, kernels, ugmm_log_density
 from ugmm_tutorial.kernels.reference import reference_log_density
 
-if kernels.unavailable("cpu"):
+if kernels.unavailable("numba"):
     pytest.skip("the CPU kernel does not run here", allow_module_level=True)
 
 # PyTorch warns of itself: its decompositions for forward mode are scripts, its opcheck looks at .grad.
@@ -106,7 +106,7 @@ def test_the_operator_is_registered_as_pytorch_demands(wanted, background, trans
     args = [t.requires_grad_(i in wanted) for i, t in enumerate(args)]
     if not background:
         args.append(None)
-    torch.library.opcheck(torch.ops.ugmm.log_density.default, (*args, "cpu"))
+    torch.library.opcheck(torch.ops.ugmm.log_density.default, (*args, "numba"))
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
@@ -115,13 +115,13 @@ def test_its_backward_is_registered_as_pytorch_demands(needs_x, needs_parameters
     args = arguments(6, 3, 21, background=background)
     if not background:
         args.append(None)
-    state = torch.ops.ugmm.log_density(*args, "cpu")[1]
-    arguments_ = (torch.ones(6, 3), *args, state, needs_x, needs_parameters, "cpu")
+    state = torch.ops.ugmm.log_density(*args, "numba")[1]
+    arguments_ = (torch.ones(6, 3), *args, state, needs_x, needs_parameters, "numba")
     torch.library.opcheck(torch.ops.ugmm.log_density_backward.default, arguments_)
 
 
 def test_an_empty_batch_is_registered_as_pytorch_demands():
-    torch.library.opcheck(torch.ops.ugmm.log_density.default, (*arguments(0, 3, 21), None, "cpu"))
+    torch.library.opcheck(torch.ops.ugmm.log_density.default, (*arguments(0, 3, 21), None, "numba"))
 
 
 def test_auto_takes_the_kernel_for_float32_and_the_reference_for_what_is_small(calls):
@@ -130,14 +130,14 @@ def test_auto_takes_the_kernel_for_float32_and_the_reference_for_what_is_small(c
     ugmm_log_density(*arguments(B, J - 1, K))
     ugmm_log_density(*arguments(dtype=torch.float64))
     assert calls == ["forward"]
-    ugmm_log_density(*arguments(2, 3, 4), backend="cpu")
+    ugmm_log_density(*arguments(2, 3, 4), backend="numba")
     assert calls == ["forward"] * 2
 
 
 def test_float64_is_left_to_the_reference_bit_for_bit(calls):
     args = arguments(background=True, dtype=torch.float64)
-    assert torch.equal(operator(*args, backend="cpu"), reference_log_density(*args))
-    got = gradients(args, lambda *a: operator(*a, backend="cpu"))
+    assert torch.equal(operator(*args, backend="numba"), reference_log_density(*args))
+    got = gradients(args, lambda *a: operator(*a, backend="numba"))
     assert all(torch.equal(g, w) for g, w in zip(got, gradients(args, reference_log_density), strict=True))
     assert calls == []
 
@@ -296,7 +296,7 @@ def test_under_autocast_half_precision_reaches_the_kernel_in_float32(dtype, call
     args = [t.to(dtype).requires_grad_() for t in arguments(background=True)]
     with torch.autocast("cpu", dtype=dtype):
         out = operator(*args)
-        directly, _ = torch.ops.ugmm.log_density(*args, "cpu")
+        directly, _ = torch.ops.ugmm.log_density(*args, "numba")
     assert out.dtype == directly.dtype == torch.float32
     assert torch.equal(out, operator(*(t.float() for t in args)))
     assert torch.equal(directly, out)
@@ -366,7 +366,7 @@ def test_per_sample_gradients_of_a_network_equal_a_loop_over_samples():
             torch.testing.assert_close(got[name][i], p.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("backend", ["auto", "numba"])
 def test_vmap_over_parameters_runs_an_ensemble(backend):
     members = [arguments(seed=seed) for seed in range(3)]
     stacked = [torch.stack(tensors) for tensors in zip(*members, strict=True)]
@@ -384,9 +384,9 @@ def test_vmap_takes_any_dimension_and_nests():
     x, *parameters = arguments(6 * B)
     x = x.view(6, B, K)
     want = reference_log_density(*doubles([x, *parameters]))
-    got = torch.func.vmap(lambda x: operator(x, *parameters, backend="cpu"), in_dims=1, out_dims=1)(x)
+    got = torch.func.vmap(lambda x: operator(x, *parameters, backend="numba"), in_dims=1, out_dims=1)(x)
     assert_near([got], [want])
-    nested = torch.func.vmap(torch.func.vmap(lambda x: operator(x, *parameters, backend="cpu")))(x)
+    nested = torch.func.vmap(torch.func.vmap(lambda x: operator(x, *parameters, backend="numba")))(x)
     assert_near([nested], [want])
 
 
@@ -394,15 +394,15 @@ def test_the_operators_themselves_are_mapped_over_any_dimension():
     """Reached by batched gradients; arguments that are vmap's own go to the reference before."""
     args = (*arguments(), None)
     several = torch.randn(B, 3, K)
-    mapped = torch.func.vmap(lambda x: torch.ops.ugmm.log_density(x, *args[1:], "cpu"), in_dims=1)(several)
+    mapped = torch.func.vmap(lambda x: torch.ops.ugmm.log_density(x, *args[1:], "numba"), in_dims=1)(several)
     for i in range(3):
-        one = torch.ops.ugmm.log_density(several[:, i], *args[1:], "cpu")
+        one = torch.ops.ugmm.log_density(several[:, i], *args[1:], "numba")
         assert all(torch.equal(m[i], o) for m, o in zip(mapped, one, strict=True))
-    _, state = torch.ops.ugmm.log_density(*args, "cpu")
+    _, state = torch.ops.ugmm.log_density(*args, "numba")
     upstream = torch.randn(B, J, 3)
 
     def backward(grad):
-        return torch.ops.ugmm.log_density_backward(grad, *args, state, True, True, "cpu")
+        return torch.ops.ugmm.log_density_backward(grad, *args, state, True, True, "numba")
 
     mapped = torch.func.vmap(backward, in_dims=2)(upstream)
     for i in range(3):
@@ -412,11 +412,11 @@ def test_the_operators_themselves_are_mapped_over_any_dimension():
 def test_vmap_maps_the_background_along_with_the_inputs():
     x, *parameters, background = arguments(6 * B, background=True)
     x, background = x.view(6, B, K), background.view(6, B, K)
-    got = torch.func.vmap(lambda x, n: operator(x, *parameters, n, backend="cpu"))(x, background)
+    got = torch.func.vmap(lambda x, n: operator(x, *parameters, n, backend="numba"))(x, background)
     assert_near([got], [reference_log_density(*doubles([x, *parameters, background]))])
 
 
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("backend", ["auto", "numba"])
 def test_forward_mode_derivatives_equal_float64(backend):
     args, tangents = arguments(background=True), arguments(background=True, seed=1)
     got = torch.func.jvp(lambda *a: operator(*a, backend=backend), tuple(args), tuple(tangents))
@@ -424,7 +424,7 @@ def test_forward_mode_derivatives_equal_float64(backend):
 
 
 @pytest.mark.parametrize("position", range(5), ids=["x", "mean", "log_std", "log_weight", "log_background"])
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
+@pytest.mark.parametrize("backend", ["auto", "numba"])
 def test_a_tangent_of_any_argument_alone_reaches_the_output(position, backend):
     args, tangents = arguments(background=True), arguments(background=True, seed=1)
 
@@ -485,7 +485,7 @@ def test_second_derivatives_equal_float64(background, calls):
 
 def test_second_derivatives_agree_with_finite_differences():
     args = [t.requires_grad_() for t in arguments(3, 2, 4, background=True, dtype=torch.float64)]
-    assert torch.autograd.gradgradcheck(lambda *a: operator(*a, backend="cpu"), args)
+    assert torch.autograd.gradgradcheck(lambda *a: operator(*a, backend="numba"), args)
 
 
 def test_a_gradient_penalty_trains_the_parameters():

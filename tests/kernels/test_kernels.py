@@ -26,7 +26,7 @@ from ugmm_tutorial import kernels, ugmm_log_density
 from ugmm_tutorial.kernels.reference import reference_log_density
 
 NAMES = ("x", "mean", "log_std", "log_weight", "log_background")
-BACKENDS = [name for name in ("cpu", "gpu") if kernels.unavailable(name) is None]
+BACKENDS = [name for name in ("numba", "triton") if kernels.unavailable(name) is None]
 INTERPRETED = kernels.interpreted()
 if INTERPRETED:
     from interpreter import patch_once_per_launch
@@ -35,7 +35,7 @@ if INTERPRETED:
 EPS = 2.0**-24  # half a unit in the last place of float32
 SMALLEST_NORMAL = torch.finfo(torch.float32).smallest_normal
 
-only_cpu = pytest.mark.skipif("cpu" not in BACKENDS, reason="the CPU kernel does not run here")
+only_cpu = pytest.mark.skipif("numba" not in BACKENDS, reason="the CPU kernel does not run here")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -47,7 +47,7 @@ def backend(request):
 
 
 def device(backend):
-    return "cuda" if backend == "gpu" and not INTERPRETED else "cpu"
+    return "cuda" if backend == "triton" and not INTERPRETED else "cpu"
 
 
 def upstream_for(args, seed=1):
@@ -356,7 +356,7 @@ def test_no_gradient_is_subnormal(nearest, background):
     x = torch.full((5, k), -nearest)
     zeros = torch.zeros(2, k)
     args = [x, mean, zeros, zeros, *([torch.zeros(5, k)] if background else [])]
-    for name, value in run(args, "cpu").items():
+    for name, value in run(args, "numba").items():
         if name != "out":
             assert (value == 0.0).any(), name
             assert value[value != 0.0].abs().min() >= SMALLEST_NORMAL, name
@@ -819,11 +819,11 @@ def test_any_number_of_threads_gives_exact_numbers_and_repeats_its_bits(
     args[0][len(args[0]) // 2] += 50.0
     upstream = upstream_for(args)
     set_threads(threads)
-    got = run(args, "cpu", upstream)
+    got = run(args, "numba", upstream)
     assert (tasks[0] > 1) == (threads > 1 and cut != "one")
     assert cut not in ("neurons", "examples") or tasks[0] >= threads
     assert_exact(got, args, upstream)
-    assert_same_bits(run(args, "cpu", upstream), got)
+    assert_same_bits(run(args, "numba", upstream), got)
 
 
 @only_cpu
@@ -846,7 +846,7 @@ def test_several_threads_compute_only_the_gradients_that_are_asked_for(
     args = arguments(*CUTS[cut], background=background)
     upstream = upstream_for(args)
     leaves = [t.requires_grad_(n in wanted) for n, t in zip(NAMES, args, strict=False)]
-    call(leaves, "cpu").backward(upstream)
+    call(leaves, "numba").backward(upstream)
     want, bound = closed_forms([t.detach() for t in args], upstream)
     for name, leaf in zip(NAMES, leaves, strict=False):
         if name in wanted:
@@ -866,14 +866,14 @@ def test_input_gradients_are_added_up_block_by_block(threads, background, tasks,
     mixed_rows(args[0])
     upstream = upstream_for(args)
     set_threads(threads)
-    in_one = run(args, "cpu", upstream)
+    in_one = run(args, "numba", upstream)
     whole = tasks.copy()
     monkeypatch.setattr(numba_kernels, "_ROOM", 1)
-    got = run(args, "cpu", upstream)
+    got = run(args, "numba", upstream)
     assert len(tasks) > 2 * len(whole) + 1
     assert_exact(got, args, upstream)
     assert_same_bits(got, in_one, "out")
-    assert_same_bits(run(args, "cpu", upstream), got)
+    assert_same_bits(run(args, "numba", upstream), got)
 
 
 @only_cpu
@@ -883,8 +883,8 @@ def test_threads_each_take_an_equal_share_of_a_large_layer(set_threads):
     want = _exact(args, upstream)
     for threads in (1, 2, 3, 5):
         set_threads(threads)
-        got = run(args, "cpu", upstream)
-        assert_same_bits(run(args, "cpu", upstream), got)
+        got = run(args, "numba", upstream)
+        assert_same_bits(run(args, "numba", upstream), got)
         assert max(relative_errors(got, want).values()) < 1e-6
 
 
@@ -892,7 +892,7 @@ def test_threads_each_take_an_equal_share_of_a_large_layer(set_threads):
 @pytest.mark.parametrize("sizes", [(5, 3, 140), (140, 3, 5), (3, 140, 5)], ids=str)
 def test_gpu_programs_may_have_many_steps_and_many_outputs(sizes, background, monkeypatch):
     """One program per tile adds chunk by chunk; warps with many outputs redo those that are far."""
-    if "gpu" not in BACKENDS:
+    if "triton" not in BACKENDS:
         pytest.skip("the GPU kernels do not run here")
     from ugmm_tutorial.kernels import triton_tiles
 
@@ -901,7 +901,7 @@ def test_gpu_programs_may_have_many_steps_and_many_outputs(sizes, background, mo
     args = arguments(*sizes, background=background)
     args[0][2] -= 70.0
     upstream = upstream_for(args)
-    assert_exact(run(args, "gpu", upstream), args, upstream)
+    assert_exact(run(args, "triton", upstream), args, upstream)
 
 
 @pytest.fixture
@@ -921,7 +921,7 @@ def nan_in_fresh_memory():
     "sizes", [(3, 1, 5), (5, 70, 66)] if INTERPRETED else [(22, 33, 37), (22, 2, 37), (3, 1, 5)], ids=str
 )
 def test_no_memory_is_read_before_it_is_written(sizes, background, backend, request, set_threads):
-    if backend == "cpu":
+    if backend == "numba":
         request.getfixturevalue("tasks")
         set_threads(3)
     args = arguments(*sizes, background=background)
@@ -957,7 +957,7 @@ def step_of_a_layer(b, j, k, backend, background):
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 def test_no_allocation_is_nearly_as_large_as_all_elements(background, set_threads):
     set_threads(2)  # each has sums of its own
-    step, arguments_and_results, elements = step_of_a_layer(64, 128, 256, "cpu", background)
+    step, arguments_and_results, elements = step_of_a_layer(64, 128, 256, "numba", background)
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -968,10 +968,10 @@ def test_no_allocation_is_nearly_as_large_as_all_elements(background, set_thread
     assert sum(allocated) < 2 * arguments_and_results
 
 
-@pytest.mark.skipif("gpu" not in BACKENDS or INTERPRETED, reason="no GPU")
+@pytest.mark.skipif("triton" not in BACKENDS or INTERPRETED, reason="no GPU")
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 def test_memory_on_a_gpu_grows_with_arguments_and_results_only(background):
-    step, arguments_and_results, elements = step_of_a_layer(512, 512, 1024, "gpu", background)
+    step, arguments_and_results, elements = step_of_a_layer(512, 512, 1024, "triton", background)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     step()
@@ -987,7 +987,7 @@ def exponentials():
     """Powers of two, the same cut off at zero, and powers of e, compiled as the kernels compile them."""
     from numba import njit
 
-    from ugmm_tutorial.kernels import numba_loops
+    from ugmm_tutorial.kernels import numba_elements
 
     def elementwise(function, fastmath):
         @njit(fastmath=fastmath)
@@ -1002,11 +1002,11 @@ def exponentials():
 
         return evaluate
 
-    fast, exactly = numba_loops._FAST, numba_loops._EXACT
+    fast, exactly = numba_elements.FAST, numba_elements.EXACT
     return (
-        elementwise(numba_loops._exp2, fast),
-        elementwise(numba_loops._exp2_or_zero, fast),
-        elementwise(numba_loops._exp, exactly),
+        elementwise(numba_elements.exp2, fast),
+        elementwise(numba_elements.exp2_or_zero, fast),
+        elementwise(numba_elements.exp, exactly),
     )
 
 
@@ -1039,12 +1039,12 @@ def test_exponentials_of_what_is_too_small_are_exactly_zero_and_nan_stays(expone
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-@pytest.mark.skipif("gpu" in BACKENDS, reason="the tests above ran the GPU kernels")
+@pytest.mark.skipif("triton" in BACKENDS, reason="the tests above ran the GPU kernels")
 def test_the_kernels_for_gpus_pass_this_file_under_the_interpreter():
     here = Path(__file__).resolve()
     # In a process of its own: Triton decides when it is imported.
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(here), "-k", "gpu", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", str(here), "-k", "gpu or triton", "-q", "-p", "no:cacheprovider"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=here.parents[2],
         capture_output=True,

@@ -772,7 +772,7 @@ def fresh_compiler():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "numba"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.usefixtures("fresh_compiler")
 def test_torch_compile_traces_the_layer_without_a_graph_break(training, backend):

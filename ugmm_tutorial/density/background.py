@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Background", "GaussianBackground", "UniformBackground"]
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+__all__ = ["Background", "GaussianBackground", "UniformBackground"]
 
 
 class Background(nn.Module):
@@ -86,7 +86,7 @@ class GaussianBackground(Background):
 
     def log_prob(self, x: Tensor) -> Tensor:
         z = (x - self.mean) / self.std
-        return -0.5 * z * z - self.std.log() - _HALF_LOG_2PI
+        return -0.5 * z * z - self.std.log() - HALF_LOG_2PI
 
     def quantile(self, u: Tensor) -> Tensor:
         return self.mean + self.std * torch.special.ndtri(u)

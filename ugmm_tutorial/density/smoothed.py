@@ -26,10 +26,9 @@ from ugmm_tutorial.density.background import Background, GaussianBackground
 from ugmm_tutorial.density.components import Arrays, Components
 from ugmm_tutorial.density.mixture import Mixture
 from ugmm_tutorial.density.tractable import draw
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
 __all__ = ["SmoothedNeurons", "SmoothedUGMM"]
-
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class SmoothedNeurons(Components):
@@ -100,7 +99,7 @@ class SmoothedNeurons(Components):
         mean, std, weight = self.mean[which], self.std[which], self.log_weight[which]
         z = (rows - mean) / std
         # The terms of known inputs, over the factor that all terms share.
-        ratio = -0.5 * z * z - std.log() - _HALF_LOG_2PI - _finite(log_background)
+        ratio = -0.5 * z * z - std.log() - HALF_LOG_2PI - _finite(log_background)
         logits = torch.where(known, weight + ratio, torch.where(missing, weight, -torch.inf))
         component = draw(logits, generator).unsqueeze(-1)
         noise = torch.randn(component.shape, generator=generator, dtype=rows.dtype, device=rows.device)

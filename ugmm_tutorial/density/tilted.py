@@ -20,11 +20,10 @@ from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
 from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers.dense import UGMMLayer
 
 __all__ = ["LogNormalizer", "TiltedModel", "log_upper_bound"]
-
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class LogNormalizer(NamedTuple):
@@ -249,7 +248,7 @@ def log_upper_bound(root: nn.Module) -> float:
     if last.training and last.dropout:
         raise ValueError("expected no dropout in root's last layer: call root.eval()")
     with torch.no_grad():
-        peaks = last.log_weight.double() - last.std.double().log() - _HALF_LOG_2PI
+        peaks = last.log_weight.double() - last.std.double().log() - HALF_LOG_2PI
         return torch.logsumexp(peaks, dim=-1).item()
 
 

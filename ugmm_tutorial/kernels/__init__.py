@@ -1,6 +1,7 @@
 """The operator's implementations, and which of the fused ones can run here.
 
-``reference`` is the specification; ``fused`` makes PyTorch operators of ``cpu`` (Numba) and ``gpu`` (Triton).
+``reference`` is the specification; ``fused`` makes PyTorch operators of ``numba_kernels``
+and ``triton_kernels``; ``choice`` says which of them runs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ _OLDEST_GPU = (7, 5)
 
 
 def unavailable(backend: str) -> str | None:
-    """Return why the fused kernel ``"cpu"`` or ``"gpu"`` cannot run here, or None if it can."""
-    if backend == "gpu":
-        return _gpu_unavailable()
+    """Return why the fused kernel ``"numba"`` or ``"triton"`` cannot run here, or None if it can."""
+    if backend == "triton":
+        return _triton_unavailable()
     return None if _INSTALLED["numba"] else "Numba is not installed (pip install numba)"
 
 
@@ -29,7 +30,7 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _gpu_unavailable() -> str | None:
+def _triton_unavailable() -> str | None:
     if not _INSTALLED["triton"]:
         return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
     if interpreted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -21,10 +22,11 @@ _settings: Any = numba.config
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None if nothing can be written there.
 
-    The folder in ``NUMBA_CACHE_DIR`` if that is set, else one of this package in the user's cache. Numba's
-    own first choice, beside the source, is closed where the package is installed for reading only.
+    A folder in ``NUMBA_CACHE_DIR`` if that is set, else in this package's cache of the user. Numba's own
+    first choice, beside the source, is closed where the package is installed for reading only.
     """
     folder = Path(_settings.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
+    folder /= _digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -36,8 +38,8 @@ def cache_folder() -> Path | None:
 def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
     """Decorate a kernel that Python calls: compiled at its first call, then loaded from the cache.
 
-    A change in the kernel's own file compiles it anew; one in a file that it imports does not. So the
-    functions that it calls stand beside it.
+    Numba compiles it anew when its own file has changed, and does not look at the files that this one
+    imports: so every state of them all has a folder of its own.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -50,3 +52,9 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
             _settings.CACHE_DIR = before
 
     return decorate
+
+
+def _digest() -> str:
+    """Of the sources of all kernels for Numba."""
+    sources = sorted(Path(__file__).parent.glob("numba_*.py"))
+    return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()

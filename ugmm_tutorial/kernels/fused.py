@@ -1,25 +1,26 @@
 """The fused kernels as PyTorch operators: autograd, autocast, vmap, torch.compile and torch.export.
 
-``torch.ops.ugmm.log_density`` and its backward know shapes and derivatives; ``cpu`` and ``gpu``, imported
-when they are first called, do the work in float32. Second derivatives go to the reference.
+``torch.ops.ugmm.log_density`` and its backward know shapes and derivatives. ``numba_kernels`` and
+``triton_kernels``, imported when they are first called, do the work in float32. Second derivatives go to the
+reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import reference_log_density
 
 __all__ = ["log_density"]
 
 _ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor log_weight, Tensor? log_background"
 _Tensors = tuple[Tensor, ...]
-_Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
 @torch.library.custom_op(
@@ -33,10 +34,10 @@ def log_density(
     Args:
         x: (B, K) and log_background, (B, K) or None.
         mean, log_std, log_weight: (J, K). All float32 and on one device; any strides.
-        backend: ``"cpu"`` or ``"gpu"``.
+        backend: ``"numba"`` or ``"triton"``.
     """
     if len(x) == 0 or len(mean) == 0:
-        return _outputs(x, mean)
+        return outputs_and_state(x, mean)
     return _kernel(backend).forward(*_contiguous(x, mean, log_std, log_weight, log_background))
 
 
@@ -66,16 +67,9 @@ def _log_density_backward(
     return kernel.backward(*_contiguous(*arguments), needs_x=needs_x, needs_parameters=needs_parameters)
 
 
-def _outputs(x: Tensor, mean: Tensor) -> _Tensors:
-    """Tensors of the shapes and devices of the outputs and the state."""
-    # Not len(x), which would fix a size that compiled code leaves open.
-    sizes = x.shape[0], mean.shape[0]
-    return x.new_empty(sizes), x.new_empty((2, *sizes))
-
-
 def _kernel(backend: str) -> ModuleType:
     # Numba and Triton take long to import: not before they are needed.
-    if backend == "gpu":
+    if backend == "triton":
         from ugmm_tutorial.kernels import triton_kernels
 
         return triton_kernels
@@ -107,7 +101,7 @@ def _like(
 def _(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None, backend: str
 ) -> _Tensors:
-    return _outputs(x, mean)
+    return outputs_and_state(x, mean)
 
 
 @_log_density_backward.register_fake
@@ -135,20 +129,10 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | N
     *arguments, state = ctx.saved_tensors
     needed = ctx.needs_input_grad[:5]
     if torch.is_grad_enabled():
-        return (*_differentiable_gradients(grad, tuple(arguments), needed), None)
+        return (*differentiable_gradients(reference_log_density, grad, arguments, needed), None)
     needs_x = needed[0] or needed[4]
     gradients = _log_density_backward(grad, *arguments, state, needs_x, any(needed[1:4]), ctx.backend)
     return (*(g if need else None for g, need in zip(gradients, needed, strict=True)), None)
-
-
-def _differentiable_gradients(
-    grad: Tensor, arguments: _Arguments, needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """Gradients that can be differentiated again, asked for by ``create_graph``: by the reference."""
-    inputs = [a for a, need in zip(arguments, needed, strict=True) if need and a is not None]
-    out = reference_log_density(*arguments)
-    gradients = iter(torch.autograd.grad(out, inputs, grad, create_graph=True))
-    return [next(gradients) if need else None for need in needed]
 
 
 log_density.register_autograd(_differentiate, setup_context=_setup_context)

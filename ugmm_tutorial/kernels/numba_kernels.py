@@ -1,6 +1,6 @@
 """The fused CPU kernel: tensors in and out, and the work cut into one part per thread.
 
-No (B, J, K) tensor exists: ``cpu_loops`` computes each element where it is needed. Taught in chapter 3.
+No (B, J, K) tensor exists: ``numba_loops`` computes each element where it is needed. Taught in chapter 3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.kernels import numba_loops, thread_pool
+from ugmm_tutorial.kernels import numba_loops, numba_sparse_loops, thread_pool
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 
 __all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
@@ -71,7 +71,7 @@ def sparse_forward(
     state = x.new_empty(2, *out.shape)
     arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
     blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
-    _run(partial(numba_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
+    _run(partial(numba_sparse_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
     whole = _array(out)
     whole += np.log(_array(state[1]))
     return out, state
@@ -96,7 +96,7 @@ def sparse_backward(
     tasks = []
     for i, rows in enumerate(parts):
         own = _numpy(*(s[i] for s in sums))
-        tasks.append(partial(numba_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
+        tasks.append(partial(numba_sparse_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
     _run(tasks)
     arrays = _numpy(log_std, *sums)
     _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))

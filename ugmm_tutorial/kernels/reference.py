@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["component_log_densities", "reference_log_density"]
+__all__ = ["HALF_LOG_2PI", "component_log_densities", "reference_log_density"]
 
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def component_log_densities(
@@ -21,7 +21,7 @@ def component_log_densities(
 ) -> Tensor:
     """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked."""
     z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
-    terms = log_weight - log_std - _HALF_LOG_2PI - 0.5 * z * z
+    terms = log_weight - log_std - HALF_LOG_2PI - 0.5 * z * z
     return terms if log_background is None else terms - log_background.unsqueeze(-2)
 
 

@@ -5,13 +5,13 @@ Second derivatives go to the specification. There is no kernel for GPUs. Taught 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.kernels.reference import component_log_densities
+from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
+from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
 
 __all__ = ["sparse_component_log_densities", "sparse_log_density", "sparse_reference_log_density"]
 
@@ -20,21 +20,19 @@ def sparse_component_log_densities(
     x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 ) -> Tensor:
     """Weighted log-densities of the components, ``(*, K)`` to ``(*, J, m)``; only the index is checked."""
-    # The specification reads one axis of inputs for all neurons: here every neuron is a layer of its own.
-    parameters = (p.unsqueeze(-2) for p in (mean, log_std, log_weight))
-    return component_log_densities(_read(x, index), *parameters).squeeze(-2)
+    return component_log_densities(*_as_layers(x, index, mean, log_std, log_weight)).squeeze(-2)
 
 
 def sparse_reference_log_density(
     x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 ) -> Tensor:
     """Outputs ``(*, J)`` by gathering, differentiated by autograd; only the index is checked."""
-    # A neuron without any component would have NaN gradients: it gets others, which do not count.
-    empty = (log_weight == -math.inf).all(dim=-1)
-    log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
-    out = torch.logsumexp(sparse_component_log_densities(x, index, mean, log_std, log_weight), dim=-1)
-    # Where an input is NaN the output is, too, as in the kernel.
-    return out.masked_fill(empty & ~out.isnan(), -math.inf)
+    return reference_log_density(*_as_layers(x, index, mean, log_std, log_weight)).squeeze(-1)
+
+
+def _as_layers(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+    """For the specification, which has one axis of inputs for all neurons: every neuron is a layer."""
+    return _read(x, index), *(p.unsqueeze(-2) for p in parameters)
 
 
 def _read(x: Tensor, index: Tensor) -> Tensor:
@@ -69,7 +67,7 @@ def sparse_log_density(
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < x.shape[1]:
         raise IndexError(_outside(index, x.shape[1]))
     if len(x) == 0 or len(mean) == 0:
-        return _outputs(x, mean)
+        return outputs_and_state(x, mean)
     from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
     return numba_kernels.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
@@ -96,11 +94,6 @@ def _sparse_log_density_backward(
     return numba_kernels.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
 
 
-def _outputs(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    sizes = x.shape[0], mean.shape[0]
-    return x.new_empty(sizes), x.new_empty((2, *sizes))
-
-
 def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gx = x.new_empty(x.shape if needs_x else (0,))
     return gx, mean.new_empty(mean.shape), mean.new_empty(mean.shape), mean.new_empty(mean.shape)
@@ -108,7 +101,7 @@ def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, Tensor, Tenso
 
 @sparse_log_density.register_fake
 def _(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-    return _outputs(x, mean)
+    return outputs_and_state(x, mean)
 
 
 @_sparse_log_density_backward.register_fake
@@ -130,18 +123,13 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, T
 
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, index, *parameters, state = ctx.saved_tensors
-    needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
+    *arguments, state = ctx.saved_tensors
+    needed = ctx.needs_input_grad
     if torch.is_grad_enabled():
-        # Asked for by create_graph: gradients that can be differentiated again are the reference's.
-        wanted = [a for a, need in zip((x, *parameters), needed, strict=True) if need]
-        out = sparse_reference_log_density(x, index, *parameters)
-        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-        gradients = [next(found) if need else None for need in needed]
-    else:
-        found = _sparse_log_density_backward(grad, x, index, *parameters, state, needed[0])
-        gradients = [g if need else None for g, need in zip(found, needed, strict=True)]
-    return gradients[0], None, *gradients[1:]
+        return differentiable_gradients(sparse_reference_log_density, grad, arguments, needed)
+    gx, *of_parameters = _sparse_log_density_backward(grad, *arguments, state, needed[0])
+    gradients = (gx, None, *of_parameters)
+    return tuple(g if need else None for g, need in zip(gradients, needed, strict=True))
 
 
 sparse_log_density.register_autograd(_differentiate, setup_context=_setup_context)

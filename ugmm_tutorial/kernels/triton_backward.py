@@ -2,7 +2,7 @@
 
 Both recompute 2**y, which costs less than to keep it. Where no row was redone, the usual case, delta is zero
 everywhere: a second loop without it saves one operation in ten.
-Symbols as in ``gpu``, tiles as in ``gpu_elements``.
+Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 """
 
 from __future__ import annotations

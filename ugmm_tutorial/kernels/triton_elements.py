@@ -4,15 +4,16 @@ A program owns a *tile* of the result, held in registers, and walks along the ax
 of a tile, (R, C, RT, CT), is also its layout: Triton deals its last axes out to the threads of a block, here
 RT x CT of them, so each thread holds the R x C elements of the first two. It has R*RT rows and C*CT columns.
 
-At each step a tile needs a few numbers per row and per column. They come in *panels* (``gpu_tiles.panels``),
-packed in the order in which the loop reads them, as a matrix multiplication packs its factors: a warp reads
-few cache lines, and all addresses are one base plus constants. Two rules keep a loop free of anything else:
+At each step a tile needs a few numbers per row and per column. They come in *panels*
+(``triton_tiles.panels``), packed in the order in which the loop reads them, as a matrix multiplication packs
+its factors: a warp reads few cache lines, and all addresses are one base plus constants. Two rules keep a
+loop free of anything else:
 
 - A side of a tile counts fewer numbers than the block has threads, or Triton would lay the tile out anew.
 - Nothing is masked. Beyond the end of an axis its last row or column is computed again, and stored in its
   own place again, with the same bits.
 
-Symbols as in ``gpu``. Taught in chapter 3.
+Symbols as in ``triton_kernels``. Taught in chapter 3.
 """
 
 from __future__ import annotations

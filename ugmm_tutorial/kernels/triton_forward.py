@@ -2,7 +2,7 @@
 
 The sums are what takes time. They may be split over programs, so a second kernel adds the parts, and only it
 knows which rows underflowed. Those it computes anew by itself, with a warp's lanes along the components.
-Symbols as in ``gpu``, tiles as in ``gpu_elements``.
+Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 """
 
 from __future__ import annotations

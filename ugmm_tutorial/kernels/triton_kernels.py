@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import triton_tiles as tiles
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.kernels.shifts import below_its_maximum, finite_maximum
 from ugmm_tutorial.kernels.triton_tiles import INPUT_TILE, PARAMETER_TILE, launch, panels
 
 __all__ = ["backward", "forward"]
 
 _LOG2_E = math.log2(math.e)
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 @torch.no_grad()
@@ -190,7 +190,7 @@ def _prepared(log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor, Tens
     scale = torch.exp(-log_std).mul_(math.sqrt(0.5 * _LOG2_E))
     c = log_weight - log_std
     top = finite_maximum(c)
-    return scale, c.sub_(top).mul_(_LOG2_E), top.squeeze(1).sub_(_HALF_LOG_2PI)
+    return scale, c.sub_(top).mul_(_LOG2_E), top.squeeze(1).sub_(HALF_LOG_2PI)
 
 
 def _add_splits(partial: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ _REGISTERS = {
 
 @dataclass(frozen=True)
 class Tile:
-    """R x C elements in the registers of each of RT x CT threads (see ``gpu_elements``)."""
+    """R x C elements in the registers of each of RT x CT threads (see ``triton_elements``)."""
 
     R: int
     RT: int

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, positive_integer
+from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.masks import dropout_penalty
 
 __all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
@@ -97,7 +98,7 @@ class MixtureLayer(nn.Module, ABC):
         self.dropout = _probability(dropout)
         self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
         self.init = _choice("init", init, INITS)
-        self.backend = _choice("backend", backend, functional.BACKENDS)
+        self.backend = backend_name(backend)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
         self.min_std = float(min_std)

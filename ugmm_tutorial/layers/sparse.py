@@ -5,21 +5,18 @@ Taught in chapter 11 (what pruning leaves).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ugmm_tutorial import functional, kernels
+from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
 from ugmm_tutorial.kernels.arguments import of_one_dtype, positive_integer, require_shape
+from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["SparseUGMMLayer", "sparse_log_density"]
-
-# Below this many components (examples x neurons x inputs that each reads) gathering takes no longer.
-_SMALL = 4096
 
 
 def sparse_log_density(
@@ -42,7 +39,7 @@ def sparse_log_density(
         index: which input each component reads, (J, m), int64, from 0 to K - 1. One input may be read by
             several components of a neuron.
         mean, log_std, log_weight: as for the dense operator, but (J, m).
-        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"cpu"`` is a fused kernel in float32;
+        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"numba"`` is a fused kernel in float32;
             ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
 
     Returns:
@@ -58,7 +55,8 @@ def sparse_log_density(
     Taught in chapter 11.
     """
     arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
-    if _choose(backend, x, mean) == "reference" or functional.under_functorch(*arguments):
+    chosen = choose(backend, x, mean, for_gpus=False)
+    if chosen == "reference" or x.dtype == torch.float64 or functional.under_functorch(*arguments):
         return sparse.sparse_reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
     out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
@@ -154,29 +152,6 @@ class SparseUGMMLayer(MixtureLayer):
     def extra_repr(self) -> str:
         features = f"in_features={self.in_features}"
         return super().extra_repr().replace(features, f"{features}, components={self.components}")
-
-
-def _choose(backend: str, x: Tensor, mean: Tensor) -> str:
-    """The implementation to run: the one that was asked for, or the fastest for these tensors."""
-    if backend not in functional.BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}: expected one of {', '.join(functional.BACKENDS)}")
-    if backend == "reference" or x.dtype == torch.float64:
-        return "reference"
-    reason = kernels.unavailable("cpu")
-    if reason is None and x.device.type != "cpu":
-        reason = f"the tensors are on {x.device}"
-    if backend == "auto":
-        # math.prod, unlike Size.numel, can count a batch whose size torch.export leaves open.
-        count = math.prod(x.shape[:-1]) * mean.numel()
-        small = not torch.compiler.is_compiling() and count < _SMALL
-        return "reference" if reason or small else "cpu"
-    if backend == "gpu":
-        reason = "sparse layers have no kernel for GPUs"
-    if reason:
-        raise RuntimeError(
-            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
-        )
-    return backend
 
 
 def _checked(

@@ -10,7 +10,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from ugmm_tutorial.data import Splits
 from ugmm_tutorial.training import checkpoints, identity, records
 from ugmm_tutorial.training.config import TrainConfig, schedule
 from ugmm_tutorial.training.evaluation import evaluate
+from ugmm_tutorial.training.reproducible import reproducible, seed_generators
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
 __all__ = ["TrainConfig", "TrainingError", "train"]
@@ -81,8 +81,8 @@ def train(
     if checkpoint is not None and checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
     run = _Run(model, data, config, device, checkpoint, cuda_graph)
-    with _reproducible(run.device):
-        _seed(config.seed, run.device)
+    with reproducible(run.device):
+        seed_generators(config.seed, run.device)
         if checkpoint is not None and checkpoint.exists():
             run.load(checkpoint)
         steps = math.ceil(len(data.train.y) / config.batch_size)
@@ -334,22 +334,3 @@ def _check_parts(data: Splits) -> None:
         x, y = getattr(data, part)
         if len(x) != len(y):
             raise ValueError(f"expected as many inputs as labels in {part}, got {len(x)} and {len(y)}")
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed the CPU and the device in use; ``torch.manual_seed`` would seed the other devices too."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-@contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
-    """Best effort: the caller's random state is put back, and cuDNN keeps to repeatable algorithms."""
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        yield

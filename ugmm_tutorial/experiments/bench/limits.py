@@ -10,7 +10,7 @@ import torch
 from numba import njit
 
 from ugmm_tutorial.kernels import thread_pool
-from ugmm_tutorial.kernels.numba_loops import _FAST, _LOWEST, _exp2, _power_of_fraction, _power_of_two
+from ugmm_tutorial.kernels.numba_elements import FAST, LOWEST, exp2, power_of_fraction, power_of_two
 
 __all__ = ["exponentials", "exponentials_by_integers", "terms"]
 
@@ -18,37 +18,37 @@ _TASKS = 4  # per thread, as the kernel has them
 _ELEMENTS = 1024  # 4 KiB: stays in the first-level cache, four such arrays too
 
 
-@njit(nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=FAST)
 def _powers(y, repeats):
     total = np.float32(0.0)
     for i in range(repeats):
         # Another argument each time, or the compiler would compute the sum once.
         step = np.float32(i) * np.float32(1e-3)
         for k in range(y.shape[0]):
-            total += _exp2(y[k] - step)
+            total += exp2(y[k] - step)
     return total
 
 
-@njit(nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=FAST)
 def _powers_by_integers(y, repeats):
     total = np.float32(0.0)
     for i in range(repeats):
         step = np.float32(i) * np.float32(1e-3)
         for k in range(y.shape[0]):
-            e = max(y[k] - step, _LOWEST)
+            e = max(y[k] - step, LOWEST)
             n = np.float32(math.floor(e))
-            total += _power_of_fraction(e - n) * _power_of_two(n)
+            total += power_of_fraction(e - n) * power_of_two(n)
     return total
 
 
-@njit(nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=FAST)
 def _terms(x, mean, s, c, repeats):
     total = np.float32(0.0)
     for i in range(repeats):
         step = np.float32(i) * np.float32(1e-3)
         for k in range(x.shape[0]):
             t = (x[k] - mean[k]) * s[k]
-            total += _exp2(c[k] - t * t - step)
+            total += exp2(c[k] - t * t - step)
     return total
 
 

@@ -23,6 +23,7 @@ from ugmm_tutorial.training.steps import CapturedStep, Step
 __all__ = ["LARGE", "PAPER", "accuracy", "left_out", "limit", "memory", "operator", "scaling", "step"]
 
 PAPER = (128, 784, 128)  # batch, inputs, outputs of the first layer of the paper's network
+_BACKENDS = {"cpu": "numba", "gpu": "triton"}
 _CASES = {"cpu": (PAPER, (512, 256, 256)), "cuda": (PAPER, (4096, 1024, 1024))}
 LARGE = (1024, 4096, 4096)
 # The broadcast keeps about this many numbers per element, forward and backward.
@@ -52,7 +53,7 @@ def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
             return []
         seconds = count / (properties.multi_processor_count * 16 * clock * 1e3)
         return [_row("limit", "exponentials", PAPER, "forward", (seconds, seconds))]
-    if kernels.unavailable("cpu"):
+    if kernels.unavailable("numba"):
         return []
     from ugmm_tutorial.experiments.bench import limits
 
@@ -92,7 +93,7 @@ def accuracy(device: str, quick: bool) -> list[Row]:
     """Relative error (norm over norm) of outputs and gradients against the reference in float64."""
     fused = "cpu" if device == "cpu" else "gpu"
     implementations = {"eager": reference_log_density}
-    if kernels.unavailable(fused) is None:
+    if kernels.unavailable(_BACKENDS[fused]) is None:
         implementations[fused] = _fused(fused)
     rows = []
     for shape in ((33, 61, 17), PAPER):
@@ -139,7 +140,7 @@ def left_out(device: str, quick: bool) -> str | None:
     """Why the two sections of large layers, memory and scaling, are not measured, or None if they are."""
     if quick:
         return "it takes longer than quick=True (--quick) allows, leave that out"
-    return kernels.unavailable("cpu" if device == "cpu" else "gpu")
+    return kernels.unavailable("numba" if device == "cpu" else "triton")
 
 
 def memory(device: str, quick: bool) -> list[Row]:
@@ -187,7 +188,7 @@ def _implementations(shape: tuple[int, int, int], device: str, *, compiled: bool
             torch.compiler.reset()
             found["torch.compile"] = torch.compile(reference_log_density, dynamic=False)
     fused = "cpu" if device == "cpu" else "gpu"
-    if kernels.unavailable(fused) is None:
+    if kernels.unavailable(_BACKENDS[fused]) is None:
         found[fused] = _fused(fused)
     found["linear"] = lambda x, weight: torch.nn.functional.linear(x, weight).relu()
     return found
@@ -206,8 +207,9 @@ def _free_memory(device: str) -> float:
     return 8e9 if device == "cpu" else torch.cuda.mem_get_info(device)[0]
 
 
-def _fused(backend: str) -> Callable:
-    return lambda *arguments: ugmm_log_density(*arguments, backend=backend)
+def _fused(row: str) -> Callable:
+    """The fused operator; rows are named after where it runs."""
+    return lambda *arguments: ugmm_log_density(*arguments, backend=_BACKENDS[row])
 
 
 def _arguments(shape: tuple[int, int, int], device: str) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.functional import component_log_densities
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.teaching.exercises.answers import (
     Exercise,
     NotYet,
@@ -23,8 +24,6 @@ from ugmm_tutorial.teaching.exercises.answers import (
 
 __all__ = ["EXERCISES", "hard_neuron", "narrowest_neuron", "only_near_the_origin"]
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
 
 # --- 1.1 --------------------------------------------------------------------------------------------
 
@@ -32,17 +31,17 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 def narrowest_neuron(answer: object) -> str:
     """1.1: the largest output of a neuron with one input, mean 0 and standard deviation 0.1."""
     value, log_std = as_number(answer), math.log(0.1)
-    right = -log_std - _HALF_LOG_2PI
+    right = -log_std - HALF_LOG_2PI
     mistakes = {
         "This is the density. The neuron hands on its logarithm.": math.exp(right),
-        "This is the peak for a standard deviation of 1: where has the deviation gone?": -_HALF_LOG_2PI,
+        "This is the peak for a standard deviation of 1: where has the deviation gone?": -HALF_LOG_2PI,
         "This is the logarithm to base 10. The output is in nats.": right / math.log(10),
         "This is the logarithm to base 2. The output is in nats.": right / math.log(2),
         "The deviation is there, the constant of the normal distribution is not.": -log_std,
-        "The constant is there twice: it stands under a square root.": right - _HALF_LOG_2PI,
-        "The variance has taken the place of the deviation.": -2 * log_std - _HALF_LOG_2PI,
-        "The deviation stands outside the square root.": -0.5 * log_std - _HALF_LOG_2PI,
-        "Check a sign: should a narrower Gaussian be lower?": log_std - _HALF_LOG_2PI,
+        "The constant is there twice: it stands under a square root.": right - HALF_LOG_2PI,
+        "The variance has taken the place of the deviation.": -2 * log_std - HALF_LOG_2PI,
+        "The deviation stands outside the square root.": -0.5 * log_std - HALF_LOG_2PI,
+        "Check a sign: should a narrower Gaussian be lower?": log_std - HALF_LOG_2PI,
         "The sign is turned around: a density above one has a positive logarithm.": -right,
         "One is the area under the density, not its height, nor the logarithm of it.": 1.0,
     }
@@ -84,7 +83,7 @@ def hard_neuron(answer: object) -> str:
         "This is the smallest term: the neuron listens to the loudest.": terms.amin(dim=-1),
         "`std` is used as if it were a variance.": _terms(x, mean, std.sqrt(), weight).amax(dim=-1),
         "These are densities: the output is a logarithm.": right.exp(),
-        "The constant with 2 pi is missing; the outputs should be log-densities.": right + _HALF_LOG_2PI,
+        "The constant with 2 pi is missing; the outputs should be log-densities.": right + HALF_LOG_2PI,
         "The logarithm of `std` is missing: narrow components are higher.": (terms + std.log()).amax(-1),
         "A weight enters by its logarithm, next to a log-density.": (density + weight).amax(dim=-1),
         "A weight multiplies the density, not its logarithm.": (density * weight).amax(dim=-1),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.inference import interval_bounds, mpe
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.teaching.exercises.answers import (
@@ -25,8 +26,6 @@ from ugmm_tutorial.teaching.exercises.answers import (
 
 __all__ = ["EXERCISES", "bounds_of_a_layer", "found_by_hand", "highest_output"]
 
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-
 
 # --- 10.1 -------------------------------------------------------------------------------------------
 
@@ -35,16 +34,15 @@ def highest_output(answer: object) -> str:
     """10.1: a neuron of two inputs with means 0 and 4, both inputs within [0, 3]."""
 
     def out(first: float, second: float, log_weight: float = math.log(0.5)) -> float:
-        terms = (log_weight - _HALF_LOG_2PI - 0.5 * d * d for d in (first, second))
+        terms = (log_weight - HALF_LOG_2PI - 0.5 * d * d for d in (first, second))
         return math.log(sum(map(math.exp, terms)))
 
     mistakes = {
         "The second input cannot reach its mean: the box ends at 3.": out(0.0, 0.0),
         "The weights are missing: each is one half.": out(0.0, 1.0, 0.0),
-        "Both inputs have their best place at once: add up both terms.": math.log(0.5) - _HALF_LOG_2PI,
+        "Both inputs have their best place at once: add up both terms.": math.log(0.5) - HALF_LOG_2PI,
         "The first input may be 0, its mean.": out(3.0, 1.0),
-        "Take the logarithm of the sum, not the sum of logarithms.": 2 * (math.log(0.5) - _HALF_LOG_2PI)
-        - 0.5,
+        "Take the logarithm of the sum, not the sum of logarithms.": 2 * (math.log(0.5) - HALF_LOG_2PI) - 0.5,
         "This is the density itself; the output is its logarithm.": math.exp(out(0.0, 1.0)),
         "These are the centres of the box; each input may choose its place.": out(1.5, 2.5),
     }
@@ -110,7 +108,7 @@ def _bound_mistakes(
 
     def out(distance: Tensor, weight: Tensor = log_weight) -> Tensor:
         z = distance / log_std.exp()
-        return torch.logsumexp(weight - log_std - _HALF_LOG_2PI - 0.5 * z.square(), dim=2)
+        return torch.logsumexp(weight - log_std - HALF_LOG_2PI - 0.5 * z.square(), dim=2)
 
     return {
         _NEARER_END: out(nearer_end),
@@ -124,7 +122,7 @@ def _bound_mistakes(
             nearest
         ),
         "distances are divided by the deviation, which is the exponential of log_std.": torch.logsumexp(
-            log_weight - log_std - _HALF_LOG_2PI - 0.5 * nearest.square(), dim=2
+            log_weight - log_std - HALF_LOG_2PI - 0.5 * nearest.square(), dim=2
         ),
     }
 

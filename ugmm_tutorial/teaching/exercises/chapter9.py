@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.teaching.exercises.answers import (
     Exercise,
     NotYet,
@@ -21,8 +22,6 @@ from ugmm_tutorial.teaching.exercises.answers import (
 )
 
 __all__ = ["EXERCISES", "box_integral", "half_moons", "moon_density", "with_gaps"]
-
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 # --- 9.1 --------------------------------------------------------------------------------------------
@@ -53,7 +52,7 @@ def with_gaps(answer: object) -> str:
     missing = torch.tensor(
         [[c == "x" for c in row] for row in ("....", "x...", ".xx.", "...x", "xxx.", "xxxx")]
     )
-    log_background = -0.5 * (x / 1.5).square() - math.log(1.5) - _HALF_LOG_2PI
+    log_background = -0.5 * (x / 1.5).square() - math.log(1.5) - HALF_LOG_2PI
     x, log_background = (t.masked_fill(missing, math.nan) for t in (x, log_background))
     arguments = x, mean, log_std, log_weight, log_background
     hints = {
@@ -94,7 +93,7 @@ def _with_gaps(
     """The answer; each flag makes a common mistake."""
     missing = x.isnan()
     z = (x.nan_to_num().unsqueeze(1) - mean) / log_std.exp()
-    terms = -0.5 * z.square() - log_std - _HALF_LOG_2PI
+    terms = -0.5 * z.square() - log_std - HALF_LOG_2PI
     b = log_background.masked_fill(missing, 0.0)
     terms = terms - b.unsqueeze(1) if ratio else terms
     # Where all terms are dropped there is nothing left: a number stands for it, so that it can be compared.

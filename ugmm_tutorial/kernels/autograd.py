@@ -1,0 +1,36 @@
+"""What the dense and the sparse operator share: shapes of outputs, and second derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["differentiable_gradients", "outputs_and_state"]
+
+
+def outputs_and_state(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty tensors of the shapes and devices of the outputs, (B, J), and the state, (2, B, J)."""
+    # Not len(x), which would fix a size that compiled code leaves open.
+    sizes = x.shape[0], mean.shape[0]
+    return x.new_empty(sizes), x.new_empty((2, *sizes))
+
+
+def differentiable_gradients(
+    reference: Callable[..., Tensor],
+    grad: Tensor,
+    arguments: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again, asked for by ``create_graph``: by the reference.
+
+    Args:
+        reference: the operator's specification.
+        grad: gradient of its outputs.
+        arguments: what it is called with.
+        needed: which of them a gradient is asked for; None stands in the place of the others.
+    """
+    inputs = [a for a, need in zip(arguments, needed, strict=True) if need and a is not None]
+    gradients = iter(torch.autograd.grad(reference(*arguments), inputs, grad, create_graph=True))
+    return tuple(next(gradients) if need else None for need in needed)

@@ -1,0 +1,69 @@
+"""Which implementation runs: the one place where a backend is chosen, for dense and sparse operators."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial import kernels
+
+__all__ = ["BACKENDS", "backend_name", "choose"]
+
+BACKENDS = ("auto", "reference", "numba", "triton")
+_BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
+# Below this many terms (examples x components) the reference takes no longer, and compiles nothing.
+_SMALL = 4096
+
+
+def backend_name(name: str) -> str:
+    """The name of a backend; one of version 0.1 is understood, with a warning.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    if name in _BEFORE_02:
+        new = _BEFORE_02[name]
+        warnings.warn(
+            f"backend {name!r} is called {new!r} since version 0.2", DeprecationWarning, stacklevel=4
+        )
+        return new
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    return name
+
+
+def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> str:
+    """The implementation to run: the one that was asked for, or what ``"auto"`` takes for these tensors.
+
+    Args:
+        backend: one of :data:`BACKENDS`.
+        x: inputs, ``(*, K)``.
+        mean: parameters of all components, (J, m).
+        for_gpus: whether the operator has a kernel for GPUs.
+
+    Raises:
+        ValueError: there is no such backend.
+        RuntimeError: the backend that was asked for cannot run here; the message says why.
+    """
+    backend = backend_name(backend)
+    if backend == "reference":
+        return backend
+    fitting = {"cpu": "numba", "cuda": "triton" if for_gpus else None}.get(x.device.type)
+    if backend == "auto":
+        # Compiled code serves batches of all sizes: none may decide. math.prod, unlike Size.numel, can count
+        # a batch whose size torch.export leaves open.
+        small = not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
+        return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
+    reason = kernels.unavailable(backend)
+    if backend == "triton" and not for_gpus:
+        reason = "sparse layers have no kernel for GPUs"
+    elif reason is None and backend != fitting and not (backend == "triton" and kernels.interpreted()):
+        reason = f"the tensors are on {x.device}"
+    if reason:
+        raise RuntimeError(
+            f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
+        )
+    return backend
