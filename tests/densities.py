@@ -7,7 +7,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ugmm_tutorial.density import Circuit, GaussianBackground, ProductTwin, SmoothedUGMM, UniformBackground
+from ugmm_tutorial.density import (
+    Circuit,
+    DiagonalGaussianMixture,
+    GaussianBackground,
+    SmoothedUGMM,
+    UniformBackground,
+)
 
 LOW, HIGH = -1.2, 1.6  # of the uniform backgrounds
 REACH = 9.0  # no density below has anything worth mentioning beyond
@@ -45,7 +51,7 @@ F64 = {"dtype": torch.float64}
 MODELS = {
     "smoothed": lambda k: scattered(SmoothedUGMM(k, 3, background=gaussian(k), **F64)),
     "smoothed, uniform": lambda k: scattered(SmoothedUGMM(k, 3, background=uniform(k), **F64)),
-    "product": lambda k: scattered(ProductTwin(k, 3, **F64)),
+    "product": lambda k: scattered(DiagonalGaussianMixture(k, 3, **F64)),
     "circuit": lambda k: scattered(Circuit(k, 3, depth=min(2, k // 2), trees=2, seed=3, **F64)),
     "smoothed circuit": lambda k: scattered(
         Circuit(k, 3, leaf="smoothed", depth=min(1, k // 2), background=gaussian(k), seed=4, **F64)

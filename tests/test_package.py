@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -220,3 +221,49 @@ def test_everything_that_the_package_imports_is_declared(pyproject):
     # Triton comes with PyTorch where it exists; SPFlow and pykan are compared with where they are installed.
     optional = {"triton", "spflow", "kan"}
     assert imported - set(sys.stdlib_module_names) - optional <= declared
+
+
+# --- size -------------------------------------------------------------------------------------------
+
+
+def _files(*places: str) -> Iterator[Path]:
+    """Files, and those in folders, of the package."""
+    for place in places:
+        path = PACKAGE / place
+        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def _lines(*places: str) -> int:
+    """Lines that are not blank."""
+    texts = (path.read_text(encoding="utf-8") for path in _files(*places))
+    return sum(bool(line.strip()) for text in texts for line in text.splitlines())
+
+
+LIBRARY = tuple(
+    path.name
+    for path in PACKAGE.iterdir()
+    if path.suffix == ".py" or (path / "__init__.py").exists()
+    if path.name not in ("experiments", "teaching", "__main__.py")
+)
+
+
+def test_the_library_stays_small():
+    assert _lines(*LIBRARY) < 9000
+    length = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _files(*LIBRARY)}
+    assert [str(path) for path, lines in length.items() if lines > 350] == []
+
+
+def test_whoever_wants_only_the_layer_reads_four_files():
+    files = ("functional.py", "kernels/reference.py", "layers/dense.py", "networks.py")
+    assert sum(len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) for name in files) <= 800
+
+
+def test_contributing_counts_the_lines_of_every_part():
+    page = PYPROJECT.with_name("CONTRIBUTING.md")
+    if not page.exists():
+        pytest.skip("the package does not run from its checkout")
+    told = re.findall(r"^\| (\w+) \|.*\| about ([\d,]+) \|$", page.read_text(encoding="utf-8"), re.M)
+    parts = {"library": LIBRARY, "laboratory": ("experiments",), "classroom": ("teaching",)}
+    assert [name for name, _ in told] == list(parts)
+    for name, count in told:
+        assert int(count.replace(",", "")) == pytest.approx(_lines(*parts[name]), abs=150), name

@@ -22,6 +22,7 @@ MOVED = {
     "constructions": "approximation.constructions",
     "cost": "experiments.cost",
     "density.conditional": "density.model",
+    "density.product": "density.diagonal",
     "evaluation": "training.evaluation",
     "exercises": "teaching.exercises",
     "figure_contract": "teaching.figure_contract",

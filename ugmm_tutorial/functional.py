@@ -1,10 +1,10 @@
-"""The uGMM operator: one formula, and the one place where a backend is chosen.
+"""The uGMM operator: its formula as functions of tensors, whichever backend computes it.
 
-Shapes, here and everywhere in the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
+Shapes, here and throughout the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
 Inputs are ``(*, K)`` with any leading dimensions, parameters (J, K), outputs ``(*, J)``.
 
-The reference implementation (``kernels.reference``) *is* the specification; fused kernels do the same faster,
-and without its (B, J, K) tensor.
+The reference implementation (``kernels.reference``) *is* the specification. The fused kernels compute the
+same faster, without its (B, J, K) tensor. ``kernels.choice`` decides which of them runs.
 
 Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (the fused kernels).
 """
@@ -30,7 +30,7 @@ __all__ = [
     "under_functorch",
 ]
 
-# Neurons whose terms are looked at together for the largest: few enough for a processor's cache.
+# How many neurons are searched for their largest terms at once: few enough for a processor's cache.
 _NEURONS_AT_ONCE = 8
 
 
@@ -43,39 +43,43 @@ def ugmm_log_density(
     log_background: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Log-density of J univariate Gaussian mixtures, component k read at input k.
+    """Log-density of J univariate Gaussian mixtures whose component k reads input k.
 
     ``out[..., j] = logsumexp_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
 
     Args:
-        x: inputs, ``(*, K)``, in the units of ``mean``. NaN makes every output of its row NaN; an infinite
-            input switches its components off in the output, but their gradients become NaN.
+        x: inputs, ``(*, K)``, in the units of ``mean``. NaN makes every output of its row NaN. An infinite
+            input switches off the components that read it, but their gradients become NaN.
         mean: component means, (J, K).
         log_std: logarithm of the component standard deviations, (J, K), finite.
-        log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The
-            weights of a row need not sum to one; if all are zero, the output is ``-inf`` and its
-            gradients are zero. Where nothing is left for another reason (inputs some 1e19 standard
-            deviations away, backgrounds of ``inf``) the output is ``-inf`` too; its gradients are zero
-            in the fused kernels and NaN in the reference.
-        log_background: logarithm of a background density at each input, of the shape of ``x``, subtracted
-            from every component that reads this input (chapter 3). ``inf`` removes these components for
-            this input; ``-inf``, a density of zero to divide by, makes the outputs of its row ``inf`` or
-            NaN. None subtracts nothing.
-        backend: ``"reference"``, ``"numba"`` or ``"triton"`` runs that one or raises; ``"auto"`` takes the
-            fused one of these tensors' device if it can run and there are at least 4096 terms (on a GPU,
-            small layers need a CUDA graph to be fast: chapter 3). The fused ones compute in float32; float64,
-            second and forward-mode derivatives and vmap they leave to the reference.
+        log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The weights
+            of a row need not sum to one. If all are zero, the output is ``-inf`` and its gradients are zero.
+            The output is also ``-inf`` if no component is left for another reason (inputs about 1e19 standard
+            deviations away, backgrounds of ``inf``); then its gradients are zero in the fused kernels and NaN
+            in the reference.
+        log_background: logarithm of a background density at each input, with the shape of ``x``. It is
+            subtracted from every component that reads this input (chapter 3). ``inf`` removes these
+            components for this input. ``-inf`` divides by a density of zero and makes the outputs of its row
+            ``inf`` or NaN. None subtracts nothing.
+        backend: ``"reference"``, ``"numba"`` or ``"triton"`` runs that implementation or raises. ``"auto"``
+            takes the fused kernel for the tensors' device if it can run and there are at least 4096 terms,
+            else the reference (on a GPU, small layers need a CUDA graph to be fast: chapter 3). The fused
+            kernels compute in float32. They leave float64, second derivatives, forward-mode derivatives and
+            vmap to the reference.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
 
     Raises:
-        TypeError: an argument is no tensor, or its dtype is neither float32 nor float64, or they differ.
-            Under ``torch.autocast`` half-precision arguments are computed in float32 instead.
+        TypeError: an argument is not a tensor, its dtype is neither float32 nor float64, or the dtypes
+            differ. Under ``torch.autocast``, half-precision arguments are computed in float32 instead.
         ValueError: shapes or devices do not fit together, or the backend's name is unknown.
-        RuntimeError: the backend that was asked for cannot run here; the message says why.
+        RuntimeError: the requested backend cannot run here; the message says why.
 
     Source: the paper's section 3.1, read component by component (y := x_k), as chapter 1 explains.
+
+    >>> ugmm_log_density(torch.rand(32, 4), *torch.zeros(3, 8, 4)).shape  # 8 neurons over 4 inputs
+    torch.Size([32, 8])
     """
     x, mean, log_std, log_weight, log_background = checked(x, mean, log_std, log_weight, log_background)
     chosen = choose(backend, x, mean)
@@ -94,19 +98,26 @@ def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tenso
     They are also the gradients of the outputs with respect to ``log_weight`` (chapter 2).
 
     Args and Raises: as for :func:`ugmm_log_density`.
+
+    >>> responsibilities(torch.rand(5, 4), *torch.zeros(3, 8, 4)).sum(dim=-1).allclose(torch.ones(5, 8))
+    True
     """
     x, mean, log_std, log_weight, _ = checked(x, mean, log_std, log_weight)
     return torch.softmax(component_log_densities(x, mean, log_std, log_weight), dim=-1)
 
 
 def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """The largest term instead of the logarithm of the sum: one component answers alone, ``(*, J)``.
+    """The largest term instead of the logarithm of the sum, ``(*, J)``: one component answers alone.
 
     ``out[..., j] = max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
 
-    Its gradient goes to that component only. No block of all terms is kept. For comparison.
+    The gradient goes to that component only. The (B, J, K) tensor of all terms is never built. This function
+    serves for comparison.
 
     Args and Raises: as for :func:`ugmm_log_density`.
+
+    >>> max_log_density(torch.zeros(2), *torch.zeros(3, 1, 2))  # two equal terms, so log(2) below logsumexp
+    tensor([-0.9189])
     """
     x, mean, log_std, log_weight, _ = checked(x, mean, log_std, log_weight)
     rows = x.reshape(-1, x.shape[-1])
@@ -114,14 +125,18 @@ def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
     with torch.no_grad():
         few = zip(*(p.split(_NEURONS_AT_ONCE) for p in parameters), strict=True)
         winner = torch.cat([component_log_densities(rows, *some).argmax(dim=-1) for some in few], dim=-1)
-    # Every example has winners of its own: their parameters, (B, J).
+    # Every example has its own winners. These are their parameters, (B, J).
     m, s, w = (p.gather(1, winner.T).T for p in parameters)
     z = (rows.gather(1, winner) - m) * torch.exp(-s)
     return (w - s - HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
 
 
 def under_functorch(*tensors: Tensor | None) -> bool:
-    """Whether vmap, torch.func or forward-mode derivatives are under way: the kernels know neither."""
+    """Whether any tensor is inside vmap, torch.func or forward-mode derivatives: kernels support none.
+
+    >>> torch.vmap(lambda x: x * under_functorch(x))(torch.ones(3)), under_functorch(torch.ones(3))
+    (tensor([1., 1., 1.]), False)
+    """
     if torch.compiler.is_compiling():
         return False
     return any(

@@ -1,6 +1,6 @@
 """The networks the book compares: MLP, UGMMNet, and a ConvNet with either of them as its head.
 
-``preset(name)`` builds each as the paper's Table 2 names it. Taught in chapters 5 to 7.
+``preset(name)`` builds the network of that name in the paper's Table 2. Taught in chapters 5 to 7.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ugmm_tutorial.layers.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
 
-#: Where a LayerNorm stands: nowhere, between the layers, also in front of the first, also behind the last.
+#: Where LayerNorms stand: nowhere; between layers; also before the first layer; also after the last.
 NORMS = ("none", "layer", "before", "after")
 HEADS = ("linear", "ugmm")
 
 
 class _Stack(nn.Sequential):
-    """A Sequential whose slices are plain ones: by itself it would hand the layers to our constructors."""
+    """A Sequential whose slices are plain ones: PyTorch would pass the layers to our constructors."""
 
     @overload
     def __getitem__(self, index: slice) -> nn.Sequential: ...
@@ -40,13 +40,16 @@ class MLP(_Stack):
     Args:
         widths: sizes from input to output, at least two.
         norm: ``"layer"`` puts a LayerNorm after each hidden linear layer, before its ReLU; ``"before"``
-            normalises the inputs too, ``"after"`` the outputs, of which there must be three or more.
-        dropout: probability per hidden layer of dropping its activations: one number for all hidden
-            layers, or one per layer (``len(widths) - 1`` of them, the last 0).
+            normalises the inputs too. ``"after"`` normalises the outputs too, which must be at least three.
+        dropout: probability of dropping an activation: one number for all hidden layers, or one per layer
+            (``len(widths) - 1`` of them, the last 0).
 
     Raises:
         ValueError: too few widths, an unknown norm, or dropout that does not fit.
-        TypeError: dropout is no number or sequence of them.
+        TypeError: dropout is neither a number nor a sequence of numbers.
+
+    >>> MLP([784, 128, 10])(torch.rand(32, 784)).shape
+    torch.Size([32, 10])
     """
 
     def __init__(
@@ -77,18 +80,21 @@ class UGMMNet(_Stack):
 
     Args:
         widths: sizes from input to output, at least two.
-        norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer; inputs and outputs stay as they
-            are. ``"before"`` normalises the inputs too (a LayerNorm in front of every layer), ``"after"``
-            the outputs (one behind every layer), which then are no log-densities any more. Two numbers
-            are not normalised: only their order would be left.
+        norm: ``"layer"`` puts a LayerNorm after each hidden uGMM layer and leaves inputs and outputs alone.
+            ``"before"`` normalises the inputs too, so that a LayerNorm precedes every layer. ``"after"``
+            normalises the outputs too, so that one follows every layer; the outputs are then no longer
+            log-densities. It needs at least three outputs: normalising two numbers leaves only their order.
         dropout: probability of dropping a component: one number for all hidden layers, or one per
             layer (``len(widths) - 1`` of them).
-        layer: a name of :data:`ugmm_tutorial.layers.ablations.LAYERS`, ``"ugmm"`` for the layer itself.
+        layer: a key of :data:`ugmm_tutorial.layers.ablations.LAYERS`; ``"ugmm"`` is the layer itself.
         layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes.
 
     Raises:
         ValueError: too few widths, an unknown norm, layer or mode, or dropout that does not fit.
-        TypeError: an option that the layer does not take, or dropout that is no number or sequence of them.
+        TypeError: an option that the layer does not take, or dropout that is neither a number nor a sequence.
+
+    >>> UGMMNet([4, 8, 3], norm="layer")(torch.rand(32, 4)).shape
+    torch.Size([32, 3])
     """
 
     def __init__(
@@ -117,20 +123,23 @@ class UGMMNet(_Stack):
 class ConvNet(nn.Module):
     """Two convolutions, then fully connected layers of either kind: (B, 1, 28, 28) to (B, 10).
 
-    The paper replaces "the dense layers" of a CNN and leaves its filters open. This is the classical
-    small one for MNIST: twice 5 x 5 convolution, 2 x 2 maximum pooling and ReLU, with 32 and 64
-    filters, which leaves 1024 features; on top the 128-64-10 layers of the fully connected networks.
+    The paper replaces "the dense layers" of a CNN and does not say how many filters it has. This is the
+    classic small network for MNIST: two blocks of 5 x 5 convolution, 2 x 2 maximum pooling and ReLU, with 32
+    and 64 filters, give 1024 features. The 128-64-10 layers of the fully connected networks follow.
 
     Args:
         head: ``"linear"`` ends in an :class:`MLP`, ``"ugmm"`` in a :class:`UGMMNet`.
         widths: sizes of the head from its first hidden layer to the output.
         channels: filters of the two convolutions.
-        head_options: ``norm``, ``dropout`` and whatever else the head's class takes. The features
-            themselves are normalised by ``norm="before"`` only: they are no log-densities.
+        head_options: ``norm``, ``dropout`` and whatever else the head's class takes. Only ``norm="before"``
+            normalises the features themselves, which are not log-densities.
 
     Raises:
-        ValueError: an unknown head, or values of its options that do not fit.
+        ValueError: an unknown head, or sizes or options that do not fit.
         TypeError: an option that the head's class does not take.
+
+    >>> ConvNet()(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(
@@ -148,8 +157,8 @@ class ConvNet(nn.Module):
             raise ValueError(f"expected channels to be two positive integers, got {channels}")
         if not _are_positive_integers(widths):
             raise ValueError(f"expected widths to be positive integers, got {widths}")
-        # Cutting at zero behind the maximum, not before it, changes no bit of outputs or gradients and has
-        # a quarter of the numbers to cut.
+        # ReLU after the pooling, not before it, changes no bit of outputs or gradients and works on a quarter
+        # of the numbers.
         self.features = nn.Sequential(
             nn.Conv2d(1, channels[0], kernel_size=5),
             nn.MaxPool2d(2),
@@ -159,7 +168,7 @@ class ConvNet(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         )
-        # Channels innermost in memory: the same numbers up to rounding, in less time on a CPU.
+        # Channels innermost in memory give the same numbers up to rounding, in less time on a CPU.
         self.features.to(memory_format=torch.channels_last)
         # 28 -> 24 -> 12 -> 8 -> 4 pixels a side.
         head_widths = (channels[1] * 4 * 4, *widths)
@@ -196,6 +205,9 @@ def preset(name: str, **options: Any) -> nn.Module:
 
     Raises:
         ValueError: no row has that name.
+
+    >>> sum(p.numel() for p in preset("uGMM-NN").parameters())
+    327552
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
@@ -233,7 +245,7 @@ def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ..
         raise ValueError(
             f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
         )
-    # Also where a single layer leaves no hidden one to apply it to.
+    # Checked even if there is no hidden layer to apply a single number to.
     if not all(0.0 <= p <= 1.0 for p in given):
         raise ValueError(f"expected dropout between 0 and 1, got {dropout}")
     return tuple(float(p) for p in (given * (layers - 1) + (0.0,) if single else given))

@@ -12,8 +12,8 @@ from torch.distributions import Normal
 from ugmm_tutorial import functional
 from ugmm_tutorial.density import (
     Circuit,
+    DiagonalGaussianMixture,
     GaussianBackground,
-    ProductTwin,
     SmoothedUGMM,
     UniformBackground,
     gradient,
@@ -184,7 +184,7 @@ def test_float32_through_the_fused_kernel_equals_float64(missing):
 def test_product_twin_equals_scikit_learn():
     data = torch.randn(120, 3, generator=torch.Generator().manual_seed(2), **F64).numpy()
     mixture = GaussianMixture(4, covariance_type="diag", random_state=0).fit(data)
-    model = ProductTwin.from_sklearn(mixture)
+    model = DiagonalGaussianMixture.from_sklearn(mixture)
     x = 2 * torch.randn(50, 3, **F64)
     torch.testing.assert_close(model.log_prob(x), torch.as_tensor(mixture.score_samples(x.numpy())))
     posterior = torch.as_tensor(mixture.predict_proba(x.numpy()))
@@ -194,11 +194,12 @@ def test_product_twin_equals_scikit_learn():
 def test_from_sklearn_refuses_what_it_cannot_be():
     data = torch.randn(40, 2, **F64).numpy()
     with pytest.raises(ValueError, match="covariance_type='diag'"):
-        ProductTwin.from_sklearn(GaussianMixture(2).fit(data))
+        DiagonalGaussianMixture.from_sklearn(GaussianMixture(2).fit(data))
     with pytest.raises(ValueError, match="not fitted"):
-        ProductTwin.from_sklearn(GaussianMixture(2, covariance_type="diag"))
+        DiagonalGaussianMixture.from_sklearn(GaussianMixture(2, covariance_type="diag"))
+    fitted = GaussianMixture(2, covariance_type="diag").fit(data)
     with pytest.raises(ValueError, match="min_std"):
-        ProductTwin.from_sklearn(GaussianMixture(2, covariance_type="diag").fit(data), min_std=9.0)
+        DiagonalGaussianMixture.from_sklearn(fitted, min_std=9.0)
 
 
 # --- Circuit
@@ -244,7 +245,7 @@ def test_the_leaves_of_a_tree_share_the_features_among_them():
 def test_a_shallow_circuit_is_a_mixture(leaf, depth, twin):
     background = {"background": gaussian(4)} if leaf == "smoothed" else {}
     circuit = scattered(Circuit(4, 3, leaf=leaf, depth=depth, **background, **F64))
-    plain = SmoothedUGMM(4, 3, **background, **F64) if twin else ProductTwin(4, 3, **F64)
+    plain = SmoothedUGMM(4, 3, **background, **F64) if twin else DiagonalGaussianMixture(4, 3, **F64)
     with torch.no_grad():
         for part, scope in zip(circuit.leaves, circuit.scopes, strict=True):
             for name, values in part.named_parameters():
@@ -416,8 +417,8 @@ def test_rows_that_do_not_fit_are_refused(name, x, error, match):
     [
         (lambda: SmoothedUGMM(0, 2), ValueError, "in_features >= 1"),
         (lambda: SmoothedUGMM(2, 2.5), TypeError, "integer"),
-        (lambda: ProductTwin(2, 2, min_std=0.0), ValueError, "min_std > 0"),
-        (lambda: ProductTwin(2, 2, dtype=torch.float16), TypeError, "float32 or float64"),
+        (lambda: DiagonalGaussianMixture(2, 2, min_std=0.0), ValueError, "min_std > 0"),
+        (lambda: DiagonalGaussianMixture(2, 2, dtype=torch.float16), TypeError, "float32 or float64"),
         (lambda: SmoothedUGMM(3, 2, background=gaussian(2), **F64), ValueError, "3 features, got one of 2"),
         (lambda: SmoothedUGMM(2, 2, background=gaussian(2)), TypeError, "dtype torch.float32"),
         (lambda: SmoothedUGMM(2, 2, background="uniform"), TypeError, "Background or None, got str"),

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Normal
 
-from ugmm_tutorial.density import Circuit, ProductTwin, SmoothedUGMM, em
+from ugmm_tutorial.density import Circuit, DiagonalGaussianMixture, SmoothedUGMM, em
 
 NAN = math.nan
 
@@ -31,7 +31,7 @@ MAKERS = {
     "smoothed, given background": lambda floor: SmoothedUGMM(
         4, 3, background=gaussian(4), min_std=floor, **F64
     ),
-    "product": lambda floor: ProductTwin(4, 3, min_std=floor, **F64),
+    "product": lambda floor: DiagonalGaussianMixture(4, 3, min_std=floor, **F64),
     "circuit": lambda floor: Circuit(4, 3, depth=2, trees=2, min_std=floor, **F64),
     "smoothed circuit": lambda floor: Circuit(4, 3, depth=1, leaf="smoothed", min_std=floor, **F64),
 }
@@ -135,7 +135,7 @@ def test_em_ends_where_the_gradient_vanishes(name):
 def test_a_model_starts_at_clusters_whose_variances_lean_on_the_whole():
     near = torch.tensor([[0.0, 1.0], [2.0, 1.0], [1.0, NAN]], **F64)
     x = torch.cat([near, torch.tensor([[50.0, 4.0]], **F64)])
-    model = ProductTwin(2, 2, **F64).initialise(x)
+    model = DiagonalGaussianMixture(2, 2, **F64).initialise(x)
     filled = torch.where(x.isnan(), torch.tensor(2.0, **F64), x)  # the mean of the second feature
     order = model.mean[:, 0].argsort()
     expected = torch.stack([filled[:3].mean(0), filled[3]])

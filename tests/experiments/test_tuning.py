@@ -282,7 +282,7 @@ def test_command_says_if_no_trial_was_trained_to_its_end(tmp_path, monkeypatch, 
 
 
 def test_unknown_search_is_refused():
-    with pytest.raises(ValueError, match=r"no search is called 'resnet': expected one of mlp, "):
+    with pytest.raises(ValueError, match=r"no search is called 'resnet': it is one of mlp, "):
         find("resnet")
 
 

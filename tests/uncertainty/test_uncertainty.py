@@ -19,9 +19,9 @@ from ugmm_tutorial.uncertainty import (
     logits,
     mc_dropout,
     mutual_information,
+    ood_scores,
     penultimate,
     probabilities,
-    strangeness,
 )
 
 SOFTMAX_SCORES = {"max softmax", "entropy", "max logit", "energy"}
@@ -82,7 +82,7 @@ def test_convolutional_networks_are_asked_as_well():
     net = ConvNet(head="ugmm", channels=(2, 2), widths=(6, 10))
     assert penultimate(net, images).shape == (3, 6)
     assert [layer.shape[1] for layer in layer_log_densities(net, images)] == [6, 10]
-    assert strangeness(net, images)["root maximum"].shape == (3,)
+    assert ood_scores(net, images)["root maximum"].shape == (3,)
 
 
 def test_networks_that_cannot_be_asked_are_refused():
@@ -103,7 +103,7 @@ def test_networks_that_cannot_be_asked_are_refused():
 def test_scores_of_an_mlp_are_functions_of_its_logits():
     net = network(MLP)
     z = logits(net, x())
-    found = strangeness(net, x())
+    found = ood_scores(net, x())
     assert set(found) == SOFTMAX_SCORES
     p = torch.softmax(z, dim=1)
     torch.testing.assert_close(found["max softmax"], 1 - p.amax(dim=1))
@@ -116,7 +116,7 @@ def test_very_sure_answers_are_still_told_apart():
     net = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[1.0], [0.0], [0.0]]))
-    found = strangeness(net, torch.tensor([[50.0], [60.0]]))["max softmax"]
+    found = ood_scores(net, torch.tensor([[50.0], [60.0]]))["max softmax"]
     np.testing.assert_allclose(found, [2 * math.exp(-50), 2 * math.exp(-60)], rtol=1e-9)
 
 
@@ -125,7 +125,7 @@ def test_root_scores_look_behind_the_layernorm_on_the_outputs():
     with torch.no_grad():
         net[-1].weight.uniform_()
     *hidden, root = layer_log_densities(net, x())
-    found = strangeness(net, x())
+    found = ood_scores(net, x())
     assert set(found) == SOFTMAX_SCORES | {"root maximum", "root logsumexp", "layer 1", "layer 2"}
     torch.testing.assert_close(found["root maximum"], -root.amax(dim=1))
     torch.testing.assert_close(found["root logsumexp"], -root.logsumexp(dim=1))
@@ -135,14 +135,14 @@ def test_root_scores_look_behind_the_layernorm_on_the_outputs():
 
 
 def test_without_a_layernorm_on_the_outputs_roots_are_logits():
-    found = strangeness(network(norm="layer"), x())
+    found = ood_scores(network(norm="layer"), x())
     torch.testing.assert_close(found["root maximum"], found["max logit"])
     torch.testing.assert_close(found["root logsumexp"], found["energy"])
 
 
 def test_what_lies_far_from_every_component_is_strange_to_the_roots():
     net = network(widths=(6, 4))
-    near, far = (strangeness(net, scale * torch.ones(1, 6)) for scale in (1.0, 100.0))
+    near, far = (ood_scores(net, scale * torch.ones(1, 6)) for scale in (1.0, 100.0))
     for name in ("root maximum", "root logsumexp"):
         assert far[name] > near[name] + 1000
 

@@ -2,7 +2,7 @@
 
 univariate         mixtures of Gaussians on the line, fitted by quadrature
 constructions      networks whose parameters are written down instead of learnt
-mixed_differences  how much two inputs act together
+mixed_differences  how strongly two inputs interact
 """
 
 from ugmm_tutorial.approximation.constructions import bump_network, exponential_layer

@@ -1,8 +1,8 @@
-"""Networks whose parameters are written down instead of trained: what two proofs of chapter 12 build.
+"""Networks whose parameters are written down instead of trained, as in two proofs of chapter 12.
 
-Wide Gaussians look like parabolas, or far away from their means like exponentials, and a neuron takes the
-logarithm of their sum. Of parabolas two layers make bumps, of exponentials one layer makes what a linear
-readout can add up to any continuous function.
+A neuron takes the logarithm of a sum of Gaussians. Wide Gaussians look like parabolas, or far from their
+means like exponentials. From parabolas, two layers make bumps. From exponentials, one layer makes features
+with which a linear readout can approximate any continuous function.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["bump_network", "exponential_layer"]
 def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float = 30.0) -> UGMMNet:
     """Two layers whose output is the logarithm of a weighted sum of bumps, up to a constant.
 
-    Hidden neuron j has all its means at centre j and one wide deviation: it falls off like
-    ``-|x - centre_j|^2 / (2 K wide^2)``. The output's component j sits at the top of that, and makes of it
-    ``exp(-(|x - centre_j| / radius)^4)``, the more exactly, the larger ``wide`` is.
+    Hidden neuron j has all its means at centre j and one wide deviation, so it falls off like
+    ``-|x - centre_j|^2 / (2 K wide^2)``. Component j of the output has its mean at the top and makes it
+    ``exp(-(|x - centre_j| / radius)^4)``. A larger ``wide`` makes this more exact.
 
     Args:
         centres: (J, K), float64.
         log_values: log of the bumps' weights up to a constant, (J,).
         radius: of the bumps, in the unit of the inputs.
-        wide: deviation of the hidden components, large against the distances between inputs and centres.
+        wide: deviation of the hidden components, large beside the distances between inputs and centres.
 
     Returns:
         A network (K, J, 1) with
@@ -38,6 +38,10 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
 
     Raises:
         ValueError: shapes do not fit, or radius or wide is not positive.
+
+    >>> bump = bump_network(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1), radius=0.5)
+    >>> round(bump(torch.tensor([[0.0], [0.5]], dtype=torch.float64)).diff(dim=0).item(), 4)
+    -1.0
     """
     if centres.dim() != 2 or log_values.shape != centres.shape[:1]:
         raise ValueError(
@@ -60,18 +64,22 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
 
 @torch.no_grad()
 def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMMLayer:
-    """A layer with ``out_j(x) = const_j + log sum_k share_jk exp(slope_jk x_k)``, the closer the wider.
+    """A layer with ``out_j(x) = const_j + log sum_k share_jk exp(slope_jk x_k)``, approximately.
 
-    The component with mean ``slope wide^2`` is far away from all inputs, and there a Gaussian is an
+    The component with mean ``slope wide^2`` is far away from all inputs, where a Gaussian looks like an
     exponential: ``-(x - slope wide^2)^2 / (2 wide^2) = const + slope x - x^2 / (2 wide^2)``.
 
     Args:
         slope: (J, K), float64, one over the unit of the inputs.
         share: positive, (J, K).
-        wide: deviation of all components.
+        wide: deviation of all components; larger is more exact.
 
     Raises:
         ValueError: shapes differ, or a share or wide is not positive.
+
+    >>> layer = exponential_layer(torch.tensor([[2.0]], dtype=torch.float64), torch.ones(1, 1))
+    >>> round(layer(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).diff(dim=0).item(), 2)
+    2.0
     """
     if slope.dim() != 2 or slope.shape != share.shape:
         raise ValueError(
@@ -83,6 +91,6 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
     layer = UGMMLayer(inputs, neurons, min_std=0.0, dtype=slope.dtype)
     layer.mean.copy_(slope * wide**2)
     layer.log_std.fill_(math.log(wide))
-    # What the means' distances cost, the weights give back.
+    # The weights compensate for the low densities so far from the means.
     layer.mix_logits.copy_(share.log() + 0.5 * (slope * wide).square())
     return layer

@@ -1,4 +1,4 @@
-"""Does a function of several inputs let them interact? Differences over the corners of rectangles tell.
+"""Do the inputs of a function interact? Differences over the corners of rectangles tell.
 
 Taught in chapter 12.
 """
@@ -13,7 +13,7 @@ __all__ = ["corners", "mixed_difference"]
 
 
 def corners(x: Tensor, other: Tensor, first: int = 0, second: int = 1) -> Tensor:
-    """The four corners of rectangles in the plane of two inputs, other inputs as in ``x``.
+    """The four corners of rectangles in the plane of two inputs, with the other inputs as in ``x``.
 
     Args:
         x: one corner of each rectangle, (B, K).
@@ -26,6 +26,9 @@ def corners(x: Tensor, other: Tensor, first: int = 0, second: int = 1) -> Tensor
 
     Raises:
         ValueError: shapes differ, or the indices are not two different inputs.
+
+    >>> corners(Tensor([[0.0, 0.0]]), Tensor([[1.0, 2.0]])).squeeze(1).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [1.0, 2.0]]
     """
     if x.shape != other.shape or x.dim() != 2:
         raise ValueError(f"expected two corners (B, K), got {tuple(x.shape)} and {tuple(other.shape)}")
@@ -45,7 +48,7 @@ def mixed_difference(
     """f(a, b) - f(a', b) - f(a, b') + f(a', b') over the corners of rectangles.
 
     It is zero on every rectangle of every pair of inputs if and only if the function is additive, a sum of
-    functions of one input each; divided by the area it tends to the mixed second derivative.
+    functions of one input each. Divided by the area, it tends to the mixed second derivative.
 
     Args:
         function: rows (B, K) to values (B, ...).
@@ -56,6 +59,9 @@ def mixed_difference(
 
     Raises:
         ValueError: as for :func:`corners`.
+
+    >>> mixed_difference(lambda x: x.prod(dim=1), Tensor([[0.0, 0.0]]), Tensor([[2.0, 3.0]]))
+    tensor([6.])
     """
     neither, one, two, both = map(function, corners(x, other, first, second))
     return neither - one - two + both

@@ -1,12 +1,12 @@
-"""Mixtures of univariate Gaussians fitted to a density that is known, by quadrature in place of samples.
+"""Mixtures of univariate Gaussians fitted to a known density, by quadrature instead of samples.
 
-Without samples there is nothing to estimate: what is left between the density and the best mixture of so many
-components is the error of approximation alone. Expectation maximisation needs only that the density's mass at
-the nodes of a quadrature takes the place of counts; scikit-learn's ``GaussianMixture`` takes no such weights.
+Without samples there is no estimation error: the best mixture of M components differs from the density by the
+approximation error alone. In expectation maximisation, the density's mass at the nodes of a quadrature takes
+the place of counts; scikit-learn's ``GaussianMixture`` takes no such weights.
 
-A component narrower than the distance between nodes is not seen by the quadrature: it could collapse onto
-one node and seem infinitely good, as it could onto one sample. So deviations have a floor, here one that is
-local: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 12.
+The quadrature cannot resolve a component narrower than the distance between nodes. Such a component could
+collapse onto one node and seem infinitely good, just as it could onto one sample. So deviations have a local
+floor: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 12.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ NODES_WIDE = 1.5
 
 
 class Mixture(NamedTuple):
-    """A mixture of M univariate Gaussians: ``weight`` (sums to one), ``mean`` and ``std``, (M,) each."""
+    """A mixture of M univariate Gaussians: ``weight`` (sums to one), ``mean`` and ``std``, (M,) each.
+
+    >>> Mixture(torch.ones(1), torch.zeros(1), torch.ones(1)).log_prob(torch.zeros(1))
+    tensor([-0.9189])
+    """
 
     weight: Tensor
     mean: Tensor
@@ -60,6 +64,10 @@ def quadrature(edges: Sequence[float], points: int = 16) -> tuple[Tensor, Tensor
 
     Raises:
         ValueError: edges do not increase, or there is no panel or no point.
+
+    >>> x, weight = quadrature([0.0, 1.0, 2.0])
+    >>> round((weight @ x**2).item(), 4)
+    2.6667
     """
     ends = np.asarray(edges, dtype=float)
     if ends.ndim != 1 or len(ends) < 2 or points < 1 or not (np.diff(ends) > 0).all():
@@ -77,7 +85,7 @@ def quantile_start(
     components: int,
     generator: torch.Generator | None = None,
 ) -> Mixture:
-    """Where to begin: equal weights, means at quantiles of the density, widths of their spacing.
+    """A start: equal weights, means at quantiles of the density, its standard deviation over M as widths.
 
     Args:
         log_density: log f at the nodes, (N,).
@@ -88,6 +96,10 @@ def quantile_start(
 
     Raises:
         ValueError: shapes differ, the density's integral over the nodes is not one, or M < 1.
+
+    >>> x, weight = quadrature([0.0, 1.0], points=100)
+    >>> quantile_start((2 * x).log(), x, weight, components=2).mean.round(decimals=1)
+    tensor([0.5000, 0.9000], dtype=torch.float64)
     """
     mass = _mass(log_density, x, weight)
     if components < 1:
@@ -112,18 +124,22 @@ def spread_start(
     beyond: float,
     generator: torch.Generator | None = None,
 ) -> Mixture:
-    """Where to begin with tails in mind: means at equal distances, weights the density's mass around each.
+    """A start that covers the tails: means at equal distances, weights from the density's mass around each.
 
     A component that starts in the middle seldom finds its way into a tail, and components of one width need
     some there.
 
     Args:
         log_density, x, weight, components: as for :func:`quantile_start`.
-        beyond: the density's mass on either side of the means, between 0 and 1/2.
+        beyond: the density's mass in each tail beyond the means, between 0 and 1/2.
         generator: with one, means are moved at random by a part of their distances.
 
     Raises:
         ValueError: as for :func:`quantile_start`, or ``beyond`` is out of its range.
+
+    >>> x, weight = quadrature([0.0, 1.0], points=100)
+    >>> spread_start((2 * x).log(), x, weight, components=2, beyond=0.01).mean.round(decimals=1)
+    tensor([0.3000, 0.8000], dtype=torch.float64)
     """
     mass = _mass(log_density, x, weight)
     if components < 1 or not 0.0 < beyond < 0.5:
@@ -155,17 +171,21 @@ def fit(
         x: the nodes, (N,).
         weight: their quadrature weights, (N,).
         start: the mixture to begin with.
-        iterations: how many to make.
+        iterations: number of iterations.
         tied: one deviation for all components.
 
     Returns:
-        The mixture, and KL(f || mixture) in nats before every iteration and after the last; without the
-        floor at work it never rises.
+        The mixture, and KL(f || mixture) in nats before every iteration and after the last. It never rises
+        unless the floor is active.
 
     Raises:
         ValueError: shapes differ, or the density's integral over the nodes is not one.
 
     Source: Dempster, Laird and Rubin (1977). Taught in chapter 12.
+
+    >>> start = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
+    >>> fit(torch.zeros(16, dtype=torch.float64), *quadrature([0.0, 1.0]), start, iterations=1)[0].mean
+    tensor([0.5000], dtype=torch.float64)
     """
     mass = _mass(log_density, x, weight)
     mixture, history = start, []
@@ -180,7 +200,7 @@ def fit(
 
 
 def _maximise(shares: Tensor, x: Tensor, before: Mixture, tied: bool) -> Mixture:
-    """Weights, means and deviations from the expected counts (N, M); what has none stays where it is."""
+    """Weights, means and deviations from the expected counts (N, M); without counts one stays as it is."""
     count = shares.sum(dim=0)
     floor = torch.finfo(count.dtype).tiny
     there = count > floor
@@ -203,13 +223,17 @@ def polish(
     iterations: int = 1000,
     tied: bool = False,
 ) -> Mixture:
-    """Less Kullback-Leibler divergence from a mixture on, by quasi-Newton steps (SciPy's L-BFGS-B).
+    """Lower the Kullback-Leibler divergence of a mixture by quasi-Newton steps (SciPy's L-BFGS-B).
 
-    Expectation maximisation becomes slow where components overlap; this does not. The floor is added to the
-    deviations in squares, so that it is smooth; up to that, the result is never worse than the start (with
-    ``tied``, than the start with its deviations replaced by their geometric mean).
+    Expectation maximisation becomes slow where components overlap; this does not. The square of the floor is
+    added to the squared deviations, so that it acts smoothly. Apart from that, the result is never worse than
+    the start (with ``tied``, than the start with its deviations replaced by their geometric mean).
 
     Args, Raises: as for :func:`fit`.
+
+    >>> start = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
+    >>> polish(torch.zeros(16).double(), *quadrature([0.0, 1.0]), start).mean.round(decimals=3)
+    tensor([0.5000], dtype=torch.float64)
     """
     from scipy.optimize import minimize
 
@@ -238,7 +262,7 @@ def polish(
 
 
 def _floor(mean: Tensor, x: Tensor, tied: bool) -> Tensor:
-    """Smallest deviations (M,) that the nodes resolve at these means; if tied, the largest for all."""
+    """Smallest deviations (M,) that the nodes resolve at these means; if tied, their largest for all."""
     gap = x.diff()
     around = torch.maximum(torch.cat([gap[:1], gap]), torch.cat([gap, gap[-1:]]))  # (N,)
     with torch.no_grad():
@@ -253,15 +277,23 @@ def kl_divergence(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tens
 
     Raises:
         ValueError: shapes differ, or the density's integral over the nodes is not one.
+
+    >>> normal = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
+    >>> round(kl_divergence(torch.zeros(16).double(), normal, *quadrature([0.0, 1.0])), 4)
+    1.0856
     """
     return (_mass(log_density, x, weight) @ (log_density - mixture.log_prob(x))).item()
 
 
 def l1_distance(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor) -> float:
-    """Integral of the absolute difference, 0 to 2; what the mixture has outside of the nodes counts too.
+    """Integral of the absolute difference, 0 to 2; the mixture's mass outside the nodes counts too.
 
     Raises:
         ValueError: shapes differ, or the density's integral over the nodes is not one.
+
+    >>> normal = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
+    >>> round(l1_distance(torch.zeros(16).double(), normal, *quadrature([0.0, 1.0])), 4)
+    1.3173
     """
     _mass(log_density, x, weight)
     theirs = mixture.log_prob(x).exp()

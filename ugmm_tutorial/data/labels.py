@@ -5,21 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["beside_labels", "joint"]
+__all__ = ["with_every_label", "with_labels"]
 
 
-def joint(x: Tensor, y: Tensor) -> Tensor:
-    """Features ``(*, K)`` and labels ``(*,)`` as one input ``(*, K + 1)``, the label last, as a number.
+def with_labels(x: Tensor, y: Tensor) -> Tensor:
+    """Features ``(*, K)`` and labels ``(*,)`` as one input ``(*, K + 1)``, with the label last, as a number.
 
     Raises:
         ValueError: the shapes do not fit together.
+
+    >>> with_labels(torch.tensor([[5.1, 3.5]]), torch.tensor([2]))
+    tensor([[5.1000, 3.5000, 2.0000]])
     """
     if y.shape != x.shape[:-1]:
         raise ValueError(f"expected a label for each row of x, {tuple(x.shape[:-1])}, got {tuple(y.shape)}")
     return torch.cat([x, y.to(x.dtype).unsqueeze(-1)], dim=-1)
 
 
-def beside_labels(x: Tensor, labels: Tensor) -> Tensor:
-    """Every example beside every label: x ``(*, K)`` and labels (L,) to ``(*, L, K + 1)``."""
+def with_every_label(x: Tensor, labels: Tensor) -> Tensor:
+    """Every example paired with every label: x ``(*, K)`` and labels (L,) to ``(*, L, K + 1)``.
+
+    >>> with_every_label(torch.tensor([5.1]), torch.tensor([0, 1]))
+    tensor([[5.1000, 0.0000],
+            [5.1000, 1.0000]])
+    """
     many = x.unsqueeze(-2).expand(*x.shape[:-1], len(labels), x.shape[-1])
     return torch.cat([many, labels.unsqueeze(-1).expand(*many.shape[:-1], 1)], dim=-1)

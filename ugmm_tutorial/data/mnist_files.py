@@ -1,6 +1,6 @@
-"""The files of MNIST: where they lie, whether they are whole, how they are downloaded and read.
+"""The files of MNIST: where they are stored, and how they are checked, downloaded and read.
 
-Nothing that is already on the disk is ever deleted or overwritten.
+Files that are already on the disk are never deleted or overwritten.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _DOWNLOAD_TIMEOUT = 10.0  # seconds until a silent server counts as absent
 
 
 def folder(root: str | Path | None) -> Path:
-    """``root``, by default ``$UGMM_DATA_DIR``, else a folder of this package in the user's cache."""
+    """``root`` if it is given, else ``$UGMM_DATA_DIR``, else this package's folder in the user's cache."""
     from platformdirs import user_cache_path
 
     return Path(root or os.environ.get("UGMM_DATA_DIR") or user_cache_path("ugmm_tutorial")).expanduser()
 
 
 def fetch(root: Path, *, download: bool) -> None:
-    """See that all four files are under ``root`` and intact; download what is missing, if that is allowed.
+    """Make sure that all four files are intact under ``root``; download missing ones if that is allowed.
 
     Raises:
         DataUnavailableError: a file is missing and could not be downloaded.
@@ -50,9 +50,9 @@ def fetch(root: Path, *, download: bool) -> None:
 
 
 def read(root: Path, part: str) -> Examples:
-    """The images (N, 1, 28, 28) in [0, 1] and labels of ``"train"`` or ``"t10k"``, 60,000 or 10,000."""
-    # Slow to import, so not before it is needed. Not the class MNIST: where an old version of it has left
-    # a folder MNIST/processed, it reads that one, unchecked, instead of the files checked here.
+    """The images (N, 1, 28, 28) in [0, 1] and labels of ``"train"``, N = 60,000, or ``"t10k"``, 10,000."""
+    # torchvision is slow to import, so this waits until it is needed. Its class MNIST is not used
+    # here: if an old version of it left a folder MNIST/processed, it would read that one, unchecked.
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     raw = root / "MNIST" / "raw"
@@ -61,7 +61,7 @@ def read(root: Path, part: str) -> Examples:
 
 
 def _missing_files(root: Path) -> list[str]:
-    """Names of the MNIST files that are not under ``root``; a file that is there must be intact."""
+    """Names of the MNIST files that are not under ``root``; the files that are there must be intact."""
     missing = []
     for name, md5 in MD5.items():
         path = root / "MNIST" / "raw" / name
@@ -119,7 +119,7 @@ def _download(root: Path) -> None:
 
 
 def _answers(url: str) -> bool:
-    """Whether a server answers at all, asked with a timeout, which torchvision does not set."""
+    """Whether a server answers at all, asked with a timeout because torchvision sets none."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "ugmm_tutorial"})
     try:
         with urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT):
@@ -130,7 +130,7 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """A server that falls silent in the middle of a download raises instead of waiting for ever."""
+    """Within the block, a server that falls silent causes an error instead of waiting for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

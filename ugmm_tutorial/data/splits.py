@@ -1,4 +1,4 @@
-"""A data set as tensors in three parts, and what is raised when one cannot be had. Imports nothing else."""
+"""A data set as tensors in three parts, and the errors about data sets. Imports nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ class DataUnavailableError(DataError):
 
 
 class Examples(NamedTuple):
-    """Inputs ``x`` (N, …), float32, and integer labels ``y`` (N,)."""
+    """Inputs ``x`` (N, …), float32, and integer labels ``y`` (N,).
+
+    >>> Examples(x=torch.zeros(1, 2), y=torch.tensor([7]))
+    Examples(x=tensor([[0., 0.]]), y=tensor([7]))
+    """
 
     x: Tensor
     y: Tensor
@@ -30,10 +34,14 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in three parts, with what a figure or a record needs to name it.
+    """A data set in three parts, with the names that figures and records need.
 
     ``name`` is short, ``provenance`` one sentence; ``classes`` and ``features`` name the labels and
     the input columns (no names for pixels). ``validation`` may be empty.
+
+    >>> from ugmm_tutorial.data import iris
+    >>> iris().take(train=30).sizes
+    {'train': 30, 'validation': 0, 'test': 30}
     """
 
     name: str
@@ -54,7 +62,7 @@ class Splits:
         return {"name": self.name, "provenance": self.provenance, "sizes": self.sizes}
 
     def checksum(self) -> str:
-        """Tells apart two data sets of the same description, for example two splits of one."""
+        """A hash that tells apart data sets of the same description, for example two splits of one set."""
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.train, self.validation, self.test):
             for tensor in part:
@@ -69,7 +77,7 @@ class Splits:
         """The first examples of some parts, for example ``take(train=6000, test=1000)``.
 
         Raises:
-            ValueError: an unknown part, or a count below one or beyond its size.
+            ValueError: a part is unknown, or a count is below one or above the size of its part.
         """
         for part, count in counts.items():
             if part not in self.sizes:
@@ -93,7 +101,7 @@ class Splits:
 def stratified(
     x: Tensor, y: Tensor, *, validation: int, test: int, seed: int
 ) -> tuple[Examples, Examples, Examples]:
-    """Split into train, validation and test with equal shares of each class."""
+    """Split into train, validation and test; each class has the same share in every part."""
     from sklearn.model_selection import train_test_split
 
     rest = torch.arange(len(y))

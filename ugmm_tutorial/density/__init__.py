@@ -1,9 +1,9 @@
 """Normalised relatives of the uGMM neuron: densities that integrate to one. Taught in chapter 9.
 
-    SmoothedUGMM   every term completed by background densities: the nearest relative
-    ProductTwin    the same Gaussians multiplied: the diagonal Gaussian mixture
-    Circuit        either of them as leaves, under products and sums
-    TiltedModel    an unchanged network as the tilt of a simple density
+    SmoothedUGMM             every term completed by background densities: the nearest relative
+    DiagonalGaussianMixture  the same Gaussians multiplied instead of mixed
+    Circuit                  products and sums over leaves of either kind
+    TiltedModel              a simple density multiplied by the exponential of an unchanged network
 
 ``em.fit`` and ``gradient.fit`` train them.
 """
@@ -12,8 +12,8 @@ from ugmm_tutorial.density import em, gradient
 from ugmm_tutorial.density.background import Background, GaussianBackground, UniformBackground
 from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.circuit import Circuit
+from ugmm_tutorial.density.diagonal import DiagonalGaussianMixture
 from ugmm_tutorial.density.model import Conditional, Density
-from ugmm_tutorial.density.product import ProductTwin
 from ugmm_tutorial.density.smoothed import SmoothedUGMM
 from ugmm_tutorial.density.tilted import TiltedModel
 
@@ -22,9 +22,9 @@ __all__ = [
     "Circuit",
     "Conditional",
     "Density",
+    "DiagonalGaussianMixture",
     "GaussianBackground",
     "ProductBase",
-    "ProductTwin",
     "SmoothedUGMM",
     "TiltedModel",
     "UniformBackground",

@@ -1,6 +1,6 @@
 """Background densities: a simple normalised density for every feature, independent of the others.
 
-They complete the terms of a smoothed neuron (smoothed.py) and are what a tilted model tilts (tilted.py).
+They complete the terms of a smoothed neuron (smoothed.py) and are the base of a tilted model (tilted.py).
 Taught in chapter 9.
 """
 
@@ -18,7 +18,11 @@ __all__ = ["Background", "GaussianBackground", "UniformBackground"]
 
 
 class Background(nn.Module):
-    """K independent univariate densities b_k. Their numbers are buffers: no gradient changes them."""
+    """K independent univariate densities b_k. Their numbers are buffers, so no gradient changes them.
+
+    >>> GaussianBackground(torch.zeros(784), torch.ones(784)).select(torch.tensor([3, 1])).sample(5).shape
+    torch.Size([5, 2])
+    """
 
     @property
     def in_features(self) -> int:
@@ -26,7 +30,7 @@ class Background(nn.Module):
         return len(self.mean)
 
     if TYPE_CHECKING:
-        # A buffer or computed, as the subclass says: a property here would be in the buffer's way.
+        # A buffer or a property, depending on the subclass: a property here would block the buffer.
         @property
         def mean(self) -> Tensor:
             """Means of the densities, (K,)."""
@@ -36,7 +40,7 @@ class Background(nn.Module):
         raise NotImplementedError
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The values below which shares ``u`` of the densities lie, (N, K) to (N, K), in the dtype of u."""
+        """Quantiles of the densities at the levels ``u``, (N, K) to (N, K), in the dtype of ``u``."""
         raise NotImplementedError
 
     def select(self, scope: Tensor) -> Self:
@@ -45,7 +49,7 @@ class Background(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of all features, (n, K)."""
-        # In float64 also for float32 features: fewer digits would cut off a Gaussian's tails. rand may
+        # In float64 even for float32 features: fewer digits would cut off a Gaussian's tails. rand may
         # return 0, where a Gaussian's quantile is not finite.
         shape = (n, self.in_features)
         u = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.mean.device)
@@ -63,7 +67,10 @@ class GaussianBackground(Background):
         std: standard deviations, (K,), positive.
 
     Raises:
-        ValueError: shapes that differ, or a standard deviation that is not positive.
+        ValueError: shapes differ, or a standard deviation is not positive.
+
+    >>> GaussianBackground.fit(torch.tensor([[1.0], [3.0], [torch.nan]])).mean
+    tensor([2.])
     """
 
     mean: Tensor
@@ -79,7 +86,7 @@ class GaussianBackground(Background):
 
     @classmethod
     def fit(cls, x: Tensor, *, min_std: float = 1e-3) -> Self:
-        """The maximum-likelihood background of rows ``x`` (N, K), NaN left out, with a floor on std."""
+        """The maximum-likelihood background of rows ``x`` (N, K), without NaN, with a floor on std."""
         mean = x.nanmean(dim=0)
         std = (x - mean).square().nanmean(dim=0).sqrt()
         return cls(mean, std.clamp(min=min_std))
@@ -100,7 +107,10 @@ class UniformBackground(Background):
         high: upper ends, (K,), above the lower ones.
 
     Raises:
-        ValueError: shapes that differ, or an upper end that is not above its lower one.
+        ValueError: shapes differ, or an upper end is not above its lower one.
+
+    >>> UniformBackground(torch.zeros(2), torch.full((2,), 4.0)).log_prob(torch.tensor([1.0, 5.0])).exp()
+    tensor([0.2500, 0.0000])
     """
 
     low: Tensor
@@ -116,7 +126,7 @@ class UniformBackground(Background):
 
     @classmethod
     def fit(cls, x: Tensor, *, margin: float = 0.1) -> Self:
-        """The box of rows ``x`` (N, K), NaN left out, wider by ``margin`` of its size at either end."""
+        """The box of rows ``x`` (N, K), without NaN, widened by ``margin`` of its size at each end."""
         low = x.nan_to_num(nan=math.inf).amin(dim=0)
         high = x.nan_to_num(nan=-math.inf).amax(dim=0)
         return cls(low - margin * (high - low), high + margin * (high - low))

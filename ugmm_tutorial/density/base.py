@@ -1,4 +1,4 @@
-"""What a tilted model tilts: independent features and an optional label. Taught in chapter 9."""
+"""The base of a tilted model: independent features and an optional label. Taught in chapter 9."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class ProductBase(nn.Module):
         probabilities: of the labels, (C,), summing to one; None makes them equal.
 
     Raises:
-        ValueError: shapes that differ, labels that repeat, or probabilities that are none.
+        ValueError: shapes differ, labels repeat, or probabilities are not positive numbers with sum one.
+
+    >>> from ugmm_tutorial.density import GaussianBackground
+    >>> ProductBase(GaussianBackground(torch.zeros(4), torch.ones(4)), labels=[0, 1, 2]).sample(8).shape
+    torch.Size([8, 5])
     """
 
     labels: Tensor

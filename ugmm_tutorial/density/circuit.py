@@ -1,7 +1,7 @@
 """A random tensorised circuit: leaves over few features, then products and sums up to one root.
 
-Every product multiplies densities of disjoint sets of features (it is decomposable) and every sum mixes
-densities of the same set (it is smooth), which is what makes marginals, conditionals and draws exact.
+Every product multiplies densities of disjoint sets of features (it is decomposable), and every sum mixes
+densities of the same set (it is smooth). Because of this, marginals, conditionals and draws are exact.
 
 Source: Peharz et al. (2020), Random sum-product networks, with elementwise instead of outer products.
 Taught in chapter 9.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.density.background import Background
 from ugmm_tutorial.density.clusters import clusters
 from ugmm_tutorial.density.components import Components
-from ugmm_tutorial.density.product import GaussianProducts
+from ugmm_tutorial.density.diagonal import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw
 from ugmm_tutorial.kernels.arguments import positive_integer
@@ -30,27 +30,30 @@ LEAVES = ("gaussian", "smoothed")
 class Circuit(TractableDensity):
     """Random trees of regions, each with S densities, under one root sum.
 
-    A tree halves the features at random, ``depth`` times. A leaf region has S densities over its features;
-    a region above multiplies density s of its left half with density s of its right half, for every s,
-    and then, unless it is the whole, mixes these S products S times. The root mixes the products of all
-    trees. With ``depth=0`` it is a mixture of leaves: ``ProductTwin`` or ``SmoothedUGMM``. With Gaussian
-    leaves, ``depth=1`` is a ``ProductTwin`` too: sums below the root begin with depth 2.
+    A tree halves the features at random, ``depth`` times. A leaf region has S densities over its features. A
+    region above multiplies density s of its left half by density s of its right half, for every s. Unless it
+    holds all features, it then mixes these S products in S sums. The root mixes the products of all trees.
+    With ``depth=0`` it is a mixture of leaves: ``DiagonalGaussianMixture`` or ``SmoothedUGMM``. With Gaussian
+    leaves ``depth=1`` is a ``DiagonalGaussianMixture`` too: sums below the root begin with depth 2.
 
     Args:
         in_features: D, the length of a row.
-        num_sums: S.
+        num_sums: S, the number of densities in a region.
         leaf: ``"gaussian"`` for products of Gaussians, ``"smoothed"`` for smoothed neurons.
         depth: number of halvings, with 2**depth <= D.
         trees: number of random trees.
         background: as for :class:`SmoothedNeurons`, for smoothed leaves only.
-        seed: of the random halvings and the start of the sums' weights.
+        seed: of the random halvings and of the sums' initial weights.
         min_std: floor of the standard deviations, > 0, in the units of the features.
         device: where the parameters live.
         dtype: float32 or float64.
 
     Raises:
-        TypeError: a size is no integer, or the dtype another one.
-        ValueError: a value is out of its range, or the kind of leaf unknown.
+        TypeError: a size is not an integer, or the dtype is neither float32 nor float64.
+        ValueError: a value is out of its range, or the kind of leaf is unknown.
+
+    >>> Circuit(64, num_sums=8, depth=3, trees=2).log_prob(torch.rand(32, 64)).shape
+    torch.Size([32])
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class Circuit(TractableDensity):
         product = draw(top.flatten(1) + log_weights[-1], generator)
         tree, channel = product // self.num_sums, (product % self.num_sums).unsqueeze(-1)
         for products, log_weight in zip(reversed(inner), reversed(log_weights[:-1]), strict=True):
-            # Both halves of a product take its channel: they are the sums of the level below.
+            # Both halves of a product take its channel, which selects a sum of the level below.
             channel = channel.repeat_interleave(2, dim=-1)
             region = torch.arange(channel.shape[1], device=top.device)
             terms = products[rows, tree] + log_weight[tree.unsqueeze(-1), region, channel]
@@ -123,7 +126,7 @@ class Circuit(TractableDensity):
     def _products(self, leaf_log_probs: Sequence[Tensor], log_weights: Sequence[Tensor]) -> list[Tensor]:
         """Log-densities of the products of every level, from the leaves' parents to the root.
 
-        Each is (B, trees, regions, S); with depth 0 the leaves stand for products.
+        Each is (B, trees, regions, S); with depth 0 the leaves take the place of products.
         """
         values = torch.stack(list(leaf_log_probs), dim=1).unflatten(1, (self.trees, 2**self.depth))
         if self.depth == 0:
@@ -135,7 +138,7 @@ class Circuit(TractableDensity):
         return levels
 
     def _random_logits(self, random: torch.Generator) -> list[nn.Parameter]:
-        """Weights near a start where sum s takes half of its weight from product s."""
+        """Random logits near those that give product s half of the weight in sum s."""
         like = self._components[0].mean
         shapes = [
             (self.trees, 2**level, self.num_sums, self.num_sums) for level in range(self.depth - 1, 0, -1)

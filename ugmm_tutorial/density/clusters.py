@@ -1,4 +1,4 @@
-"""Where to start: clusters of the data, by scikit-learn's k-means."""
+"""Starting points for training: clusters of the data, by scikit-learn's k-means."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["clusters"]
 def clusters(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Shares (count,), centres and standard deviations (count, K) of clusters of rows (N, K).
 
-    Missing values stand at the mean of their feature. The variance of a cluster is shrunk towards that of
-    all rows as if one more row of it were there, so that a cluster of one row has a width.
+    Missing values are replaced by the mean of their feature. The variance of a cluster is shrunk towards that
+    of all rows, as if the cluster had one more row with that variance: a cluster of one row has a width too.
 
     Raises:
         ValueError: there are fewer rows than clusters.
@@ -26,7 +26,7 @@ def clusters(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tenso
 
     filled = torch.where(rows.isnan(), rows.nanmean(dim=0), rows).detach()
     with warnings.catch_warnings():
-        # Fewer distinct rows than clusters: some then start at the same place, which is no error.
+        # With fewer distinct rows than clusters, some start at the same place, which is harmless.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = KMeans(count, n_init=1, random_state=seed).fit(filled.cpu().numpy())
     member = torch.nn.functional.one_hot(torch.as_tensor(found.labels_).long(), count).to(filled)

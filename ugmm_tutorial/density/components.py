@@ -1,7 +1,7 @@
-"""J densities over the same K features, each with K Gaussians: what mixtures and circuits are made of.
+"""J densities over the same K features, each with K Gaussians: the parts of mixtures and circuits.
 
 Two kinds share the parameter arrays ``mean`` and ``log_std`` (J, K): products of their K Gaussians
-(product.py) and smoothed neurons, which mix them (smoothed.py).
+(diagonal.py) and smoothed neurons, which mix them (smoothed.py).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Arrays = dict[str, Tensor]
 
 
 class Components(nn.Module):
-    """J densities over K features; the base of the two kinds.
+    """J densities over K features: the base class of both kinds.
 
     Attributes:
-        mean: means of the Gaussians, a parameter of shape (J, K), as the next one.
-        log_std: logarithms of their standard deviations, above the floor ``min_std``.
+        mean: means of the Gaussians, a parameter (J, K).
+        log_std: logarithms of their standard deviations, a parameter (J, K), before the floor ``min_std``.
 
     Args:
         in_features: K, at least 1.
         num_components: J, at least 1.
-        min_std: smallest standard deviation, > 0, in the units of the features: with less than a floor,
+        min_std: smallest standard deviation, > 0, in the units of the features. Without such a floor,
             the likelihood of a mixture is unbounded.
         device: where the parameters live.
         dtype: float32 or float64.
 
     Raises:
-        TypeError: a size is no integer, or the dtype another one.
+        TypeError: a size is not an integer, or the dtype is neither float32 nor float64.
         ValueError: a value is out of its range.
     """
 
@@ -73,11 +73,11 @@ class Components(nn.Module):
         return self.floored_log_std.exp()
 
     def arrays(self, rows: Tensor) -> Arrays:
-        """The tensors that the log-densities of ``rows`` (B, K) are a function of."""
+        """The tensors that the log-densities of ``rows`` (B, K) depend on."""
         raise NotImplementedError
 
     def forward(self, rows: Tensor, arrays: Arrays | None = None) -> Tensor:
-        """Log-densities (B, J) of rows (B, K), NaN marginalised; ``arrays`` may stand for the parameters."""
+        """Log-densities (B, J) of rows (B, K), NaN marginalised; ``arrays`` may replace the parameters."""
         raise NotImplementedError
 
     def complete(self, rows: Tensor, which: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -87,13 +87,13 @@ class Components(nn.Module):
     def expected(self, rows: Tensor, share: Tensor) -> Tensor:
         """Sum over j of ``share`` (B, J) times the missing values' expectation under density j, (B, K).
 
-        What stands at the known values means nothing.
+        The entries at known values have no meaning.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def start(self, mean: Tensor, std: Tensor, rows: Tensor) -> None:
-        """Put the Gaussians where clusters of the data ``rows`` (N, K) are: means and deviations (J, K)."""
+        """Move the Gaussians to clusters of the data ``rows`` (N, K) with means and deviations (J, K)."""
         self.mean.copy_(mean)
         self.log_std.copy_(std.clamp(min=self.min_std).log())
 

@@ -1,13 +1,13 @@
 """Expectation maximisation, whose E-step is one backward pass.
 
-With the responsibilities r of the Gaussian (j, k) for a row, the gradients of log p(x) are
+Let r be the responsibility of the Gaussian (j, k) for a row. The gradients of log p(x) are
 
     d / d log_weight_jk = r,   d / d mean_jk = r (x_k - mean_jk) / std_jk^2,
     d / d log_std_jk = r ((x_k - mean_jk)^2 / std_jk^2 - 1),
 
-so those of sum_b log p(x_b) hold the sums over rows that the M-step divides by one another. The gradient of
-a sum's log-weight is its expected count, that of log b_k(x_k) the background's share of the value.
-A missing value takes no part in the Gaussian's mean and width; it counts for the weight of its term.
+so the gradients of sum_b log p(x_b) hold the sums over rows whose ratios the M-step needs. The gradient with
+respect to a sum's log-weight is its expected count; with respect to log b_k(x_k) it is the background's share
+of the value. A missing value affects only the weight of its term, not the Gaussian's mean and width.
 
 Source: Dempster, Laird and Rubin (1977); for circuits, Peharz et al. (2017). Taught in chapter 9.
 """
@@ -25,19 +25,18 @@ from ugmm_tutorial.kernels.arguments import positive_integer
 
 __all__ = ["fit"]
 
-# A Gaussian that sees less than this much of a row has nothing to average.
+# A Gaussian with a smaller expected count than this has nothing to average.
 _LEAST_COUNT = 1e-8
 
 
 def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance: float = 1e-5) -> list[float]:
-    """Maximise the likelihood of the rows ``x`` (N, D) from where ``model`` is; NaN is missing.
+    """Maximise the likelihood of the rows ``x`` (N, D), starting from ``model`` as it is; NaN is missing.
 
-    Every iteration sets weights, means and standard deviations (the floored maximum, where the floor
-    ``min_std`` is in the way) and the Gaussian backgrounds that were not given by the caller. The likelihood
-    never falls, but for rounding: prefer float64.
+    Every iteration sets weights, means, standard deviations (to at least ``min_std``) and the Gaussian
+    backgrounds that the caller did not give. The likelihood never falls, except by rounding: prefer float64.
 
     Args:
-        model: ``SmoothedUGMM``, ``ProductTwin`` or ``Circuit``; call its ``initialise`` before.
+        model: ``SmoothedUGMM``, ``DiagonalGaussianMixture`` or ``Circuit``; call its ``initialise`` first.
         iterations: at most this many.
         tolerance: stop when the mean log-likelihood grows by less than this, in nats per row.
 
@@ -45,12 +44,17 @@ def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance:
         Mean log-likelihoods in nats per row, before every iteration and after the last one.
 
     Raises:
-        TypeError: a model that is trained otherwise.
-        ValueError: data that does not fit the model, or a row of density zero.
+        TypeError: the model is of another kind.
+        ValueError: the data do not fit the model, or a row has density zero.
+
+    >>> from ugmm_tutorial.density import DiagonalGaussianMixture
+    >>> round(fit(DiagonalGaussianMixture(1, 1), torch.tensor([[1.0], [3.0]]), iterations=1)[-1], 4)
+    -1.4189
     """
     if not isinstance(model, TractableDensity):
         raise TypeError(
-            f"expected a SmoothedUGMM, ProductTwin or Circuit, got {type(model).__name__}: use gradient.fit"
+            f"expected a SmoothedUGMM, DiagonalGaussianMixture or Circuit, got {type(model).__name__}: use "
+            "gradient.fit"
         )
     positive_integer("iterations", iterations)
     rows = model._data(x)
@@ -65,7 +69,7 @@ def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance:
 
 
 def _expectation(model: TractableDensity, rows: Tensor) -> tuple[float, list[Arrays], list[Tensor]]:
-    """Mean log-likelihood, and what it depends on, with the gradients of the sum over rows in ``.grad``."""
+    """Mean log-likelihood and the tensors it depends on; their ``.grad`` is that of the sum over rows."""
     parts = [rows[:, scope] for scope in model.scopes]
     leaf_arrays = [
         {name: value.detach().requires_grad_() for name, value in leaf.arrays(part).items()}
@@ -104,7 +108,7 @@ def _update_gaussians(leaf: Components, arrays: Arrays) -> None:
     count = torch.where(count > _LEAST_COUNT, count, 1.0)
     variance = (2.0 * arrays["log_std"]).exp()
     shift = variance * _gradient(arrays["mean"]) / count
-    # Around the old mean, then moved to the new one.
+    # The variance around the old mean, moved to the new one.
     new_variance = variance * (_gradient(arrays["log_std"]) / count + 1.0) - shift.square()
     new_log_std = 0.5 * new_variance.clamp(min=leaf.min_std**2).log()
     leaf.mean.copy_(arrays["mean"] + shift)
@@ -123,10 +127,10 @@ def _update_background(background: GaussianBackground, rows: Tensor, arrays: Arr
 
 
 def _gradient(value: Tensor) -> Tensor:
-    """What the E-step left in ``.grad``: zero if the likelihood does not depend on the value at all."""
+    """The gradient from the E-step; zero if the likelihood does not depend on the value at all."""
     return torch.zeros_like(value) if value.grad is None else value.grad
 
 
 def _log_share(counts: Tensor) -> Tensor:
-    """Logarithms of the counts' shares along the last axis; what was never used stays barely possible."""
+    """Logarithms of the counts' shares along the last axis; a count of zero keeps a tiny share."""
     return torch.log_softmax(counts.clamp(min=torch.finfo(counts.dtype).tiny).log(), dim=-1)

@@ -1,7 +1,7 @@
 """Maximum likelihood by gradient ascent: Adam on minibatches, for every density of the package.
 
-For a tilted model each step estimates Z anew on the same quasi-Monte-Carlo points and differentiates the
-estimate: what is maximised is the likelihood under log Z-hat. Taught in chapter 9.
+For a tilted model, each step estimates Z anew on the same quasi-Monte-Carlo points and differentiates the
+estimate. It therefore maximises the likelihood under the estimated log Z. Taught in chapter 9.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ def fit(
     batch_size: int = 256,
     seed: int = 0,
 ) -> list[float]:
-    """Maximise the likelihood of the rows ``x`` (N, D) by Adam from where ``model`` is; NaN is missing.
+    """Maximise the likelihood of the rows ``x`` (N, D) by Adam, from ``model`` as it is; NaN is missing.
 
     Args:
-        model: any density; only its parameters move, no background.
+        model: any density; its parameters are trained, its backgrounds are not.
         epochs: passes over the rows.
         learning_rate: Adam's, > 0.
         batch_size: rows in a step.
         seed: of the order of the rows.
 
     Returns:
-        Mean log-likelihood in nats per row of every epoch, measured while it moves.
+        Mean log-likelihood in nats per row of every epoch, measured while training.
 
     Raises:
-        TypeError, ValueError: data that does not fit the model, or an option out of its range.
+        TypeError, ValueError: the data do not fit the model, or an option is out of its range.
         FloatingPointError: the likelihood of a batch is not finite.
+
+    >>> from ugmm_tutorial.density import DiagonalGaussianMixture
+    >>> torch.tensor(fit(DiagonalGaussianMixture(2, 3), torch.full((64, 2), 9.0), epochs=4)).diff() > 0
+    tensor([True, True, True])
     """
     positive_integer("epochs", epochs)
     positive_integer("batch_size", batch_size)

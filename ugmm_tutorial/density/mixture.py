@@ -15,11 +15,11 @@ __all__ = ["Mixture"]
 
 
 class Mixture(TractableDensity):
-    """log p(x) = lse_j( log pi_j + log p_j(x) ), the p_j being the densities of ``components``.
+    """log p(x) = lse_j( log pi_j + log p_j(x) ), where the p_j are the densities of ``components``.
 
     Attributes:
         components: the J densities.
-        component_logits: unnormalised log-weights (J,); a softmax makes them pi.
+        component_logits: unnormalised log-weights (J,); a softmax turns them into pi.
     """
 
     def __init__(self, components: Components) -> None:

@@ -1,6 +1,6 @@
-"""What every density of this package can do: log_prob, sample, conditional; and the checks of its inputs.
+"""What every density of this package offers: log_prob, sample, conditional, and the checks of its inputs.
 
-A missing value is NaN. It is marginalised: the answer is the log-density of the values that are there.
+A missing value is NaN. It is marginalised: the answer is the log-density of the known values.
 Taught in chapter 9.
 """
 
@@ -24,6 +24,10 @@ class Density(nn.Module):
 
     Attributes:
         in_features: D, the length of a row.
+
+    >>> from ugmm_tutorial.density import SmoothedUGMM
+    >>> SmoothedUGMM(3, 2).log_prob(torch.full((8, 3), torch.nan)).allclose(torch.zeros(8), atol=1e-5)
+    True
     """
 
     in_features: int
@@ -36,7 +40,7 @@ class Density(nn.Module):
         """Log-density in nats: ``(*, D)`` to ``(*,)``. NaN is a missing value; a row of them gives 0.
 
         Raises:
-            TypeError: ``x`` is no tensor, or not of the dtype of the parameters.
+            TypeError: ``x`` is not a tensor, or has another dtype than the parameters.
             ValueError: the last axis is not D long, or a value is infinite.
         """
         rows = self._rows(x)
@@ -47,15 +51,15 @@ class Density(nn.Module):
         """``n`` independent draws, (n, D).
 
         Raises:
-            ValueError: ``n`` is negative or no integer.
+            ValueError: ``n`` is negative or not an integer.
         """
         return self._complete(self._nothing_known(_number_of_draws(n)), generator)
 
     def conditional(self, x: Tensor) -> Conditional:
-        """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given those that are there.
+        """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given the known ones.
 
         Raises:
-            TypeError, ValueError: as :meth:`log_prob`; or what is there has density zero.
+            TypeError, ValueError: as :meth:`log_prob`; or the known values have density zero.
         """
         rows = self._rows(x)
         with torch.no_grad():
@@ -95,7 +99,7 @@ class Density(nn.Module):
         return x.reshape(-1, self.in_features)
 
     def _data(self, x: Tensor) -> Tensor:
-        """Rows to learn from: as ``_rows``, and neither none at all nor a feature that is never there."""
+        """Rows to learn from, checked as in ``_rows``: at least one, with every feature known in some row."""
         rows = self._rows(x)
         if len(rows) == 0:
             raise ValueError("expected at least one row to learn from, got none")
@@ -107,7 +111,7 @@ class Density(nn.Module):
         return rows
 
     def initialise(self, x: Tensor, seed: int = 0) -> Self:
-        """Set the parameters from data; only the models that need it have a way."""
+        """Set the parameters from data; only the models that need it implement this."""
         raise NotImplementedError(f"{type(self).__name__} has no initialisation from data")
 
 
@@ -116,6 +120,10 @@ class Conditional:
 
     Attributes:
         evidence: the rows it is conditioned on, ``(*, D)``, NaN where a value is missing.
+
+    >>> from ugmm_tutorial.density import DiagonalGaussianMixture
+    >>> DiagonalGaussianMixture(2, 1).conditional(torch.tensor([1.0, torch.nan])).sample(5)[:, 0]
+    tensor([1., 1., 1., 1., 1.])
     """
 
     def __init__(self, model: Density, evidence: Tensor) -> None:
@@ -128,7 +136,7 @@ class Conditional:
 
         Args:
             values: whole rows, broadcast against the evidence; only their entries at the missing places
-                count. NaN there is marginalised in its turn.
+                count. NaN there is marginalised too.
 
         Raises:
             TypeError, ValueError: as :meth:`Density.log_prob`.
@@ -142,7 +150,7 @@ class Conditional:
         """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are.
 
         Raises:
-            ValueError: ``n`` is negative or no integer.
+            ValueError: ``n`` is negative or not an integer.
         """
         rows = self._rows.expand(_number_of_draws(n), *self._rows.shape).reshape(-1, self.model.in_features)
         return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)
@@ -155,7 +163,7 @@ class Conditional:
 
 
 def _number_of_draws(n: int) -> int:
-    """``n``, if it is a number of draws."""
+    """``n``, checked to be a number of draws."""
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
         raise ValueError(f"expected a number of draws >= 0, got {n!r}")
     return int(n)

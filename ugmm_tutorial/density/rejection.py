@@ -15,7 +15,7 @@ from ugmm_tutorial.density.base import ProductBase
 __all__ = ["complete"]
 
 _PROPOSALS_AT_ONCE = 1 << 16
-# By how much rounding may lift an output above the bound, in nats; such a proposal is accepted.
+# Rounding may lift an output this far above the bound, in nats; such a proposal is accepted.
 _ROUNDING = 1e-3
 
 
@@ -30,15 +30,15 @@ def complete(
 ) -> tuple[Tensor, float | None]:
     """Rows (B, D) with the missing values drawn given the others, and the share of accepted proposals.
 
-    The base is independent over its columns, so its draws of the missing ones are proposals given any others.
+    The columns of the base are independent, so its draws of missing values do not depend on the known ones.
 
     Args:
-        base: what proposes.
-        log_tilt: the logarithm of what the base is multiplied by, from rows (N, D) to N numbers.
-        log_bound: what ``log_tilt`` never exceeds.
+        base: the density that proposals come from.
+        log_tilt: logarithm of the factor that multiplies the base, from rows (N, D) to N numbers.
+        log_bound: an upper bound of ``log_tilt``.
         rows: NaN where a value is missing.
         max_proposals: how many draws of the base are allowed.
-        generator: where the randomness comes from.
+        generator: source of the random numbers.
 
     Raises:
         RuntimeError: more than ``max_proposals`` were needed, or the bound was exceeded.
@@ -66,7 +66,7 @@ def complete(
         success = uniform.log() < log_accept
         proposed += success.numel()
         accepted += int(success.sum())
-        # The first success of a row: the proposals are independent, so any fixed rule would do.
+        # Take a row's first success; the proposals are independent, so any fixed rule would do.
         found = success.any(dim=1)
         first = success.to(torch.uint8).argmax(dim=1)
         rows[some[found]] = proposals[torch.arange(len(some), device=rows.device), first][found]

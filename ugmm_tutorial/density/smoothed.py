@@ -1,16 +1,16 @@
 """The smoothed neuron: every term of the uGMM neuron completed to a density of all inputs.
 
-Term k of the neuron says something about input k only. Multiplied by background densities b_l of the other
-inputs it is a density of the whole vector, and so is the neuron:
+Term k of the neuron depends on input k only. Multiplied by background densities b_l of the other inputs it is
+a density of the whole vector, and so is the neuron:
 
     p_j(x) = sum_k w_jk N(x_k; mean_jk, std_jk^2) prod_{l != k} b_l(x_l)
     log p_j(x) = sum_l log b_l(x_l) + lse_k[ log w_jk + log N(x_k; mean_jk, std_jk^2) - log b_k(x_k) ]
 
 The second line is the fused operator with ``log_background``.
 
-What it can say is little: exp(log p_j) over the product of all backgrounds is a *sum* of functions of one
-input each. A mixture of J such neurons is one neuron with J components for each input, and its covariances
-between different inputs are -a_k a_l for some vector a: three inputs that rise together are beyond it.
+The neuron can express little: p_j divided by the product of all backgrounds is a *sum* of functions of one
+input each. A mixture of J such neurons is one neuron with J components for each input. Its covariances
+between different inputs are -a_k a_l for some vector a, so it cannot model three inputs that rise together.
 Depth (circuit.py) is the remedy. Taught in chapter 9.
 """
 
@@ -41,14 +41,14 @@ class SmoothedNeurons(Components):
     Args:
         in_features: K.
         num_components: J.
-        background: densities of the K features. None is a standard normal for each, which learning from
-            data (``initialise``, ``em.fit``) then replaces by the data's mean and standard deviation.
+        background: densities of the K features. None is a standard normal for each, until ``initialise`` or
+            ``em.fit`` fits it to data.
         min_std: floor of the standard deviations, > 0, in the units of the features.
         device: where the parameters live.
         dtype: float32 or float64.
 
     Raises:
-        TypeError, ValueError: as :class:`Components`; or the background has other features or another dtype.
+        TypeError, ValueError: as :class:`Components`; or the background has another size or dtype.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SmoothedNeurons(Components):
             "mean": self.mean,
             "log_std": self.floored_log_std,
             "log_weight": self.log_weight,
-            # The same weights where the input is missing: apart, for EM to count them apart.
+            # The same weights for missing inputs, kept apart so that EM counts them separately.
             "log_missing_weight": self.log_weight,
             "log_background": self.background.log_prob(known),
         }
@@ -98,7 +98,7 @@ class SmoothedNeurons(Components):
         known, missing = self._terms(rows, log_background)
         mean, std, weight = self.mean[which], self.std[which], self.log_weight[which]
         z = (rows - mean) / std
-        # The terms of known inputs, over the factor that all terms share.
+        # The terms of known inputs, divided by the factor that all terms share.
         ratio = -0.5 * z * z - std.log() - HALF_LOG_2PI - _finite(log_background)
         logits = torch.where(known, weight + ratio, torch.where(missing, weight, -torch.inf))
         component = draw(logits, generator).unsqueeze(-1)
@@ -128,8 +128,8 @@ class SmoothedNeurons(Components):
     def _terms(self, rows: Tensor, log_background: Tensor) -> tuple[Tensor, Tensor]:
         """Which terms have a known input, which a missing one, (B, K) each; the others are zero.
 
-        An input outside the support of its background is a factor zero in every term but its own: if there
-        is one such input, its term alone remains; if there are several, none.
+        An input outside the support of its background puts a factor of zero into every term but its own.
+        With one such input only its own term remains; with several, none does.
         """
         unseen = rows.isnan()
         outside = (log_background == -torch.inf) & ~unseen
@@ -145,7 +145,7 @@ class SmoothedNeurons(Components):
         """The operator over the terms with a known input, (B, J); ``-inf`` where there are none."""
         some = known.any(dim=-1, keepdim=True)
         finite = _finite(a["log_background"])
-        # Rows without any term would have NaN gradients: they are computed with all, and do not count.
+        # A row without any term would have NaN gradients: it is computed with all terms and then discarded.
         removed = finite.masked_fill(~known & some, torch.inf)
         x = rows.nan_to_num()
         parameters = (a["mean"], a["log_std"], a["log_weight"])
@@ -159,7 +159,7 @@ class SmoothedUGMM(Mixture):
     Args:
         in_features: K, the length of a row.
         num_neurons: J.
-        background: densities b_k of the features; None fits Gaussians when the model learns from data.
+        background: densities b_k of the features; with None, ``initialise`` and ``em.fit`` fit Gaussians.
         min_std: floor of the standard deviations, > 0, in the units of the features.
         device: where the parameters live.
         dtype: float32 or float64. In float32 the fused operator runs; sums over hundreds of inputs lose
@@ -167,6 +167,10 @@ class SmoothedUGMM(Mixture):
 
     Raises:
         TypeError, ValueError: as :class:`SmoothedNeurons`.
+
+    >>> grid = torch.cartesian_prod(torch.arange(-9.0, 10.0), torch.arange(-9.0, 10.0))
+    >>> round(SmoothedUGMM(2, 3).log_prob(grid).exp().sum().item(), 3)  # the integral, cells of size one
+    1.0
     """
 
     components: SmoothedNeurons
@@ -213,7 +217,7 @@ class SmoothedUGMM(Mixture):
 
 
 def _finite(log_background: Tensor) -> Tensor:
-    """Zero where the density is zero: no term divides by it there."""
+    """``log_background`` with 0 in place of -inf, where no term divides by it."""
     return log_background.masked_fill(log_background == -torch.inf, 0.0)
 
 

@@ -1,10 +1,10 @@
-"""The tilted model: an unchanged network made a density by a simple one and a constant.
+"""The tilted model: a simple density and a constant turn an unchanged network into a density.
 
     p(x, c) = q(x, c) exp(root([x, c])) / Z,    Z = E_q[exp(root)]
 
 exp(root) alone has no finite integral. Under a floor s on the last layer's standard deviations it is
-bounded, exp(root) <= sum_k w_k / (std_k sqrt(2 pi)) <= 1 / (s sqrt(2 pi)), because a Gaussian nowhere
-exceeds its peak: so Z is finite, and rejection sampling from q is exact. Taught in chapter 9.
+bounded, exp(root) <= sum_k w_k / (std_k sqrt(2 pi)) <= 1 / (s sqrt(2 pi)), because a Gaussian never exceeds
+its peak. So Z is finite, and rejection sampling from q is exact. Taught in chapter 9.
 """
 
 from __future__ import annotations
@@ -40,25 +40,29 @@ class LogNormalizer(NamedTuple):
 class TiltedModel(Density):
     """p(x, c) = q(x, c) exp(root([x, c])) / Z. Rows are [x, c], or x without labels.
 
-    Z is estimated by quasi-Monte-Carlo (scrambled Sobol points) over the features; a label is summed over
-    exactly. A missing label is marginalised exactly, missing features on the same points: an estimate, whose
-    error grows with their number. ``sample`` and ``conditional(x).sample`` are exact, by rejection.
+    Z is estimated by quasi-Monte-Carlo (scrambled Sobol points) over the features, with an exact sum over the
+    label. A missing label is marginalised exactly. Missing features are marginalised on the same points, with
+    an error that grows with their number. ``sample`` and ``conditional(x).sample`` are exact, by rejection.
 
     Args:
         root: the network, (B, D) to (B, 1), in nats; without dropout, or in evaluation mode.
-        base: q.
-        num_points: points of a scrambling, a power of 2.
+        base: the density q.
+        num_points: points in each scrambling, a power of 2.
         scramblings: independent sets of points, at least 2.
         seed: of the scramblings.
         log_bound: an upper bound of root's output. None takes that of :func:`log_upper_bound`.
-        max_proposals: how many rejected draws are too many, for a call of ``sample``.
+        max_proposals: the most proposals that one call of ``sample`` may draw.
 
     Attributes:
         acceptance: share of the proposals that the last draw accepted; None before the first.
 
     Raises:
-        TypeError: root and base have different dtypes, or a size is no integer.
+        TypeError: root and base have different dtypes, or a size is not an integer.
         ValueError: root does not map (B, D) to (B, 1), its bound is unknown, or a value is out of its range.
+
+    >>> from ugmm_tutorial.density import GaussianBackground
+    >>> TiltedModel(UGMMLayer(2, 1), ProductBase(GaussianBackground.fit(torch.rand(9, 2)))).sample(5).shape
+    torch.Size([5, 2])
     """
 
     _uniform: Tensor
@@ -108,16 +112,16 @@ class TiltedModel(Density):
         return LogNormalizer(value, relative.std() / math.sqrt(self.scramblings))
 
     def expected_acceptance(self) -> float:
-        """Share of the proposals that ``sample`` will accept: Z over the bound."""
+        """Expected share of the proposals that ``sample`` accepts: Z over exp(log_bound)."""
         return math.exp(min(self._log_z().item() - self.log_bound, 0.0))
 
     def label_log_posterior(self, x: Tensor) -> Tensor:
-        """log p(c | known features), ``(*, D)`` to ``(*, C)``; what stands in the label's place is ignored.
+        """log p(c | known features), ``(*, D)`` to ``(*, C)``; the label in ``x`` is ignored.
 
-        Exact where all features are known: Z cancels.
+        It is exact if all features are known, because Z cancels.
 
         Raises:
-            ValueError: the base has no labels; else as :meth:`log_prob`.
+            ValueError: the base has no labels; otherwise as :meth:`log_prob`.
         """
         if len(self.base.labels) == 0:
             raise ValueError("expected a base with labels: this one has none")
@@ -161,7 +165,7 @@ class TiltedModel(Density):
         return torch.cat([expected, mean_label.unsqueeze(-1)], dim=-1)
 
     def _log_expected_tilt(self, features: Tensor, label: Tensor) -> Tensor:
-        """log E[exp(root)] over what is missing, (B,); a known label's probability is a factor of it."""
+        """log E[exp(root)] over the missing values, (B,), times the probability of a known label."""
         complete_rows = ~features.isnan().any(dim=-1)
         out = features.new_zeros(len(features))
         if complete_rows.any():
@@ -178,7 +182,7 @@ class TiltedModel(Density):
         return out
 
     def _log_tilt(self, features: Tensor, label: Tensor) -> Tensor:
-        """root at complete features (N, K), (N,); with labels, lse_c of log q(c) + root over the possible."""
+        """root at complete features (N, K), (N,); with labels, lse_c of log q(c) + root over possible c."""
         labels = self.base.labels
         if len(labels) == 0:
             return self.root(features).squeeze(-1)
@@ -235,10 +239,10 @@ class TiltedModel(Density):
 def log_upper_bound(root: nn.Module) -> float:
     """An upper bound of a network's output from its last layer: log sum_k w_k / (std_k sqrt(2 pi)).
 
-    Reached where every input of the layer is at its mean, and never above -log(min_std sqrt(2 pi)).
+    root reaches it where every input of that layer is at its mean. It never exceeds -log(min_std sqrt(2 pi)).
 
     Raises:
-        ValueError: root does not end in a uGMM layer of one output, or one that drops components.
+        ValueError: root does not end in a uGMM layer with one output, or that layer drops components.
     """
     last = root
     while isinstance(last, nn.Sequential) and len(last):
@@ -255,5 +259,5 @@ def log_upper_bound(root: nn.Module) -> float:
 def _sobol(dimensions: int, count: int, seed: int) -> Tensor:
     """Scrambled Sobol points in the open unit cube, (count, dimensions), float64."""
     points = SobolEngine(dimensions, scramble=True, seed=seed).draw(count, dtype=torch.float64)
-    # They are multiples of 2^-30, zero among them, where a Gaussian's quantile is not finite.
+    # They are multiples of 2^-30 and include zero, where a Gaussian's quantile is not finite.
     return points + 2.0**-31

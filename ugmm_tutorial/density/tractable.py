@@ -1,9 +1,9 @@
 """Sums and products over leaves: the densities whose marginals, conditionals and draws are exact.
 
-A model of this kind has leaves (``Components`` over some of the features each) and sums of its own above
-them. Marginalising a feature replaces it in the leaves; the gradient of log p with respect to a leaf's
-log-density is the posterior probability that this leaf made the row, so one backward pass answers
-conditional means here, and is the E-step of EM (em.py). Taught in chapter 9.
+A model of this kind has leaves (each a ``Components`` over some of the features) and sums above them. A
+feature is marginalised within the leaves. The gradient of log p with respect to a leaf's log-density is the
+posterior probability that this leaf made the row, so one backward pass gives conditional means, and it is the
+E-step of EM (em.py). Taught in chapter 9.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TractableDensity(Density):
 
     @property
     def _components(self) -> list[Components]:
-        """The leaves as what they are: PyTorch's list is one of any modules."""
+        """The leaves, typed as ``Components``; PyTorch types them as modules only."""
         return [leaf for leaf in self.leaves if isinstance(leaf, Components)]
 
     @property
@@ -51,7 +51,7 @@ class TractableDensity(Density):
         raise NotImplementedError
 
     def choose(self, leaf_log_probs: Sequence[Tensor], generator: torch.Generator | None) -> Sequence[Tensor]:
-        """Draw for every row which density of each group made it, (B,) each; -1 where none did."""
+        """For every row, draw which density of each group made it, (B,) each; -1 where none did."""
         raise NotImplementedError
 
     def leaf_log_probs(self, rows: Tensor) -> list[Tensor]:
@@ -68,7 +68,7 @@ class TractableDensity(Density):
     def initialise(self, x: Tensor, seed: int = 0) -> Self:
         """Start the leaves at clusters that scikit-learn's k-means finds in ``x``, (N, D).
 
-        Missing values stand at the mean of their feature for this purpose.
+        For this, missing values are replaced by the mean of their feature.
 
         Raises:
             TypeError, ValueError: as :meth:`log_prob`; or there are fewer rows than clusters.

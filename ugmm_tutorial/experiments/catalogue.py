@@ -9,16 +9,16 @@ any more; a new idea gets a new name.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from ugmm_tutorial import data, networks
+from ugmm_tutorial.experiments.lookup import look_up
 from ugmm_tutorial.training.config import TrainConfig
 
-__all__ = ["EXPERIMENTS", "GROUPS", "SOURCES", "Experiment", "Source", "find", "group"]
+__all__ = ["EXPERIMENTS", "GROUPS", "SOURCES", "WIDE", "WIDE_HEAD", "Experiment", "Source", "find", "group"]
 
 #: What the groups of experiments are for.
 GROUPS = {
@@ -128,11 +128,7 @@ def find(name: str) -> Experiment:
     Raises:
         ValueError: there is none; the message offers names that are close.
     """
-    if name in EXPERIMENTS:
-        return EXPERIMENTS[name]
-    close = get_close_matches(name, EXPERIMENTS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"it is one of {', '.join(EXPERIMENTS)}"
-    raise ValueError(f"no experiment is called {name!r}: {hint}")
+    return look_up(name, EXPERIMENTS, "experiment")
 
 
 def group(name: str) -> list[Experiment]:
@@ -173,8 +169,8 @@ def _variant(row: Experiment, name: str, label: str, milestones: tuple = (), **o
     )
 
 
-_WIDE = (784, 352, 128, 10)  # as many parameters as the uGMM network 784-128-64-10, within 1.5 %
-_WIDE_HEAD = (363, 128, 10)  # and as many as a convolutional one with a head of mixtures, within 0.2 %
+WIDE = (784, 352, 128, 10)  # as many parameters as the uGMM network 784-128-64-10, within 1.5 %
+WIDE_HEAD = (363, 128, 10)  # and as many as a convolutional one with a head of mixtures, within 0.2 %
 
 
 def _fair(name: str, label: str, row: Experiment = _MLP, **options) -> Experiment:
@@ -203,7 +199,7 @@ def _both(
 _TUNED_MLP = _both("mlp", "MLP", "MLP, tuned", 2.0e-3, dropout=(0.25, 0.0, 0.0), norm="layer")
 _TUNED_WIDE = _both(
     "mlp-wide", "MLP", "MLP 784-352-128-10, tuned", 2.3e-3,
-    dropout=(0.43, 0.0, 0.0), norm="none", widths=_WIDE,
+    dropout=(0.43, 0.0, 0.0), norm="none", widths=WIDE,
 )  # fmt: skip
 _TUNED_UGMM = _both(
     "ugmm", "uGMM-NN", "uGMM-NN, tuned", 6.6e-3,
@@ -215,7 +211,7 @@ _TUNED_CNN_MLP = _both(
 )  # fmt: skip
 _TUNED_CNN_WIDE = _both(
     "cnn-mlp-wide", "CNN-MLP", "CNN-MLP, head 363-128-10, tuned", 3.4e-3, epochs=8, scheduler="cosine",
-    dropout=(0.37, 0.0, 0.0), norm="layer", widths=_WIDE_HEAD,
+    dropout=(0.37, 0.0, 0.0), norm="layer", widths=WIDE_HEAD,
 )  # fmt: skip
 _TUNED_CNN_UGMM = _both(
     "cnn-ugmm", "CNN-uGMM", "CNN-uGMM, tuned", 5.4e-3, epochs=8, scheduler="cosine",
@@ -303,11 +299,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         _variant(_CNN_MLP, "mnist-cnn-mlp-fewer", "CNN-MLP, 16 and 32 filters", **_FEWER),
         _fair("mnist-mlp-layernorm", "MLP + LayerNorm", norm="layer"),
-        _fair("mnist-mlp-wide", "MLP 784-352-128-10", widths=_WIDE),
-        _fair("mnist-mlp-wide-layernorm", "MLP 784-352-128-10 + LayerNorm", widths=_WIDE, norm="layer"),
+        _fair("mnist-mlp-wide", "MLP 784-352-128-10", widths=WIDE),
+        _fair("mnist-mlp-wide-layernorm", "MLP 784-352-128-10 + LayerNorm", widths=WIDE, norm="layer"),
         # A step of it takes about as long as one of the uGMM network (benchmarks/networks-*.csv).
         _fair("mnist-mlp-as-slow", "MLP 784-1024-512-10, as slow", widths=(784, 1024, 512, 10)),
-        _fair("mnist-cnn-mlp-wide", "CNN-MLP, head 363-128-10", _CNN_MLP, widths=_WIDE_HEAD),
+        _fair("mnist-cnn-mlp-wide", "CNN-MLP, head 363-128-10", _CNN_MLP, widths=WIDE_HEAD),
         *_TUNED_MLP,
         *_TUNED_WIDE,
         *_TUNED_UGMM,

@@ -1,4 +1,4 @@
-"""What a network needs for one example, counted, not measured: parameters, exponentials, other operations.
+"""What a network needs for one example: parameters, exponentials and other operations, counted.
 
 Linear and convolutional layers are counted by PyTorch, mixture neurons here. Taught in chapter 6.
 """
@@ -27,10 +27,9 @@ class Cost:
 
     Attributes:
         parameters: numbers that are learnt.
-        flops: additions, multiplications and the comparisons of a MaxLayer, each for itself; exponentials
-            not among them.
-        exponentials: of mixture neurons, one for each component, but none in a MaxLayer. Softmax, LayerNorm
-            and logarithms, of which there are as many as neurons, are left out.
+        flops: additions, multiplications and the comparisons of a MaxLayer. Exponentials are not included.
+        exponentials: one for each component of a mixture neuron, none in a MaxLayer. Softmax, LayerNorm and
+            the one logarithm of each neuron are left out.
     """
 
     parameters: int

@@ -1,4 +1,4 @@
-"""Rows of cells as plain text in straight columns. Imports nothing else of the package."""
+"""A table as plain text in straight columns. Imports nothing else of the package."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["aligned"]
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """One line for each row, two spaces between cells; nothing stands behind the last one.
+    """One line for each row, two spaces between cells, no spaces at the end.
 
     Args:
-        rows: all with as many cells.
-        left: numbers of the columns whose cells begin below each other; those of the others end so.
+        rows: of equal length.
+        left: indices of the left-aligned columns; all others are right-aligned.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

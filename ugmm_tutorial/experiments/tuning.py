@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.experiments.lookup import look_up
 from ugmm_tutorial.training import files, records
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.loop import TrainingError, train
@@ -66,9 +67,7 @@ def find(name: str) -> Search:
     Raises:
         ValueError: there is none.
     """
-    if name not in SEARCHES:
-        raise ValueError(f"no search is called {name!r}: expected one of {', '.join(SEARCHES)}")
-    return SEARCHES[name]
+    return look_up(name, SEARCHES, "search")
 
 
 def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:

@@ -1,4 +1,4 @@
-"""Questions to a trained network: which label, given the features; what scores highest, given a part.
+"""Questions to ask a trained network: which label fits the features, which inputs score highest.
 
 ``label_posterior`` is taught in chapter 8, ``mpe`` and its interval bounds in chapter 10.
 """

@@ -20,8 +20,8 @@ def ascend(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: i
     """Climb from random points; every climb has its own step, longer after a gain and shorter after a loss.
 
     A step goes along the gradient in units of the box's sides and is projected into the box. Discrete inputs
-    keep the values they started with. The bound is the interval bound of the whole box: nothing is learnt
-    about it on the way.
+    keep the values they started with. The bound is the interval bound of the whole box: climbing does not
+    tighten it.
     """
     x, done = climb(problem, budget, starts=starts, steps=steps, seed=seed)
     x, value = best_of(problem, x)
@@ -29,7 +29,7 @@ def ascend(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: i
 
 
 def climb(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: int) -> tuple[Tensor, int]:
-    """Where the climbs end, (n, starts), the best first, and how many steps they took."""
+    """The end points of the climbs, (n, starts), best first, and the number of steps taken."""
     width = (problem.high - problem.low).unsqueeze(1)
     width[list(problem.allowed)] = 0.0
     x = problem.sample(starts, seed)
@@ -50,7 +50,7 @@ def climb(problem: Problem, budget: Budget, *, starts: int, steps: int, seed: in
 
 
 def best_of(problem: Problem, x: Tensor) -> tuple[Tensor, float]:
-    """The best of the points (n, B) and a value that the network surely reaches there, rounding included."""
+    """The best of the points (n, B), and a value that the network certainly reaches there, after rounding."""
     there = problem.inputs(x)
     sure = output_bounds(problem.layers, there, there)[-1].out_low[0]
     best = int(sure.argmax())
@@ -66,8 +66,8 @@ def root_bound(problem: Problem) -> float:
 def one_layer_optimum(problem: Problem) -> Answer:
     """The exact maximum of a network with a single layer.
 
-    Each term of the sum reads one input only, so every input goes to its own best place: the mean of its
-    component, or the point of the box (of the allowed values) nearest to it.
+    Each term of the sum reads only one input, so each input has its own best value: the mean of its
+    component, or the nearest point of the box (for a discrete input, the nearest allowed value).
     """
     (layer,) = problem.layers
     x = problem.snapped(problem.clipped(layer.mean[0, : problem.size]))

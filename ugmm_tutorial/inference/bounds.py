@@ -1,9 +1,9 @@
-"""Interval bounds: what a network's outputs can at most and at least be on a box of inputs.
+"""Interval bounds: lower and upper bounds on a network's outputs over a box of inputs.
 
 A term of layer 1 is largest at the point of ``[low, high]`` nearest to its mean and smallest at the farther
-end; the logsumexp grows with each of its terms, so the bounds of one neuron of layer 1 are exact. Deeper
-layers use the same formula on the bounds of the layer below: still bounds, but no longer exact, because
-neurons that share inputs are treated as if each could choose its own.
+end. The logsumexp grows with each of its terms, so the bounds of one neuron of layer 1 are exact. Deeper
+layers use the same formula on the bounds of the layer below. Their bounds still hold but are no longer exact,
+because neurons that share inputs are treated as if each could choose them independently.
 
 All bounds hold in floating point: they are moved outward by
 :meth:`~ugmm_tutorial.inference.network.Layer.margin`.
@@ -26,10 +26,9 @@ __all__ = ["LayerBounds", "interval_bounds", "layer_bounds", "output_bounds"]
 
 @dataclass(frozen=True)
 class LayerBounds:
-    """One layer on B boxes: inputs (K, B), terms (J, K, B) and outputs (J, B), each with a low and a high
-    end.
+    """One layer on B boxes: lower and upper ends of inputs (K, B), terms (J, K, B) and outputs (J, B).
 
-    The terms are as computed, the outputs rounded outward.
+    The outputs are rounded outward, the terms are not.
     """
 
     low: Tensor
@@ -40,7 +39,7 @@ class LayerBounds:
     out_high: Tensor
 
     def take(self, index: Tensor) -> LayerBounds:
-        """The same for some of the boxes."""
+        """The bounds of the boxes ``index``."""
         return LayerBounds(
             *(getattr(self, name).index_select(-1, index) for name in self.__dataclass_fields__)
         )
@@ -50,17 +49,21 @@ def interval_bounds(model: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor
     """Bounds of all outputs of a uGMM network on boxes of its inputs.
 
     Args:
-        model: a stack of uGMM layers without LayerNorm; dropout is off.
+        model: a stack of uGMM layers without LayerNorm; dropout is ignored.
         low: lower ends of the boxes, ``(*, K)``, finite.
-        high: upper ends, of the same shape, nowhere below the lower ones.
+        high: upper ends, of the same shape and nowhere below ``low``.
 
     Returns:
-        The least and the most that the outputs can be there, ``(*, J)`` each, float64. Exact up to rounding
+        Lower and upper bounds on the outputs over each box, ``(*, J)`` each, float64. Exact up to rounding
         for a single layer.
 
     Raises:
         TypeError: the model is not such a stack.
         ValueError: shapes do not fit, an end is not finite, or a box is empty.
+
+    >>> from ugmm_tutorial import UGMMNet
+    >>> [end.shape for end in interval_bounds(UGMMNet([3, 4, 2]), torch.zeros(5, 3), torch.ones(5, 3))]
+    [torch.Size([5, 2]), torch.Size([5, 2])]
     """
     layers = layers_of(model)
     inputs = layers[0].mean.shape[1]
@@ -86,7 +89,7 @@ def layer_bounds(layer: Layer, low: Tensor, high: Tensor) -> LayerBounds:
     nearest = torch.maximum(below, above.neg_()).clamp_(min=0.0).mul_(layer.inverse_std)
     term_high = nearest.square_().mul_(-0.5).add_(layer.log_peak)
     out_low = _logsumexp(term_low)
-    # What overflowed to -inf is a finite number below this one.
+    # Where this overflows to -inf, the exact value is finite but below -1e300.
     out_high = _logsumexp(term_high).clamp_(min=-1e300)
     return LayerBounds(
         low, high, term_low, term_high, out_low - layer.margin(out_low), out_high + layer.margin(out_high)
@@ -94,7 +97,7 @@ def layer_bounds(layer: Layer, low: Tensor, high: Tensor) -> LayerBounds:
 
 
 def output_bounds(layers: Sequence[Layer], low: Tensor, high: Tensor) -> list[LayerBounds]:
-    """Bounds of every layer on B boxes ``[low, high]``, (K, B) each; the last one's are the network's."""
+    """Bounds of every layer on B boxes ``[low, high]``, (K, B) each; the last are the network's own."""
     found: list[LayerBounds] = []
     for layer in layers:
         found.append(layer_bounds(layer, low, high))
@@ -103,8 +106,8 @@ def output_bounds(layers: Sequence[Layer], low: Tensor, high: Tensor) -> list[La
 
 
 def _logsumexp(terms: Tensor) -> Tensor:
-    """logsumexp over dimension 1, in fewer passes than torch.logsumexp where few are summed."""
+    """logsumexp over dimension 1; for short sums it takes fewer passes than torch.logsumexp."""
     largest = terms.amax(dim=1)
-    # A box so far away that every term overflows to -inf has this output exactly.
+    # If every term overflows to -inf, the output is -inf too, not the NaN of inf - inf.
     shift = largest.clamp(min=-1e300)
     return (terms - shift.unsqueeze(1)).exp_().sum(dim=1).log_().add_(shift)

@@ -1,4 +1,4 @@
-"""The open boxes of a branch and bound: taken best first, many at a time. Taught in chapter 10."""
+"""The open boxes of a branch and bound, taken best first and many at a time. Taught in chapter 10."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Boxes:
 
 
 class Pool:
-    """Boxes in arrays that grow by doubling; what is taken leaves a hole that the last boxes fill."""
+    """A pool of boxes in arrays that grow by doubling. The last boxes fill the holes left by popped ones."""
 
     def __init__(self, size: int, capacity: int = 4096) -> None:
         self._low = torch.empty(size, capacity, dtype=torch.float64)
@@ -41,11 +41,11 @@ class Pool:
 
     @property
     def bound(self) -> float:
-        """The largest of the bounds, -inf when there is no box."""
+        """The largest bound; -inf for an empty pool."""
         return float(self._bound[: self._count].max()) if self._count else -math.inf
 
     def add(self, boxes: Boxes) -> None:
-        """Put boxes in."""
+        """Add boxes to the pool."""
         more = len(boxes.bound)
         while self._count + more > len(self._bound):
             for name in ("_low", "_high", "_bound", "_axis"):
@@ -57,7 +57,7 @@ class Pool:
         self._count += more
 
     def pop(self, count: int, *, best: bool = True) -> Boxes:
-        """Take out ``count`` boxes, those with the largest bounds, or with the smallest."""
+        """Remove and return ``count`` boxes with the largest bounds, or without ``best`` the smallest."""
         count = min(count, self._count)
         taken = torch.topk(self._bound[: self._count], count, largest=best, sorted=False).indices
         boxes = Boxes(*(a[..., : self._count] for a in self._arrays())).take(taken)
@@ -71,7 +71,7 @@ class Pool:
         return boxes
 
     def discard_below(self, threshold: float) -> float:
-        """Throw away the boxes with bounds up to ``threshold``; return the largest of these bounds."""
+        """Discard the boxes with bounds up to ``threshold``; return the largest of these bounds."""
         bound = self._bound[: self._count]
         keep = (bound > threshold).nonzero()[:, 0]
         if len(keep) == self._count:

@@ -1,20 +1,20 @@
-"""Branch and bound: halve the boxes that may still hold something better, until none is left.
+"""Branch and bound: halve the boxes that may still hold a better point, until none is left.
 
 Every round takes the boxes with the largest bounds, halves each and bounds the halves, all at once. A box
 whose bound does not exceed the best value found by more than the tolerance is closed. Besides the interval
-bound:
+bound, the search uses these improvements:
 
-- ``"mean-value"``: f(x) <= f(c) + max_g g (x - c) over the enclosed gradients g, from the point c of the box
-  that makes this least. Its error falls with the square of the box's size, the interval bound's only in
-  proportion.
+- ``"mean-value"``: f(x) <= f(c) + max_g g (x - c) over the enclosed gradients g, with the point c of the box
+  that makes this smallest. Its error falls with the square of the box's size, the interval bound's only with
+  the size itself.
 - ``"monotone"``: an input along which the gradient has one sign is fixed at the end where the output is
   larger.
-- ``"newton"``: the first point is the end of Newton's method from the ends of a gradient ascent, not their
-  best.
+- ``"newton"``: Newton's method improves the end points of a gradient ascent before the search starts from
+  the best of them.
 - ``"smear"``: a box is halved along the input with the largest width times slope instead of the widest one.
 
-Near the maximum many boxes of one size are equally promising (the cluster effect), which is what makes a
-small tolerance expensive, and the mean-value bound worth its gradients.
+Near the maximum many boxes of one size are equally promising (the cluster effect). This makes a small
+tolerance expensive, and the mean-value bound worth the cost of its gradients.
 
 Sources: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*; Baumann (1988), *Optimal
 centered forms*; Du and Kearfott (1994), *The cluster problem in multivariate global optimization*. Taught in
@@ -38,9 +38,9 @@ from ugmm_tutorial.inference.result import Answer, Budget
 
 __all__ = ["IMPROVEMENTS", "search"]
 
-#: What can be switched off, to see what it is worth.
+#: Improvements that can be switched off, to see what each is worth.
 IMPROVEMENTS = ("mean-value", "monotone", "smear", "newton")
-# Elements of a layer's (J, K, boxes) arrays that are worked on together: few enough for a processor's cache.
+# Largest size of a layer's (J, K, boxes) arrays, small enough for a processor's cache.
 _AT_ONCE = 1 << 18
 _FEWEST = 16
 
@@ -55,11 +55,12 @@ def search(
     max_open: int = 2_000_000,
     boxes_at_once: int | None = None,
 ) -> Answer:
-    """The maximum up to ``tolerance``, or what is certain of it when the budget is spent.
+    """The maximum up to ``tolerance``, or the best certified answer when the budget is spent.
 
-    ``start`` is any point with its value. From ``max_open`` open boxes on, the most nearly closed are taken
-    first, so that memory stays bounded; the bound then falls only when they are done. ``boxes_at_once`` are
-    halved together at most: 1 is best-first search in the strict sense, None as many as a cache holds.
+    ``start`` is any point with its value. With more than ``max_open`` open boxes, the search takes those
+    nearest to being closed first, so that memory stays bounded; the bound then falls only when they are done.
+    At most ``boxes_at_once`` boxes are halved together: 1 is strict best-first search, None takes as many as
+    fit into a cache.
     """
     run = _Search(problem, start, tolerance, improvements, boxes_at_once)
     pool = Pool(problem.size)
@@ -97,11 +98,11 @@ class _Search:
 
     @property
     def threshold(self) -> float:
-        """Boxes with a larger bound stay open. A little is left for the rounding of the value itself."""
+        """Boxes with a larger bound stay open. The factor leaves room for rounding of the value itself."""
         return self.value + 0.999 * self.tolerance
 
     def still_open(self, boxes: Boxes) -> Boxes:
-        """The boxes that may hold something better and can be halved; the bounds of the others are kept."""
+        """The boxes that can be halved and may hold a better point; ``closed`` records the other bounds."""
         keep = (boxes.bound > self.threshold) & (boxes.axis >= 0)
         if not bool(keep.all()):
             self.closed = max(self.closed, float(boxes.bound[~keep].max()))
@@ -109,9 +110,9 @@ class _Search:
         return boxes
 
     def halves(self, boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
-        """Both halves of every box, cut along its axis, with the bound of the whole.
+        """Both halves of every box, cut along its axis, each with the bound of the whole box.
 
-        Discrete values go to the half in which they lie.
+        Each discrete value goes to the half in which it lies.
         """
         every = torch.arange(len(boxes.axis))
         a, b = boxes.low[boxes.axis, every], boxes.high[boxes.axis, every]
@@ -137,7 +138,7 @@ class _Search:
     def examined(self, low: Tensor, high: Tensor, inherited: Tensor) -> Boxes:
         """Bound the boxes, look for better points in them, and return those that stay open.
 
-        What was ``inherited`` still holds, and the mean-value bound of a half may be larger.
+        ``inherited`` bounds still hold: the mean-value bound of a half may be larger than that of the whole.
         """
         layers = output_bounds(self.problem.layers, self.problem.inputs(low), self.problem.inputs(high))
         bound = torch.minimum(layers[-1].out_high[0], inherited)
@@ -167,7 +168,7 @@ class _Search:
         return self.still_open(Boxes(low, high, self._of_the_smallest(low, high, bound, axis), axis))
 
     def _of_the_smallest(self, low: Tensor, high: Tensor, bound: Tensor, axis: Tensor) -> Tensor:
-        """Bounds, taken anew for boxes that became single points when their inputs were fixed."""
+        """The bounds, recomputed for boxes that became single points when their inputs were fixed."""
         done = (axis < 0).nonzero()[:, 0]
         if len(done) == 0:
             return bound
@@ -187,7 +188,7 @@ class _Search:
         return value.out_high[0]
 
     def _looked_at(self, low: Tensor, high: Tensor, slope: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Evaluate a point of every box: a better one is kept, and slopes give the mean-value bound."""
+        """Evaluate one point of each box, keep the best, and return the mean-value bounds (or inf)."""
         if slope is None or "mean-value" not in self.improvements:
             x, slope = self.problem.snapped(low + 0.5 * (high - low)), None
         else:
@@ -200,7 +201,7 @@ class _Search:
             .clamp_(min=0.0)
             .nan_to_num(nan=math.inf)
         )
-        # The sum of n products is rounded by far less than 2**-40 of itself.
+        # Rounding changes a sum of n products by far less than 2**-40 of its value.
         return value + rise.sum(dim=0) * (1.0 + 2.0**-40)
 
     def _center(self, low: Tensor, high: Tensor, least: Tensor, most: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ class _Search:
         return self.problem.snapped(x)
 
     def axis(self, low: Tensor, high: Tensor, smear: Tensor) -> Tensor:
-        """Where to halve: the largest smear among the inputs that have a number between their ends."""
+        """Where to halve: along the largest smear among inputs with a number between their ends; else -1."""
         middle = low + 0.5 * (high - low)
         divisible = (low < middle) & (middle < high)
         for i in self.problem.allowed:

@@ -1,4 +1,4 @@
-"""Coordinate ascent with an exact step: one input at a time goes to its best value. Taught in chapter 10."""
+"""Coordinate ascent with an exact step: one input at a time moves to its best value. Taught in chapter 10."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def coordinate_ascent(
 ) -> Answer:
     """Maximise over one input after the other until no input gains more than ``tolerance`` in a sweep.
 
-    With all inputs but x_i fixed, a first-layer neuron is log(A_j + w_ji N(x_i)): a problem in one dimension,
-    with as many local maxima as the layers above make of it. A branch and bound in this one dimension solves
-    it globally, up to a hundredth of the tolerance. The result is best along every single axis, which is
-    neither a global nor always a local maximum; its bound is the interval bound of the whole box.
+    With all inputs but x_i fixed, a first-layer neuron is log(A_j + w_ji N(x_i)). The problem then has one
+    dimension, but the layers above may give it many local maxima. A branch and bound in this one dimension
+    solves it globally, up to a hundredth of the tolerance. The result is optimal along every single axis, but
+    it need not be a local maximum, let alone a global one. Its bound is the interval bound of the whole box.
 
-    The start is the best of ``starts`` random points. It ends after ``sweeps`` sweeps at the latest: along a
-    narrow oblique ridge single coordinates make little way.
+    The start is the best of ``starts`` random points. The ascent ends after ``sweeps`` sweeps at the latest,
+    because it makes little progress along a narrow oblique ridge.
     """
     x, value = best_of(problem, problem.sample(starts, seed))
     nodes = starts
@@ -39,7 +39,7 @@ def coordinate_ascent(
             if found.value > value:
                 x = x.clone()
                 x[i] = found.x[0]
-                # The same point, rounded as in the whole problem.
+                # The whole problem rounds this point's value differently.
                 value = max(value, best_of(problem, x.unsqueeze(1))[1])
         if budget.spent(nodes) or value - before <= tolerance:
             break

@@ -1,11 +1,11 @@
 """Enclosures of the gradient of the output on boxes of inputs, by interval arithmetic.
 
-With r the responsibilities and tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term, a neuron's gradient
-is v_jk = r_jk tau_jk. Backward through the layers, the derivative of the output by unit k of a layer is
-adjoint_k = sum_j adjoint_j v_jk: the same sums as in training, with intervals instead of numbers.
+Let r be the responsibilities and tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term. A neuron's
+gradient is v_jk = r_jk tau_jk. Backward through the layers, the derivative of the output with respect to unit
+k of a layer is adjoint_k = sum_j adjoint_j v_jk. Training has the same sums, of numbers.
 
-Products and sums are rounded outward by a relative slack of 2**-40 of their magnitudes, thousands of
-times what their few operations can lose. Taught in chapter 10.
+Products and sums are rounded outward by 2**-40 of their magnitudes, thousands of times more than their few
+operations can lose. Taught in chapter 10.
 """
 
 from __future__ import annotations
@@ -22,32 +22,31 @@ from ugmm_tutorial.inference.network import EPS, Layer
 __all__ = ["gradient_bounds", "responsibility_bounds"]
 
 _SLACK = 2.0**-40
-_TINY = 1e-290  # instead of what underflows
+_TINY = 1e-290  # in place of numbers that underflow
 
 Interval = tuple[Tensor, Tensor]
 
 
 def responsibility_bounds(layer: Layer, bounds: LayerBounds) -> Interval:
-    """Bounds (J, K, B) on each component's share of its neuron's sum: its own term high and the others low,
-    and the other way round."""
+    """Bounds (J, K, B) on the responsibilities: the upper one takes a component's own term high and the
+    others low, the lower one the opposite."""
     largest = bounds.term_high.amax(dim=1, keepdim=True).clamp(min=-1e300)
     high, low = torch.exp(bounds.term_high - largest), torch.exp(bounds.term_low - largest)
     sum_high, sum_low = high.sum(dim=1, keepdim=True), low.sum(dim=1, keepdim=True)
-    # What the subtraction cancels: on one side nothing compared with what stays, on the other it is added.
+    # Rounding error of the subtractions. Beside high + others_low it is negligible; others_high needs it.
     lost = 4.0 * EPS * (layer.mean.shape[1] + 2) * sum_high
     others_low, others_high = (sum_low - low).clamp_(min=0.0), (sum_high - high).clamp_(min=0.0) + lost
-    # A relative error of exp(t - largest) is the absolute one of its exponent, for those that do not
-    # underflow.
+    # Without underflow, the relative error of exp(t - largest) is the absolute error of its exponent.
     relative = 100.0 * layer.slack.unsqueeze(1) * (10.0 + largest.abs())
     above = ((high + _TINY) / (high + others_low + _TINY) * (1.0 + relative)).clamp_(max=1.0)
     return (low / (low + others_high) * (1.0 - relative)).clamp_(min=0.0), above
 
 
 def gradient_bounds(layers: Sequence[Layer], bounds: Sequence[LayerBounds]) -> Interval:
-    """Bounds (K, B) on the gradient by the inputs of a network with one output.
+    """Bounds (K, B) on the gradient of a network with one output, with respect to its inputs.
 
-    ``bounds`` are those of its layers on the same boxes. Where a box is so large that its numbers overflow,
-    the gradient is bounded by minus and plus infinity.
+    ``bounds`` are those of its layers on the same boxes. Where a box is so large that numbers overflow, the
+    bounds are minus and plus infinity.
     """
     one = torch.ones_like(bounds[-1].out_low)
     adjoint: Interval = (one, one)
@@ -61,7 +60,7 @@ def gradient_bounds(layers: Sequence[Layer], bounds: Sequence[LayerBounds]) -> I
 
 
 def _scaled(share: Interval, other: Interval) -> Interval:
-    """Product of intervals of which the first is not negative."""
+    """Product of two intervals, the first of them non-negative."""
     low = torch.minimum(share[0] * other[0], share[1] * other[0])
     return low, torch.maximum(share[0] * other[1], share[1] * other[1])
 

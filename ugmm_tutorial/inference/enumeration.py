@@ -1,4 +1,4 @@
-"""Discrete queries: look at every combination of the allowed values. Taught in chapter 10."""
+"""Discrete queries: evaluate every combination of the allowed values. Taught in chapter 10."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _AT_ONCE = 1 << 13
 def enumerate_all(problem: Problem, budget: Budget) -> Answer:
     """The best of all combinations: exact, up to the rounding that the bound includes.
 
-    If the budget ends it, the bound is the interval bound of the whole box, which holds for the rest.
+    If the budget runs out first, the bound is the interval bound of the whole box, which covers the rest.
 
     Raises:
-        ValueError: a sought input is not discrete.
+        ValueError: a query input is not discrete.
     """
     continuous = [i for i in range(problem.size) if i not in problem.allowed]
     if continuous:
@@ -47,7 +47,7 @@ def enumerate_all(problem: Problem, budget: Budget) -> Answer:
 
 
 def _combinations(values: list[Tensor], first: int, count: int) -> Tensor:
-    """Combinations number ``first`` and following, (n, count); the last value changes fastest."""
+    """``count`` combinations from number ``first`` on, (n, count); the last value changes fastest."""
     number = torch.arange(first, first + count)
     rows = []
     for v in reversed(values):

@@ -1,4 +1,4 @@
-"""The posterior over a label: a joint score asked for every label there is, and normalised over these."""
+"""The posterior over a label: the joint scores of all labels, normalised over the labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.data import beside_labels
+from ugmm_tutorial.data import with_every_label
 
 __all__ = ["label_posterior", "label_scores"]
 
@@ -17,17 +17,21 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
     """The model's output for every example beside every label: ``(*, K)`` to ``(*, L)``, in nats.
 
     Args:
-        model: from features and label ``(*, K + 1)``, the label last, to one output ``(*, 1)``.
+        model: maps features and label ``(*, K + 1)``, the label last, to one output ``(*, 1)``.
         x: features, ``(*, K)``, without the label and without NaN.
         labels: the L numbers that stand for the labels, as the model was trained with them. A number
-            that it never saw is scored too: for a Gaussian component a label is a number like any
-            other. A :class:`~ugmm_tutorial.layers.CategoricalLeafLayer` refuses what is no class.
+            that it never saw is scored too, because a Gaussian component reads a label like any other
+            number. A :class:`~ugmm_tutorial.layers.CategoricalLeafLayer` raises if it is not a class.
 
     Raises:
-        TypeError: x is no floating-point tensor.
-        ValueError: there are no labels, some are not finite or stand twice; x has NaN (an unnormalised
-            score cannot leave an input out: chapter 9 has models that can); or the model has more than
+        TypeError: x is not a floating-point tensor.
+        ValueError: there are no labels, or some are repeated or not finite; x has NaN (an unnormalised
+            score cannot leave an input out, but the models of chapter 9 can); or the model has more than
             one output.
+
+    >>> from ugmm_tutorial import UGMMNet
+    >>> label_scores(UGMMNet([5, 8, 1]), torch.rand(32, 4), labels=[0, 1, 2]).shape
+    torch.Size([32, 3])
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(
@@ -41,7 +45,7 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
             "expected x without NaN: an unnormalised score cannot leave an input out. A density can: see "
             "ugmm_tutorial.density"
         )
-    scores = model(beside_labels(x, torch.tensor(values, dtype=x.dtype, device=x.device)))
+    scores = model(with_every_label(x, torch.tensor(values, dtype=x.dtype, device=x.device)))
     if scores.shape != (*x.shape[:-1], len(values), 1):
         raise ValueError(f"expected a model with one output, got {scores.shape[-1]} for each example")
     return scores.squeeze(-1)
@@ -50,10 +54,13 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
 def label_posterior(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor:
     """P(label | x) = exp(model(x, label)) / sum over labels of the same: ``(*, K)`` to ``(*, L)``.
 
-    Normalised over the given labels and nothing else: this needs no density over x (chapter 8).
+    It is normalised over the given labels only, which needs no density over x (chapter 8).
 
     Args and Raises: as for :func:`label_scores`.
 
     Source: the paper's section 4.3, prediction by posterior inference.
+
+    >>> label_posterior(lambda row: row[..., -1:].log(), torch.zeros(4), labels=[1, 3])
+    tensor([0.2500, 0.7500])
     """
     return torch.softmax(label_scores(model, x, labels), dim=-1)

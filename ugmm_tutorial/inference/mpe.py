@@ -1,8 +1,8 @@
 """Most probable explanation: the inputs that a network scores highest, with a certificate.
 
-The paper leaves it open. The score is a network's output, which is no normalised density (chapter 1), so
-"probable" means "scored highest among what the box allows". Max-product, which replaces every sum by its
-largest term, does not solve it: a deeper neuron wants its inputs near its means, not large.
+The paper leaves this problem open. The score is a network's output, which is not a normalised density
+(chapter 1), so "most probable" means "scored highest within the box". Max-product, which replaces every sum
+by its largest term, does not solve it: a deeper neuron wants inputs near its means, not large ones.
 
 Taught in chapter 10.
 """
@@ -27,7 +27,7 @@ from ugmm_tutorial.training.threads import one_thread
 
 __all__ = ["METHODS", "mpe"]
 
-# How many of the climbs a branch and bound begins with are polished, and with how many steps.
+# Before a branch and bound, Newton's method polishes this many climbs, with this many steps.
 _POLISHED, _POLISHING_STEPS = 32, 30
 METHODS = ("branch_and_bound", "ascent", "coordinate", "enumerate")
 
@@ -50,45 +50,49 @@ def mpe(
     improvements: Collection[str] = IMPROVEMENTS,
     boxes_at_once: int | None = None,
 ) -> MPEResult:
-    """Maximise one output of a uGMM network over some of its inputs, the others observed.
+    """Maximise one output of a uGMM network over some of its inputs, given the others.
 
     Args:
         model: a :class:`~ugmm_tutorial.networks.UGMMNet` without LayerNorm, or one layer. Dropout is off.
         evidence: observed inputs, index to value.
-        query: indices of the sought inputs. Every input is in one of the two.
-        box: (low, high) of each sought input, in the order of ``query``, in the units of the input; None
-            for a discrete one. The maximum over all of R^K may lie at infinity.
+        query: indices of the inputs to maximise over. Every input is either evidence or query.
+        box: (low, high) of each query input, in the order of ``query``, in the units of the input; None for
+            a discrete one. Without a box the maximum may lie at infinity.
         method: ``"branch_and_bound"`` ends with a gap of at most ``tolerance``; its time is exponential
             in the number of continuous query inputs. ``"ascent"``, gradient ascent from many starts, and
-            ``"coordinate"``, exact ascent along one input at a time, are fast and have only the interval
-            bound of the whole box. ``"enumerate"`` looks at all combinations of discrete inputs and is exact.
+            ``"coordinate"``, exact ascent along one input at a time, are fast but have only the interval
+            bound of the whole box. ``"enumerate"`` tries all combinations of discrete inputs and is exact.
         tolerance: largest gap, in nats, > 0. Rounding limits it: 1e-9 is within reach, 1e-13 is not.
         output: which output to maximise.
-        time_limit: seconds after which the best so far is returned, with its bound; it is looked at between
-            steps, so a little more may pass.
+        time_limit: seconds after which the best point so far is returned, with its bound. The clock is
+            checked between steps, so the call may take a little longer.
         node_limit: the same for the number of nodes.
-        discrete: allowed values of query inputs that are not continuous, index to list of values.
+        discrete: allowed values of discrete query inputs, index to list of values.
         seed: of the random starts. PyTorch's global random state is not touched.
         starts: how many random points to begin with.
-        steps: of gradient ascent from each of them, for ``"ascent"`` and before a branch and bound.
-        improvements: of the branch and bound, a choice of
-            :data:`~ugmm_tutorial.inference.IMPROVEMENTS`; fewer, to see what each is worth.
-        boxes_at_once: how many boxes are halved and bounded together at most: 1 is best-first search in the
-            strict sense, with the fewest boxes; None takes as many as a processor's cache holds.
+        steps: of gradient ascent from each start, for ``"ascent"`` and before a branch and bound.
+        improvements: of the branch and bound, a subset of
+            :data:`~ugmm_tutorial.inference.IMPROVEMENTS`; leave some out to see what each is worth.
+        boxes_at_once: the most boxes to halve and bound together. 1 is strict best-first search, with the
+            fewest boxes; None takes as many as fit into a processor's cache.
 
     Returns:
         The best point found, its value, and an upper bound that holds for the whole box.
 
     Raises:
-        TypeError: the model holds something else than uGMM layers (a LayerNorm couples all inputs), or its
+        TypeError: the model holds other modules than uGMM layers (a LayerNorm couples all inputs), or its
             parameters are neither float32 nor float64.
-        ValueError: evidence and query do not share out the inputs, a value is not finite, a box is empty, or
-            an option is out of its range.
+        ValueError: an input is not in exactly one of evidence and query, a value is not finite, a box is
+            empty, or an option is out of its range.
 
     Note:
-        The arrays are small, so that one thread is fastest: PyTorch's number of threads is 1 during the call.
+        PyTorch runs on one thread during the call, which is fastest for such small arrays.
 
     Source: the paper's section on future work names the problem; chapter 10 teaches the methods.
+
+    >>> from ugmm_tutorial import UGMMNet
+    >>> mpe(UGMMNet([2, 3, 1]), evidence={0: 0.5}, query=[1], box=[(-3.0, 3.0)]).certified
+    True
     """
     _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once)
     budget = Budget(time_limit, node_limit)
@@ -121,7 +125,7 @@ def mpe(
 def _first_point(
     problem: Problem, time_limit: float | None, improvements: Collection[str], **climbing: int
 ) -> Answer:
-    """Where a branch and bound begins: after a fifth of the time at the latest."""
+    """The start of a branch and bound, found in at most a fifth of the time."""
     budget = Budget(None if time_limit is None else 0.2 * time_limit)
     x, _ = climb(problem, budget, **climbing)
     if "newton" in improvements:
@@ -138,7 +142,7 @@ def _full_point(evidence: Mapping[int, float], query: Sequence[int], x: Tensor) 
 
 
 def _value(model: nn.Module, point: Tensor, output: int) -> float:
-    """The model's own answer, in float64 and without dropout."""
+    """The model's own output, in float64 and without dropout."""
     exact = copy.deepcopy(model).to("cpu", torch.float64).eval()
     with torch.no_grad():
         return float(exact(point.unsqueeze(0))[0, output])

@@ -1,7 +1,7 @@
-"""The network as inference sees it: float64 constants, the evidence folded into one component a neuron.
+"""The network as inference uses it: float64 constants, the evidence folded into one component per neuron.
 
-Arrays here and in the other files of this package keep the boxes last, as in (J, K, B): the sums over inputs
-then run along whole rows of memory, one row for each pair of a neuron and an input.
+Arrays in this package keep the boxes last, as in (J, K, B). The sums over inputs then run along whole rows of
+memory, one row for each pair of a neuron and an input.
 
 Taught in chapter 10.
 """
@@ -29,7 +29,7 @@ EPS = torch.finfo(torch.float64).eps
 class Layer:
     """One layer's constants, float64, each (J, K, 1): term jk is ``log_peak - ((z_k - mean) / std)**2 / 2``.
 
-    ``slack`` times ``1 + |output|`` bounds the rounding error of an output (see :func:`Layer.margin`).
+    ``slack``, (J, 1), times ``1 + |output|`` bounds an output's rounding error (see :func:`Layer.margin`).
     """
 
     mean: Tensor
@@ -46,14 +46,14 @@ class Layer:
         return Layer(mean, inverse_std, log_peak, slack)
 
     def margin(self, out: Tensor) -> Tensor:
-        """An upper bound on the rounding error of outputs (J, B), parameters' own rounding included.
+        """An upper bound on the rounding error of outputs (J, B), including that of the parameters.
 
         With u = EPS / 2, a term q = ((z - mean) / std)**2 / 2 is off by less than 10 u q and log_peak by less
         than (K + 6) u (1 + |log_peak|); subtracting the largest term, the exponentials, their sum of K
-        positive numbers and the logarithm add less than (K + 6) u (1 + |out|). A term counts with its
-        responsibility r, and r q <= |log_peak| + |out| + r log(1 / r) <= |log_peak| + |out| + 1. Together
-        less than (3 K + 30) u (1 + |log_peak|) (1 + |out|), a fourth of what is added here, which is also
-        more than what adding it rounds off.
+        positive numbers and the logarithm add less than (K + 6) u (1 + |out|). A term's error is weighted by
+        its responsibility r, and r q <= |log_peak| + |out| + r log(1 / r) <= |log_peak| + |out| + 1. The
+        total is less than (3 K + 30) u (1 + |log_peak|) (1 + |out|), a fourth of the margin. The rest also
+        covers the rounding when the margin is added.
         """
         return self.slack * (1.0 + out.abs())
 
@@ -62,9 +62,9 @@ def layers_of(model: nn.Module) -> list[Layer]:
     """The constants of a stack of :class:`~ugmm_tutorial.layers.UGMMLayer`, without dropout.
 
     Raises:
-        TypeError: the model is no sequence of uGMM layers (a LayerNorm among them is refused too), or its
+        TypeError: the model is not a sequence of uGMM layers (LayerNorms are not allowed either), or its
             parameters are neither float32 nor float64.
-        ValueError: a parameter is not finite (a mixing logit may be -inf: the component is not there).
+        ValueError: a parameter is not finite (a mixing logit may be -inf, which removes its component).
     """
     modules = [model] if isinstance(model, MixtureLayer) else model
     if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
@@ -100,17 +100,17 @@ def _layer(module: nn.Module, place: int) -> Layer:
 
 
 def only_output(layers: Sequence[Layer], output: int) -> list[Layer]:
-    """The network without its other outputs."""
+    """The network with one of its outputs only."""
     last, one = layers[-1], slice(output, output + 1)
     parts = (last.mean, last.inverse_std, last.log_peak, last.slack)
     return [*layers[:-1], Layer(*(a[one] for a in parts))]
 
 
 def condition(layers: Sequence[Layer], evidence: dict[int, float], query: Sequence[int]) -> list[Layer]:
-    """The network as a function of the query alone, in its order; its last input, always 0, is the evidence.
+    """The network as a function of the query inputs alone, in the order of ``query``.
 
-    What the observed inputs add to a neuron's sum does not depend on the query: one component of an infinite
-    std stands for all of them. Without evidence there is no such input.
+    What the observed inputs add to a neuron's sum does not depend on the query, so one component of infinite
+    std stands for all of them. It reads an additional last input, always 0, if there is evidence.
     """
     first = layers[0]
     query = list(query)
@@ -125,12 +125,12 @@ def condition(layers: Sequence[Layer], evidence: dict[int, float], query: Sequen
         mean, inverse_std = torch.cat([mean, nothing], dim=1), torch.cat([inverse_std, nothing], dim=1)
         log_peak = torch.cat([log_peak, observed], dim=1)
     conditioned = Layer.of(mean, inverse_std, log_peak)
-    # The evidence's component has the rounding error of an output of the whole layer.
+    # The evidence's component has the rounding error of a whole layer's output.
     return [replace(conditioned, slack=conditioned.slack + first.slack), *layers[1:]]
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
-    """Outputs (J, B) at points (K, B), in float64, rounded as they come."""
+    """Outputs (J, B) at points (K, B), in float64, without bounds on their rounding."""
     for layer in layers:
         distance = (x.unsqueeze(0) - layer.mean) * layer.inverse_std
         x = torch.logsumexp(layer.log_peak - 0.5 * distance * distance, dim=1)

@@ -1,14 +1,14 @@
 """Newton's method from many points at once, to finish what gradient ascent leaves undone on narrow ridges.
 
-With r the responsibilities, tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term and a_jk = 1 /
-std_jk**2, a neuron has the gradient v_jk = r_jk tau_jk and the Hessian diag(r (tau**2 - a)) - v v'. In the
-chain rule for second derivatives the v_j, multiplied by the Jacobian of their inputs, are the Jacobian's rows
-one layer higher, so that
+Let r be the responsibilities, tau_jk = -(z_k - mean_jk) / std_jk**2 the slope of a term and a_jk = 1 /
+std_jk**2. A neuron has the gradient v_jk = r_jk tau_jk and the Hessian diag(r (tau**2 - a)) - v v'. In the
+chain rule for second derivatives, v_j times the Jacobian of its inputs is row j of the next layer's Jacobian,
+so that
 
     H = sum_z (d_z - adjoint_z) grad z grad z',   d_k = sum_j adjoint_j r_jk (tau_jk**2 - a_jk)
 
-over the inputs, the hidden units and the output, where adjoint_z is the output's derivative by unit z, but 0
-for an input, and d_z is 0 for the output. Nothing here needs to be exact: the bounds do not depend on it.
+where z runs over the inputs, the hidden units and the output. adjoint_z is the output's derivative with
+respect to unit z (0 for an input); d_z is 0 for the output. None of it needs to be exact: no bound uses it.
 
 Source: Nocedal and Wright (2006), *Numerical Optimization*, chapters 3 and 4. Taught in chapter 10.
 """
@@ -32,10 +32,11 @@ _AFTER_GAIN, _AFTER_LOSS = 0.2, 4.0
 
 
 def polish(problem: Problem, x: Tensor, budget: Budget, *, steps: int) -> Answer:
-    """Damped Newton steps from points (n, B), projected into the box; the best of where they end.
+    """Take damped Newton steps from points (n, B), projected into the box, and return the best end point.
 
-    In units of the box's sides. Along directions in which the output is not concave a step goes uphill as far
-    as the same amount of concavity would allow; inputs at an end of the box that want to leave it are held.
+    Steps are measured in units of the box's sides. In directions where the output is not concave, a step goes
+    uphill as far as it would if the curvature had the opposite sign. An input at an end of the box stays
+    there if its gradient points out of the box.
     """
     width = (problem.high - problem.low).unsqueeze(1)
     width[list(problem.allowed)] = 0.0
@@ -59,7 +60,7 @@ def polish(problem: Problem, x: Tensor, budget: Budget, *, steps: int) -> Answer
 
 
 def _newton_step(gradient: Tensor, hessian: Tensor, width: Tensor, damping: Tensor) -> Tensor:
-    """Gradient, already scaled by ``width``, over the absolute value of the scaled Hessian, (n, B)."""
+    """The gradient, scaled by ``width``, divided by the absolute value of the scaled Hessian, (n, B)."""
     scaled = (hessian * width.unsqueeze(0) * width.unsqueeze(1)).permute(2, 0, 1)
     usable = scaled.isfinite().all(dim=-1).all(dim=-1)
     curvature, axes = torch.linalg.eigh(torch.where(usable[:, None, None], scaled, 0.0))
@@ -68,7 +69,7 @@ def _newton_step(gradient: Tensor, hessian: Tensor, width: Tensor, damping: Tens
 
 
 def second_order(layers: Sequence[Layer], x: Tensor, inputs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Value (B,), gradient (n, B) and Hessian (n, n, B) by the first ``inputs`` inputs, at points (K, B)."""
+    """Value (B,), gradient (n, B) and Hessian (n, n, B) in the first ``inputs`` inputs, at points (K, B)."""
     jacobian = torch.eye(len(x), inputs, dtype=torch.float64).unsqueeze(-1).expand(-1, -1, x.shape[1])
     trace = []
     for layer in layers:

@@ -1,4 +1,4 @@
-"""What is asked: a network, what is observed, what is sought, and where. Checked once, here.
+"""The problem to solve: a network, its evidence, its query and the box. All checks are here.
 
 Taught in chapter 10.
 """
@@ -25,9 +25,9 @@ _FARTHEST = 1e100
 class Problem:
     """Maximise a network with one output over the box ``[low, high]``, (n,) each, float64.
 
-    ``layers`` is the network as a function of the n sought inputs (see
-    :func:`~ugmm_tutorial.inference.network.condition`); ``allowed`` maps the positions of discrete ones to
-    their values in rising order, of which ``low`` and ``high`` are the first and the last.
+    ``layers`` is the network as a function of the n query inputs (see
+    :func:`~ugmm_tutorial.inference.network.condition`). ``allowed`` maps the positions of discrete ones to
+    their values in rising order; ``low`` and ``high`` are the first and the last of these.
     """
 
     layers: list[Layer]
@@ -37,7 +37,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """n, the number of sought inputs."""
+        """n, the number of query inputs."""
         return len(self.low)
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Problem:
         return torch.cat([x, x.new_zeros(missing, x.shape[1])]) if missing else x
 
     def snapped(self, x: Tensor) -> Tensor:
-        """Points (n, B), the discrete coordinates moved to the nearest allowed value."""
+        """Points (n, B) with each discrete coordinate moved to the nearest allowed value."""
         if not self.allowed:
             return x
         x = x.clone()
@@ -86,7 +86,7 @@ def pose(
     output: int = 0,
     discrete: Mapping[int, Sequence[float]] | None = None,
 ) -> Problem:
-    """Check a query and put it into numbers; arguments and errors are those of ``mpe``."""
+    """Check a query and turn it into a ``Problem``; arguments and errors are those of ``mpe``."""
     layers = layers_of(model)
     inputs, outputs = layers[0].mean.shape[1], layers[-1].mean.shape[0]
     if not _is_index(output) or not 0 <= output < outputs:
@@ -107,7 +107,7 @@ def pose(
 
 
 def _check_indices(evidence: dict, query: list, discrete: dict, inputs: int) -> None:
-    """Evidence and query must share out the inputs."""
+    """Check that every input is in exactly one of evidence and query."""
     for name, given in (("evidence", evidence), ("query", query)):
         for k in given:
             if not _is_index(k) or not 0 <= k < inputs:
@@ -131,7 +131,7 @@ def _check_indices(evidence: dict, query: list, discrete: dict, inputs: int) -> 
 
 
 def _side(k: int, side: tuple[float, float] | None, allowed: Tensor | None) -> tuple[float, float]:
-    """Low and high of one query input; of a discrete one those of its values."""
+    """Low and high of one query input; for a discrete one, its smallest and largest value."""
     if side is None and allowed is not None:
         return float(allowed[0]), float(allowed[-1])
     if not isinstance(side, Sequence) or len(side) != 2 or not all(_is_coordinate(v) for v in side):

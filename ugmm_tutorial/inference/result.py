@@ -1,4 +1,4 @@
-"""What an inference returns, and the clock that ends it in time. Taught in chapter 10."""
+"""What inference returns, and the budget of time and nodes that ends it. Taught in chapter 10."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ class MPEResult:
         value: the network's output there, computed in float64, in nats.
         upper_bound: no point of the box has a larger output, rounding included; never below ``value``.
         certified: whether the gap is at most the tolerance that was asked for.
-        nodes: boxes (branch and bound), points (enumeration) or evaluations (ascent) looked at.
+        nodes: boxes (branch and bound), points (enumeration) or evaluations (ascent) examined.
         seconds: wall-clock time.
         method: how the point was found.
+
+    >>> MPEResult(Tensor([0.5, 1.2]), -2.0, -1.5, False, nodes=64, seconds=0.1, method="ascent").gap
+    0.5
     """
 
     point: Tensor
@@ -41,7 +44,7 @@ class MPEResult:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method found: sought values x (n,), a value the network surely has there, a bound, the work."""
+    """What a method found: query values x (n,), a certain value there, an upper bound, nodes used."""
 
     x: Tensor
     value: float

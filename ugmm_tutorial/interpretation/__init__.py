@@ -1,8 +1,8 @@
-"""What a trained network looks at: who answers, who does not, and what it can do without.
+"""What a trained network looks at: which components answer, which do not, and which it can do without.
 
-From responsibilities (``responsible``) to pixels (``paths``), to neurons that do nothing (``health``), to
-what deleting a component changes (``identity``), and to smaller networks (``importance``, ``pruning``,
-``deletion``).
+The package goes from responsibilities (``responsible``) to pixels (``back_projection``), to neurons that do
+nothing (``health``), to what deleting a component changes (``identity``), and to smaller networks
+(``importance``, ``pruning``, ``deletion``).
 
 Taught in chapter 11.
 """

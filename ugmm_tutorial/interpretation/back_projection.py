@@ -2,8 +2,8 @@
 
 Each row of a layer's responsibilities sums to one, so they are the transition probabilities of a Markov
 chain: from a neuron to one of its inputs, which is a neuron of the layer below, and so on down. A LayerNorm
-in between changes values, not which value belongs to which neuron. Where the walk ends is a distribution
-over the pixels. Taught in chapter 11.
+in between changes the values, but not which neuron each belongs to. The end points of the walk have a
+distribution over the pixels. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ __all__ = ["back_project"]
 
 @torch.no_grad()
 def back_project(model: nn.Module, x: Tensor, outputs: Sequence[int] | None = None) -> Tensor:
-    """Distribution over the inputs in which walks from each output end, (B, C, K); sums to one over K.
+    """Distribution over the inputs at which walks from each output end, (B, C, K); it sums to one over K.
 
-    It says who answered for whom, not what would change an output: for that, delete (:func:`prune`).
+    It tells which inputs answered for an output, not what would change it; for that, delete components with
+    :func:`~ugmm_tutorial.interpretation.prune`.
 
     Args:
         model: as for :func:`~ugmm_tutorial.interpretation.responsibilities`. For a ConvNet the walk ends at
             the features of its head.
         x: a batch of inputs, any number of them.
-        outputs: from which outputs to start; all by default.
+        outputs: the outputs to start from; all by default.
 
     Raises:
         TypeError: the network has other layers.
         ValueError: there are no examples.
         IndexError: there is no such output.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMNet
+    >>> back_project(UGMMNet([16, 8, 3]), torch.rand(5, 16)).shape
+    torch.Size([5, 3, 16])
     """
     count = layers_of(model)[-1].out_features
     outputs = range(count) if outputs is None else list(outputs)

@@ -1,8 +1,8 @@
 """The deletion test: accuracy against the fraction of components deleted.
 
-If responsibilities say what a network relies on, deleting the components with the smallest should do less
-harm than deleting as many at random. Weights are not renormalised, as in the identity log(1 - R_D), and no
-neuron is removed, so that LayerNorms see as many values as before. Taught in chapter 11.
+If responsibilities say what a network relies on, deleting the least responsible components should do less
+harm than deleting as many at random. By default weights are not renormalised, as in the identity
+log(1 - R_D). No neuron is removed, so LayerNorms see as many values as before. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -35,19 +35,21 @@ def deletion_curve(
 
     Args:
         model: as for :func:`~ugmm_tutorial.interpretation.prune`.
-        examples: what to measure on; other examples than those that importance was measured on.
-        importance: of the components of every layer, each (J, K). With all signs changed, the most
-            important go first.
+        examples: where accuracy is measured; use other examples than those behind ``importance``.
+        importance: of the components of every layer, each (J, K). Change all signs to delete the most
+            important components first.
         fractions: from 0 to below 1; every neuron keeps at least one component.
         layers: which mixture layers lose components, counted from the input; all by default.
-        renormalize: whether the weights that stay are divided by their sum.
+        renormalize: whether the remaining weights are divided by their sum.
 
     Raises:
         TypeError, ValueError: as for :func:`~ugmm_tutorial.interpretation.prune`; ValueError for a fraction
             that is out of its range.
         IndexError: there is no such layer.
 
-    Taught in chapter 11.
+    >>> digits = Examples(torch.rand(1, 1, 28, 28), torch.tensor([2]))
+    >>> len(deletion_curve(ConvNet(head="ugmm", widths=(3,)), digits, [torch.rand(3, 1024)], [0.0, 0.5]))
+    2
     """
     accuracies = []
     for keep in _keeps(model, fractions, layers):
@@ -64,14 +66,16 @@ def deletion_curve_by_example(
     *,
     layers: Sequence[int] | None = None,
 ) -> list[float]:
-    """The same, but every example deletes the components that are least responsible for it alone.
+    """Accuracy if every example deletes the components that are least responsible for this example alone.
 
-    What the identity allows at best: no other choice of as many components changes an output less. It saves
-    no time, because all components are computed to find out.
+    This is the best that the identity allows: no other choice of as many components changes an output less.
+    It saves no time, because all components are computed to find the least responsible ones.
 
     Args and Raises: as for :func:`deletion_curve`.
 
-    Taught in chapter 11.
+    >>> digits = Examples(torch.rand(1, 1, 28, 28), torch.tensor([2]))
+    >>> len(deletion_curve_by_example(ConvNet(head="ugmm", widths=(3,)), digits, fractions=[0.0, 0.5, 0.9]))
+    3
     """
     accuracies = []
     for keep in _keeps(model, fractions, layers):
@@ -84,8 +88,8 @@ def deletion_curve_by_example(
 
 
 def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
-    """Outputs of the network in which each neuron sums its largest terms only, (B, J)."""
-    head, each = head_of(model), iter(counts)  # a layer that keeps all is left to the fused kernel
+    """Outputs (B, J) of the network in which each neuron sums only its largest terms."""
+    head, each = head_of(model), iter(counts)  # a layer that keeps all runs on the fused kernel
     with evaluating(model):
         x = x.to(next(model.parameters()).device)
         x = model.features(x) if isinstance(model, ConvNet) else x
@@ -99,7 +103,7 @@ def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def _keeps(model: nn.Module, fractions: Sequence[float], layers: Sequence[int] | None) -> list[list[float]]:
-    """What each layer keeps, for every fraction."""
+    """The share that each layer keeps, for every fraction."""
     if not all(0.0 <= fraction < 1.0 for fraction in fractions):
         raise ValueError(f"expected fractions from 0 to below 1, got {list(fractions)}")
     depth = len(layers_of(model))

@@ -1,4 +1,4 @@
-"""Neurons that died, components that never answer, neurons that say the same.
+"""Dead neurons, silent components, and neurons that share a mode.
 
 Taught in chapter 11.
 """
@@ -14,7 +14,7 @@ from ugmm_tutorial.interpretation.responsible import LayerStatistics, statistics
 
 __all__ = ["LayerHealth", "health"]
 
-# Rounding moves a constant output by so many units in its last place, at most.
+# Rounding moves a constant output by at most this many units in its last place.
 _ROUNDING = 16.0
 
 
@@ -24,10 +24,13 @@ class LayerHealth:
 
     Attributes:
         constant: (J,), True where an output hardly changes from example to example.
-        unread: (J,), True where no neuron of the next layer ever gives this one a share that counts. Never
+        unread: (J,), True where this neuron's responsibility in the next layer is always negligible; False
             in the last layer.
-        silent: (J, K), True where a component never has a share that counts in its neuron.
+        silent: (J, K), True where a component's responsibility in its neuron is always negligible.
         twins: groups of neurons, each a tuple of at least two, that share a mode.
+
+    >>> LayerHealth(torch.tensor([True, False]), torch.tensor([False, False]), torch.eye(2) > 1, ()).dead
+    tensor([ True, False])
     """
 
     constant: Tensor
@@ -37,7 +40,7 @@ class LayerHealth:
 
     @property
     def dead(self) -> Tensor:
-        """(J,), True where a neuron tells nothing (constant) or nobody listens (unread)."""
+        """(J,), True where a neuron is constant or unread."""
         return self.constant | self.unread
 
 
@@ -59,17 +62,19 @@ def health(
         spread: an output is constant if its standard deviation over the examples is at most this fraction
             of its layer's (the root of the mean square over the neurons), or no more than rounding.
         share: a component is silent if its responsibility stays below this on all examples; a neuron is
-            unread if that is so for all components that read it. Deleting one such component changes
-            an output by less than ``-log(1 - share)`` nats; deleting many may change more.
-        correlation, overlap: two neurons share a mode if neither is constant, their outputs correlate at
-            least so much over the examples, and so much of their mean responsibilities lies on the same
-            inputs: the sum of the smaller of both shares, from 0 to 1.
+            unread if all components that read it are silent. Deleting one such component changes an output
+            by less than ``-log(1 - share)`` nats; deleting many may change more.
+        correlation, overlap: two neurons share a mode if neither is constant, their outputs have at least
+            this correlation over the examples, and their mean responsibilities have at least this overlap:
+            the sum over inputs of the smaller of both, from 0 to 1.
 
     Raises:
         TypeError: the network has other layers.
-        ValueError: fewer than two examples, or a tolerance that is not between 0 and 1.
+        ValueError: there are fewer than two examples, or a tolerance is not between 0 and 1.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMNet
+    >>> [layer.dead.shape for layer in health(UGMMNet([16, 8, 3]), torch.rand(20, 16))]
+    [torch.Size([8]), torch.Size([3])]
     """
     tolerances = {"spread": spread, "share": share, "correlation": correlation, "overlap": overlap}
     for name, value in tolerances.items():
@@ -90,7 +95,7 @@ def health(
 
 
 def _constant(outputs: Tensor, spread: float) -> Tensor:
-    """Which outputs (N, J) do not change, compared with the layer."""
+    """Which outputs (N, J) hardly change, compared with the whole layer."""
     deviation = outputs.double().std(dim=0)
     rounding = _ROUNDING * torch.finfo(outputs.dtype).eps * (1.0 + outputs.abs().amax(dim=0).double())
     return (deviation <= spread * deviation.square().mean().sqrt()) | (deviation <= rounding)
@@ -113,5 +118,5 @@ def _twins(
 
 
 def _overlap(mean: Tensor) -> Tensor:
-    """How much of the rows (J, K), which sum to one, lies in the same places: (J, J), from 0 to 1."""
+    """Overlap of every two rows of (J, K), which sum to one: (J, J), from 0 to 1."""
     return torch.stack([torch.minimum(row, mean).sum(dim=1) for row in mean])

@@ -1,7 +1,7 @@
 """What deleting components changes, exactly and for every input: log(1 - R_D(x)).
 
-Without the components D, and with the weights of the others as they were, the sum under the logarithm keeps
-the share 1 - R_D(x) of itself, where R_D(x) is the responsibility of D for x. Taught in chapter 11.
+Deleting the components D, with the other weights unchanged, leaves the share 1 - R_D(x) of the sum under the
+logarithm, where R_D(x) is the responsibility of D for x. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["change_by_deletion"]
 
 
 def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tensor:
-    """By how much the outputs change if components are deleted and no weight is renormalised, ``(*, J)``.
+    """Change of the outputs if components are deleted and no weight is renormalised, ``(*, J)``.
 
     Args:
-        layer: a mixture layer; dropout does not count.
+        layer: a mixture layer; dropout is ignored.
         x: its inputs, ``(*, K)``. All responsibilities, ``(*, J, K)``, are held at once.
-        deleted: True where a component goes: (J, K), or (K,) for the same inputs in every neuron.
+        deleted: True where a component is deleted: (J, K), or (K,) for the same inputs in every neuron.
 
     Returns:
         ``log(1 - R_D(x))`` in nats, at most 0; ``-inf`` where nothing is left. Precise for R_D near 0 and
@@ -30,7 +30,9 @@ def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tenso
         TypeError: ``deleted`` is not boolean.
         ValueError: it has another shape.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> change_by_deletion(UGMMLayer(3, 2), torch.rand(5, 3), torch.tensor([True, False, False])).shape
+    torch.Size([5, 2])
     """
     if not isinstance(deleted, Tensor) or deleted.dtype != torch.bool:
         raise TypeError("expected deleted to be a boolean tensor: True where a component goes")
@@ -40,8 +42,8 @@ def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tenso
     share = layer.responsibilities(x)
     gone = share.masked_fill(~deleted, 0.0).sum(dim=-1)
     kept = share.masked_fill(deleted, 0.0).sum(dim=-1)
-    # One minus a share near one would keep few digits: whichever part is small is summed by itself.
+    # One minus a share near one would lose digits, so the smaller part is always summed by itself.
     change = torch.where(gone < 0.5, torch.log1p(-gone.clamp(max=0.5)), kept.log())
-    # Gone by name, not only by rounding.
+    # Without any component left the change is -inf, whatever the rounding of the shares.
     nothing = deleted.expand(shape).all(dim=-1)
     return change.masked_fill(nothing, -torch.inf)

@@ -1,4 +1,4 @@
-"""How much each component counts: measures by which to delete and to prune.
+"""How much each component counts: measures for deleting and pruning.
 
 Taught in chapter 11.
 """
@@ -19,21 +19,23 @@ IMPORTANCES = ("responsibility", "largest", "weight", "random")
 def importance(
     model: nn.Module, by: str = "responsibility", *, x: Tensor | None = None, seed: int = 0
 ) -> list[Tensor]:
-    """Importance of every component of every layer, each (J, K): larger counts more.
+    """Importance of every component of every layer, each (J, K); larger is more important.
 
     Args:
         model: as for :func:`~ugmm_tutorial.interpretation.responsibilities`.
         by: ``"responsibility"``, the mean over the examples ``x``, which should be training examples;
-            ``"largest"``, the largest responsibility over them, some milliseconds an image; ``"weight"``,
+            ``"largest"``, the largest responsibility over them, some milliseconds per image; ``"weight"``,
             the mixing weight; ``"random"``, drawn from ``seed``.
-        x: inputs to measure responsibilities on, needed for them only.
+        x: inputs to measure responsibilities on; the other measures do not need them.
         seed: for ``"random"``.
 
     Raises:
         TypeError: the network has other layers.
-        ValueError: an unknown measure, or no examples to measure responsibilities on.
+        ValueError: the measure is unknown, or there are no examples to measure responsibilities on.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> importance(UGMMLayer(4, 1), "weight")
+    [tensor([[0.2500, 0.2500, 0.2500, 0.2500]])]
     """
     if by not in IMPORTANCES:
         raise ValueError(f"unknown importance {by!r}: expected one of {', '.join(IMPORTANCES)}")
@@ -50,6 +52,6 @@ def importance(
 
 
 def most_important(values: Tensor, count: int) -> Tensor:
-    """Where the ``count`` largest values of each row (J, K) are, growing, (J, count); of equals the first."""
+    """Indices of the ``count`` largest values of each row (J, K), rising, (J, count); first among ties."""
     order = values.argsort(dim=-1, descending=True, stable=True)
     return order[..., :count].sort(dim=-1).values

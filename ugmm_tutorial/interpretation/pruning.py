@@ -1,4 +1,4 @@
-"""prune(): a smaller network of the components that count.
+"""prune(): a smaller network with the most important components.
 
 Taught in chapter 11.
 """
@@ -40,26 +40,27 @@ def prune(
         model: a :class:`~ugmm_tutorial.networks.UGMMNet` with any LayerNorms, or a ConvNet with such a head.
         keep: how much each neuron keeps: a fraction above 0 and up to 1 (a float, rounded to at least one
             component), or a number of components (an int); one for all layers or one for each. ``1.0``
-            is all of them, ``1`` is one.
-        importance: of the components of every layer, each (J, K), larger counts more: see
+            keeps all, ``1`` keeps one.
+        importance: of the components of every layer, each (J, K); larger is more important: see
             :func:`~ugmm_tutorial.interpretation.importance`. By default the mixing weights, which need no
             data.
-        renormalize: whether the weights that stay are divided by their sum. Without, outputs change by
-            exactly log(1 - R_D(x)) (:func:`~ugmm_tutorial.interpretation.change_by_deletion`), so that a
+        renormalize: whether the remaining weights are divided by their sum. If not, outputs change by
+            exactly log(1 - R_D(x)) (:func:`~ugmm_tutorial.interpretation.change_by_deletion`), and a
             neuron whose deleted components never answered stays as it was.
-        remove_unread: whether hidden neurons that no neuron of the next layer reads are removed. A
-            LayerNorm behind them loses them from its mean and variance, the one thing by which this
-            changes an output. Inputs of the network that nobody reads are still passed in.
+        remove_unread: whether hidden neurons that no neuron of the next layer reads are removed. This
+            changes outputs only if a LayerNorm follows: its mean and variance lose these neurons. Inputs
+            of the network that no neuron reads are still passed in.
 
     Returns:
         A sequence of :class:`~ugmm_tutorial.layers.SparseUGMMLayer` and LayerNorms (or a ConvNet with it as
-        its head), in the mode of ``model``, on its device; to be used or trained further.
+        its head), in the mode of ``model`` and on its device. It can be trained further.
 
     Raises:
-        TypeError: the network has layers that are no plain mixture layers, or ``keep`` is no number.
+        TypeError: the network has layers that are not plain mixture layers, or ``keep`` is not a number.
         ValueError: ``keep`` is out of its range, or ``importance`` does not fit the layers.
 
-    Taught in chapter 11.
+    >>> prune(UGMMLayer(64, 10), keep=0.25)[0].components
+    16
     """
     layers = dense_layers_of(model)
     if importance is None:
@@ -95,8 +96,8 @@ def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
     """How many components each neuron of each layer keeps.
 
     Raises:
-        TypeError: ``keep`` is no number or sequence of numbers.
-        ValueError: it is out of its range, or one for each layer does not fit.
+        TypeError: ``keep`` is not a number or a sequence of numbers.
+        ValueError: it is out of its range, or the sequence has another length than ``layers``.
     """
     each: list[float | int]
     if isinstance(keep, Sequence) and not isinstance(keep, str):
@@ -143,7 +144,7 @@ def _kept(layers: list[UGMMLayer], counts: list[int], importance: Sequence[Tenso
 
 
 def _neurons(layers: list[UGMMLayer], kept: list[Tensor], remove_unread: bool) -> list[Tensor]:
-    """The neurons of each layer that stay: from the output down, those that somebody reads who stays."""
+    """The neurons to keep in each layer: from the output down, those that a kept neuron reads."""
     neurons = [torch.arange(layer.out_features, device=layer.mean.device) for layer in layers]
     if remove_unread:
         for place in reversed(range(len(layers) - 1)):
@@ -166,7 +167,7 @@ def _rebuilt(
 
 
 def _narrower(norm: nn.LayerNorm, stay: Tensor) -> nn.LayerNorm:
-    """The LayerNorm over the values that stay."""
+    """The LayerNorm over the remaining values."""
     affine = norm.elementwise_affine
     narrow = nn.LayerNorm(len(stay), eps=norm.eps, elementwise_affine=affine, bias=norm.bias is not None)
     if affine:
@@ -180,11 +181,11 @@ def _narrower(norm: nn.LayerNorm, stay: Tensor) -> nn.LayerNorm:
 def _sparse(
     layer: UGMMLayer, kept: Tensor, neurons: Tensor, inputs: Tensor | None, renormalize: bool
 ) -> SparseUGMMLayer:
-    """The layer with those neurons, their kept components, and the inputs that are still there."""
+    """The layer with the given neurons, their kept components, and the remaining inputs."""
     kept = kept[neurons]
     index, count = kept, layer.in_features
     if inputs is not None:
-        # Both grow, so that searching finds each input's new place.
+        # Both are sorted, so a search finds each input's new place.
         index, count = torch.searchsorted(inputs, kept), len(inputs)
     sparse = SparseUGMMLayer(
         count,

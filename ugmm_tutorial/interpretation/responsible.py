@@ -1,4 +1,4 @@
-"""Who answers: responsibilities of every layer over a data set, without holding them all.
+"""Which inputs answer: responsibilities of every layer over a data set, without holding them all.
 
 Taught in chapter 11.
 """
@@ -21,14 +21,18 @@ _EXAMPLES = 512
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What one layer's responsibilities are like over N examples.
+    """Summary of one layer's responsibilities over N examples.
 
     Attributes:
         mean: mean responsibility of each component, (J, K); every row sums to one.
         largest: its largest responsibility, (J, K).
-        effective: mean number of components that share an answer, exp(entropy), (J,): 1 if one component
-            answers alone, K if all answer alike.
+        effective: mean effective number of components, exp(entropy), (J,): 1 if one component answers
+            alone, K if all have equal shares.
         outputs: the layer's outputs, (N, J), in nats.
+
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> statistics(UGMMLayer(16, 3), torch.rand(5, 16))[0].largest.shape
+    torch.Size([3, 16])
     """
 
     mean: Tensor
@@ -45,14 +49,16 @@ def responsibilities(model: nn.Module, x: Tensor) -> list[Tensor]:
     more images see :func:`statistics` and :func:`mean_responsibilities`.
 
     Args:
-        model: a :class:`~ugmm_tutorial.networks.UGMMNet`, or a ConvNet with such a head (its K inputs are
-            the features, then). LayerNorms between the layers are fine.
+        model: a :class:`~ugmm_tutorial.networks.UGMMNet`, or a ConvNet with such a head (the K inputs are
+            then its features). LayerNorms between the layers are fine.
         x: a batch of its inputs.
 
     Raises:
         TypeError: the network has other layers.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMNet
+    >>> [share.shape for share in responsibilities(UGMMNet([16, 8, 3]), torch.rand(5, 16))]
+    [torch.Size([5, 8, 16]), torch.Size([5, 3, 8])]
     """
     return [layer.responsibilities(inputs) for layer, inputs, _ in trace(model, x)]
 
@@ -63,7 +69,9 @@ def statistics(model: nn.Module, x: Tensor) -> list[LayerStatistics]:
 
     Args and Raises: as for :func:`responsibilities`; ValueError without examples.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> statistics(UGMMLayer(1, 2), torch.rand(8, 1))[0].effective
+    tensor([1., 1.])
     """
     collected = [_Collected(layer) for layer in layers_of(model)]
     for (some,) in batches(model, x):
@@ -97,12 +105,14 @@ class _Collected:
 def mean_responsibilities(model: nn.Module, x: Tensor) -> list[Tensor]:
     """Mean responsibility of every component over the examples ``x``: (J, K) for each layer.
 
-    A responsibility is the derivative of an output with respect to a log-weight (chapter 2), so that one
-    fused backward pass adds all of them up: no (B, J, K) block exists, and all of MNIST takes seconds.
+    A responsibility is the derivative of an output with respect to a log-weight (chapter 2), so one fused
+    backward pass adds all of them up. No (B, J, K) block is made, and all of MNIST takes seconds.
 
     Args and Raises: as for :func:`responsibilities`; ValueError without examples.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> mean_responsibilities(UGMMLayer(16, 3), torch.rand(5, 16))[0].sum(dim=1).allclose(torch.ones(3))
+    True
     """
     if len(x) == 0:
         raise ValueError("expected at least one example, got none")
@@ -119,19 +129,21 @@ def submodes(
 ) -> Tensor:
     """Mean responsibility of each input for each neuron, over the examples of each class: (J, C, K).
 
-    With ``layer=0`` and images, ``[j, c]`` is an image: the pixels that own neuron j where the digit is c.
+    With ``layer=0`` and images, ``[j, c]`` is an image: the pixels that answer for neuron j on digit c.
 
     Args:
         model, x: as for :func:`responsibilities`.
         labels: classes of the examples, (N,), integers from 0.
-        classes: how many there are; by default as many as the largest label says.
+        classes: the number of classes; by default the largest label plus one.
         layer: which mixture layer, counted from the input.
 
     Raises:
         TypeError, ValueError: as for :func:`responsibilities`; ValueError if a class has no example.
         IndexError: there is no such layer.
 
-    Taught in chapter 11.
+    >>> from ugmm_tutorial import UGMMLayer
+    >>> submodes(UGMMLayer(16, 8), torch.rand(6, 16), labels=torch.arange(6) % 3).shape
+    torch.Size([8, 3, 16])
     """
     if len(x) != len(labels):
         raise ValueError(f"expected as many examples as labels, got {len(x)} and {len(labels)}")

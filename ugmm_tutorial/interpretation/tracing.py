@@ -1,4 +1,4 @@
-"""The mixture layers of a network and what arrives at them, without dropout.
+"""The mixture layers of a network with their inputs and outputs, without dropout.
 
 Taught in chapter 11.
 """
@@ -27,8 +27,8 @@ def head_of(model: nn.Module) -> nn.Sequential:
     """The mixture layers and LayerNorms of a network: itself, or the head of a ConvNet.
 
     Raises:
-        TypeError: there is something else among them, whose inputs and outputs do not correspond one to
-            one, or no mixture layer at all.
+        TypeError: there is another kind of module, whose inputs and outputs do not correspond one to one,
+            or no mixture layer at all.
     """
     head = model.head if isinstance(model, ConvNet) else model
     head = nn.Sequential(head) if isinstance(head, MixtureLayer) else head
@@ -55,7 +55,7 @@ def layers_of(model: nn.Module) -> list[MixtureLayer]:
 
 @torch.no_grad()
 def trace(model: nn.Module, x: Tensor) -> list[Stage]:
-    """Run ``x`` through the network in evaluation mode; every mixture layer with its inputs and outputs."""
+    """Run ``x`` through the network in evaluation mode and return the stage of every mixture layer."""
     head = head_of(model)
     stages: list[Stage] = []
     with evaluating(model):
@@ -70,7 +70,7 @@ def trace(model: nn.Module, x: Tensor) -> list[Stage]:
 
 
 def batches(model: nn.Module, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of all tensors, so few that the responsibilities of every layer fit into memory.
+    """The same rows of all tensors, few enough that the responsibilities of every layer fit into memory.
 
     Raises:
         ValueError: there are no examples, or the tensors differ in length.

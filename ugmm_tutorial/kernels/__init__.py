@@ -1,7 +1,7 @@
 """The operator's implementations, and which of the fused ones can run here.
 
-``reference`` is the specification; ``fused`` makes PyTorch operators of ``numba_kernels``
-and ``triton_kernels``; ``choice`` says which of them runs.
+``reference`` is the specification; ``fused`` makes PyTorch operators of ``numba_kernels`` and
+``triton_kernels``; ``choice`` decides which implementation runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 __all__ = ["interpreted", "unavailable"]
 
 _INSTALLED = {module: find_spec(module) is not None for module in ("numba", "triton")}
-# Triton's instructions start with this one, Tesla T4.
+# Triton's instructions start with this compute capability, that of the Tesla T4.
 _OLDEST_GPU = (7, 5)
 
 
@@ -26,7 +26,7 @@ def unavailable(backend: str) -> str | None:
 
 
 def interpreted() -> bool:
-    """Whether Triton interprets kernels on the CPU (``TRITON_INTERPRET=1``): slow, and for tests."""
+    """Whether Triton interprets kernels on the CPU (``TRITON_INTERPRET=1``): slow, meant for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

@@ -1,4 +1,4 @@
-"""Checks of what the operators get, before a kernel sees it: what was expected, what came, what to do.
+"""Checks of the operators' arguments. Errors say what was expected, what came and what to do.
 
 Shapes: B batch, K inputs, J outputs, as in :mod:`~ugmm_tutorial.functional`. Imports nothing else of the
 package.
@@ -21,7 +21,7 @@ _HALF = (torch.float16, torch.bfloat16)
 def checked(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """The arguments of the operator, checked against each other and as :func:`of_one_dtype` lifts them.
+    """The arguments of the operator, checked against each other and lifted by :func:`of_one_dtype`.
 
     Raises:
         TypeError, ValueError: see :func:`~ugmm_tutorial.functional.ugmm_log_density`.
@@ -38,10 +38,10 @@ def checked(
 
 
 def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, half precision lifted to float32 under autocast; all float32 or all float64 then.
+    """The tensors, all float32 or all float64. Under autocast, half precision is lifted to float32.
 
     Raises:
-        TypeError: one is no tensor, or of another dtype, or they differ.
+        TypeError: one is not a tensor or has another dtype, or the dtypes differ.
     """
     for name, value in named.items():
         if not isinstance(value, Tensor):
@@ -61,7 +61,7 @@ def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
-    """Refuse a tensor of another shape than that of the argument called ``of``.
+    """Refuse a tensor whose shape is not that of the argument called ``of``.
 
     Raises:
         ValueError: the shapes differ.
@@ -71,10 +71,10 @@ def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
 
 
 def positive_integer(name: str, value: object) -> int:
-    """A number of features, components or the like, as an int.
+    """Check a number of features, components or the like, and return it as an int.
 
     Raises:
-        TypeError: it is no integer.
+        TypeError: it is not an integer.
         ValueError: it is below 1.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -97,7 +97,7 @@ def _check_shapes(named: dict[str, Tensor]) -> None:
 
 
 def _autocasts(device_type: str) -> bool:
-    # Asking a device type that has no autocast, such as meta, whether it is on would raise.
+    # For a device type that has no autocast, such as meta, asking whether it is on would raise.
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 

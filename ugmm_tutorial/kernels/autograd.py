@@ -11,8 +11,8 @@ __all__ = ["differentiable_gradients", "outputs_and_state"]
 
 
 def outputs_and_state(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Empty tensors of the shapes and devices of the outputs, (B, J), and the state, (2, B, J)."""
-    # Not len(x), which would fix a size that compiled code leaves open.
+    """Unfilled tensors for the outputs, (B, J), and the state, (2, B, J), on the device of ``x``."""
+    # len(x) would fix a size that compiled code leaves open.
     sizes = x.shape[0], mean.shape[0]
     return x.new_empty(sizes), x.new_empty((2, *sizes))
 
@@ -23,13 +23,13 @@ def differentiable_gradients(
     arguments: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again, asked for by ``create_graph``: by the reference.
+    """Gradients that can be differentiated again (``create_graph=True``), computed by the reference.
 
     Args:
         reference: the operator's specification.
-        grad: gradient of its outputs.
-        arguments: what it is called with.
-        needed: which of them a gradient is asked for; None stands in the place of the others.
+        grad: gradient with respect to its outputs.
+        arguments: its arguments.
+        needed: which of them need a gradient; the others get None.
     """
     inputs = [a for a, need in zip(arguments, needed, strict=True) if need and a is not None]
     gradients = iter(torch.autograd.grad(reference(*arguments), inputs, grad, create_graph=True))

@@ -14,12 +14,12 @@ __all__ = ["BACKENDS", "backend_name", "choose"]
 
 BACKENDS = ("auto", "reference", "numba", "triton")
 _BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
-# Below this many terms (examples x components) the reference takes no longer, and compiles nothing.
+# Below this many terms (examples x components) the reference is no slower, and compiles nothing.
 _SMALL = 4096
 
 
 def backend_name(name: str) -> str:
-    """The name of a backend; one of version 0.1 is understood, with a warning.
+    """The checked name of a backend; a name of version 0.1 is translated, with a warning.
 
     Raises:
         ValueError: there is no such backend.
@@ -36,7 +36,7 @@ def backend_name(name: str) -> str:
 
 
 def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> str:
-    """The implementation to run: the one that was asked for, or what ``"auto"`` takes for these tensors.
+    """The implementation to run: the requested one, or the one that ``"auto"`` takes for these tensors.
 
     Args:
         backend: one of :data:`BACKENDS`.
@@ -46,15 +46,15 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
 
     Raises:
         ValueError: there is no such backend.
-        RuntimeError: the backend that was asked for cannot run here; the message says why.
+        RuntimeError: the requested backend cannot run here; the message says why.
     """
     backend = backend_name(backend)
     if backend == "reference":
         return backend
     fitting = {"cpu": "numba", "cuda": "triton" if for_gpus else None}.get(x.device.type)
     if backend == "auto":
-        # Compiled code serves batches of all sizes: none may decide. math.prod, unlike Size.numel, can count
-        # a batch whose size torch.export leaves open.
+        # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
+        # math.prod can count a batch whose size torch.export leaves open.
         small = not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
         return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
     reason = kernels.unavailable(backend)

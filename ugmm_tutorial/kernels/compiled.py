@@ -1,4 +1,4 @@
-"""``compiled``: Numba's njit, holding no lock, cached in a folder of the user's."""
+"""``compiled``: Numba's njit without Python's global lock, cached in a folder of the user's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import platformdirs
 
 __all__ = ["cache_folder", "compiled"]
 
-# Numba makes its settings while it is imported: no type checker sees their names.
+# Numba creates its settings during import, so type checkers do not see their names.
 _settings: Any = numba.config
 
 
@@ -22,8 +22,8 @@ _settings: Any = numba.config
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None if nothing can be written there.
 
-    A folder in ``NUMBA_CACHE_DIR`` if that is set, else in this package's cache of the user. Numba's own
-    first choice, beside the source, is closed where the package is installed for reading only.
+    It is in ``NUMBA_CACHE_DIR`` if that is set, else in this package's part of the user's cache. Numba's own
+    first choice, beside the source, fails where the package is installed read-only.
     """
     folder = Path(_settings.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
     folder /= _digest()
@@ -36,15 +36,15 @@ def cache_folder() -> Path | None:
 
 
 def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
-    """Decorate a kernel that Python calls: compiled at its first call, then loaded from the cache.
+    """Decorate a kernel that Python calls: it is compiled at its first call and later loaded from the cache.
 
-    Numba compiles it anew when its own file has changed, and does not look at the files that this one
-    imports: so every state of them all has a folder of its own.
+    Numba compiles it anew when its own file has changed, but ignores changes in the files that it imports. So
+    the cache has one folder for each state of all these files together.
     """
 
     def decorate(function: Callable) -> Callable:
         folder, before = cache_folder(), _settings.CACHE_DIR
-        # Numba looks for the folder here, and only while it decorates. Other libraries keep their own.
+        # Numba reads this setting only while it decorates. Afterwards other libraries get theirs back.
         _settings.CACHE_DIR = str(folder or "")
         try:
             return numba.njit(nogil=True, cache=folder is not None, fastmath=fastmath)(function)
@@ -55,6 +55,6 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
 
 
 def _digest() -> str:
-    """Of the sources of all kernels for Numba."""
+    """A hash of the sources of all kernels for Numba."""
     sources = sorted(Path(__file__).parent.glob("numba_*.py"))
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()

@@ -32,7 +32,7 @@ def log_density(
     """Outputs (B, J) and a state (2, B, J) that the kernel's backward needs.
 
     Args:
-        x: (B, K) and log_background, (B, K) or None.
+        x: (B, K); log_background is (B, K) or None.
         mean, log_std, log_weight: (J, K). All float32 and on one device; any strides.
         backend: ``"numba"`` or ``"triton"``.
     """
@@ -59,7 +59,7 @@ def _log_density_backward(
     needs_parameters: bool,
     backend: str,
 ) -> _Tensors:
-    """Gradients of the five arguments, empty where they are not needed."""
+    """Gradients of the five arguments; those that are not needed are empty."""
     arguments = (grad, x, mean, log_std, log_weight, log_background, state)
     if grad.numel() == 0:
         return tuple(t.zero_() for t in _like(*arguments[1:6], needs_x, needs_parameters))
@@ -68,7 +68,7 @@ def _log_density_backward(
 
 
 def _kernel(backend: str) -> ModuleType:
-    # Numba and Triton take long to import: not before they are needed.
+    # Numba and Triton take long to import, so this waits until one is needed.
     if backend == "triton":
         from ugmm_tutorial.kernels import triton_kernels
 
@@ -91,7 +91,7 @@ def _like(
     needs_x: bool,
     needs_parameters: bool,
 ) -> _Tensors:
-    """Tensors of the shapes and devices of the gradients."""
+    """Unfilled tensors for the gradients; those that are not needed are empty."""
     needed = (needs_x, *(needs_parameters,) * 3, needs_x and log_background is not None)
     shapes = (x.shape, *(mean.shape,) * 3, x.shape)
     return tuple(x.new_empty(s if need else (0,)) for s, need in zip(shapes, needed, strict=True))
@@ -151,7 +151,7 @@ def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[_Ten
 def _one_after_the_other(
     function: Callable[..., _Tensors], info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]
 ) -> tuple[_Tensors, tuple[int, ...]]:
-    """The rule for vmap where it reaches the operators: batched gradients, mainly."""
+    """Call an operator once per entry: the rule for vmap, which mainly meets batched gradients."""
     results = []
     for i in range(info.batch_size):
         pairs = zip(arguments, in_dims, strict=True)

@@ -1,9 +1,9 @@
-"""What all loops for Numba share: exponentials, and the exponents of one neuron's terms.
+"""What all Numba loops share: exponentials, and the exponents of one neuron's terms.
 
 In base 2, with s = sqrt(log2(e) / 2) / std and c = (log_weight - log_std - log(2 pi) / 2) log2(e), a term
-under the logsumexp is 2 ** (c - t * t) with t = (x - mean) * s. The largest c of a row bounds all its terms:
-subtracted beforehand, it is a shift that costs nothing and cannot overflow. Only where all inputs are
-so far from their means that the sum vanishes, it is taken again below its true maximum.
+under the logsumexp is 2 ** (c - t * t) with t = (x - mean) * s. The largest c of a row bounds all its terms.
+It is subtracted in advance, as a static shift that costs nothing and prevents overflow. Only where all inputs
+are so far from their means that the sum vanishes, the terms are summed again relative to their true maximum.
 
 Taught in chapter 3.
 """
@@ -44,14 +44,14 @@ LN2 = f32(math.log(2.0))
 SCALE = f32(math.sqrt(0.5 * math.log2(math.e)))
 _HALF_LOG_2PI = f32(HALF_LOG_2PI)
 TWO_LN2 = f32(2.0 * math.log(2.0))  # 1 / SCALE**2: from t back to standard deviations
-# Clamped at -126, exp2 would make the gradients subnormal, and the CPU slow; -100 is as exact.
+# With a clamp at -126, exp2 would make gradients subnormal and the CPU slow; -100 is as exact.
 LOWEST = f32(-100.0)
 LOWEST_POWER = f32(2.0**-100)
-# A sum below this might miss something of what exp2 cuts off.
+# A sum below this may lack a relevant part of what exp2 cuts off.
 VANISHING = f32(2.0**-50)
 
-# Sums may be reordered and products fused. Not nnan and ninf: dropped components are -inf, and what is
-# no number must stay none.
+# Sums may be reordered and products fused. nnan and ninf are left out: dropped components are -inf, and NaN
+# must stay NaN.
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 # Forward and backward have to agree on every bit of an exponent.
 EXACT = {"nsz"}
@@ -67,7 +67,7 @@ def power_of_two(n):
 def power_of_fraction(f):
     """2 ** f for 0 <= f < 1 by a polynomial of degree 5.
 
-    It has the smallest largest relative error with p(0) = 1, fitted by linear programming.
+    Linear programming fitted it: its maximum relative error is the smallest possible with p(0) = 1.
     """
     p = f32(0.0018671557772904634)
     p = p * f + f32(0.009016967378556728)
@@ -79,9 +79,9 @@ def power_of_fraction(f):
 
 @njit(inline="always")
 def exp2(y):
-    """2 ** y for y <= 0, to 2e-7 of its value; 2**-100 for y <= -100; NaN for NaN."""
+    """2 ** y for y <= 0, with a relative error of 2e-7; 2**-100 for y <= -100; NaN for NaN."""
     y = LOWEST if y < LOWEST else y
-    # Not math.floor, which is an int64 in Numba: the detour through it takes longer than all the rest.
+    # In Numba, math.floor gives an int64, and the detour through it takes longer than all the rest.
     n = np.floor(y)
     return power_of_fraction(y - n) * power_of_two(n)
 
@@ -94,10 +94,10 @@ def exp2_or_zero(y):
 
 @njit(inline="always")
 def exp(v):
-    """e ** v to 1e-7 of its value, for |v| < 87, beyond which float32 has no normal numbers."""
+    """e ** v with a relative error of 1e-7, for |v| < 87, beyond which float32 has no normal numbers."""
     v = min(max(v, f32(-87.0)), f32(88.0))
     n = np.floor(v * LOG2E + f32(0.5))
-    # ln 2 in two parts, so that v - n ln 2 loses nothing.
+    # ln 2 in two parts, so that v - n ln 2 loses no digits.
     r = (v - n * f32(0.693359375)) - n * f32(-2.12194440e-4)
     p = f32(0.00138142)
     p = p * r + f32(0.00836874)
@@ -117,7 +117,7 @@ def _scales(log_std, log_weight, s, c):
 @njit(fastmath=FAST | {"nnan"})
 def largest(values):
     """The largest of the values that are numbers."""
-    # With nnan this is a vector instruction. A NaN may be skipped: it is still among the values.
+    # With nnan this is a vector instruction. It may skip a NaN, which the sum of the values then shows.
     top = f32(-np.inf)
     for k in range(values.shape[0]):
         top = max(top, values[k])
@@ -126,7 +126,7 @@ def largest(values):
 
 @njit
 def prepare(log_std, log_weight, s, c):
-    """Fill s and c of one neuron, (K,) each, and return the shift: c is at most 0 after it."""
+    """Fill s and c of one neuron, (K,) each, and return the shift that makes c at most 0."""
     _scales(log_std, log_weight, s, c)
     shift = largest(c)
     if shift == -np.inf:  # all weights are zero
@@ -138,7 +138,7 @@ def prepare(log_std, log_weight, s, c):
 
 @njit(fastmath=EXACT)
 def exponents(x, mean, s, c, n, y):
-    """Fill y with the exponents of one output, (K,): the same bits whoever calls."""
+    """Fill y with the exponents of one output, (K,), the same bits for every caller."""
     for k in range(y.shape[0]):
         t = (x[k] - mean[k]) * s[k]
         e = c[k] - t * t

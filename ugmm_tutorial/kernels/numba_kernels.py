@@ -1,4 +1,4 @@
-"""The fused CPU kernel: tensors in and out, and the work cut into one part per thread.
+"""The fused CPU kernel: tensors in and out, and the work cut into tasks for threads.
 
 No (B, J, K) tensor exists: ``numba_loops`` computes each element where it is needed. Taught in chapter 3.
 """
@@ -20,14 +20,14 @@ __all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
-# More tasks than threads, so that a thread that is held up holds nobody up; but each task that meets
-# others in the input gradients needs a copy of them.
+# There are more tasks than threads, so that a delayed thread does not delay the others. But tasks that share
+# input gradients each need a copy of them.
 _TASKS_PER_THREAD = 4
 _TASKS_PER_THREAD_WITH_COPIES = 2
-# Room for these copies: this many numbers, or as many as x has.
+# Room for these copies: this many numbers, or as many as x has if that is more.
 _ROOM = 1 << 20
-# Examples whose inputs are laid side by side for sparse neurons: enough for full vectors, few enough for a
-# processor's own cache.
+# Examples whose inputs are laid side by side for sparse neurons: enough to fill vectors, few enough for a
+# core's own cache.
 _EXAMPLES_AT_ONCE = 128
 
 _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
@@ -36,10 +36,10 @@ _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
 def forward(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, J) in nats, and what :func:`backward` needs beside the arguments, (2, B, J).
+    """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
 
     Args:
-        x: (B, K), B >= 1, and log_background (B, K) or None.
+        x: (B, K), B >= 1; log_background is (B, K) or None.
         mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on the CPU.
     """
     n, top = below_its_maximum(log_background)
@@ -48,8 +48,8 @@ def forward(
     arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
     parts = _parts(len(x), x.shape[1], len(mean), _TASKS_PER_THREAD)
     _run(partial(numba_loops.forward, *arrays, *part) for part in parts)
-    # NumPy's logarithm, not PyTorch's, whose threads would spin for milliseconds afterwards: on two cores
-    # this slows the next kernel down by half.
+    # This is NumPy's logarithm because PyTorch's threads would spin for milliseconds afterwards, which slows
+    # the next kernel by half on two cores.
     whole = _array(out)
     whole += np.log(_array(state[1]))
     if top is not None:
@@ -88,7 +88,7 @@ def sparse_backward(
     *,
     needs_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, empty where it is not needed, mean, log_std and log_weight; see :func:`backward`."""
+    """Gradients of x (empty if not needed), mean, log_std and log_weight; see :func:`backward`."""
     gx = torch.empty_like(x) if needs_x else None
     parts = _cut(len(x), torch.get_num_threads())
     sums = [x.new_empty(len(parts), *mean.shape) for _ in range(3)]
@@ -115,19 +115,20 @@ def backward(
     needs_x: bool,
     needs_parameters: bool,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, mean, log_std, log_weight and log_background; empty where they are not needed.
+    """Gradients of x, mean, log_std, log_weight and log_background; those that are not needed are empty.
 
     Args:
-        grad: of the outputs, (B, J); the other tensors as they went into and came out of :func:`forward`.
-        needs_x: whether those of x and log_background are needed.
-        needs_parameters: whether those of mean, log_std and log_weight are needed.
+        grad: gradient with respect to the outputs, (B, J). The other tensors are what :func:`forward` took
+            and returned.
+        needs_x: whether the gradients of x and log_background are needed.
+        needs_parameters: whether the gradients of mean, log_std and log_weight are needed.
     """
     n, _ = below_its_maximum(log_background)
     per_thread = _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD
     parts = _parts(len(x), x.shape[1], len(mean), per_thread)
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
-    # Tasks with neurons of their own share the sums. Sums that nobody needs get one row a task.
+    # Tasks with separate neurons share the sums. Sums that are not needed get one row per task.
     shared = needs_parameters and _by_neuron(parts, len(x))
     shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
     sums = [x.new_empty(shape) for _ in range(3)]
@@ -146,9 +147,9 @@ def _add_up(
 ) -> None:
     """Fill the input gradients and the sums.
 
-    Tasks with neurons of their own meet in the input gradients. All but the first write into copies, which
-    are added afterwards, in the same order every time, whoever ran them; block by block of examples, so that
-    the copies stay small however many threads there are.
+    Tasks with separate neurons share the input gradients. All but the first write into copies, which are
+    added afterwards, always in the same order. The examples are taken in blocks, so that the copies stay
+    small however many threads there are.
     """
     b, k = arrays[1].shape
     copies = len(parts) - 1 if gx is not None and _by_neuron(parts, b) else 0

@@ -1,4 +1,4 @@
-"""The loops of the dense operator, for Numba: each element is computed where it is needed, none is stored.
+"""The dense operator's loops for Numba: each element is computed where it is needed and never stored.
 
 All arrays are float32 and C-contiguous: x, n (B, K); mean, log_std, log_weight (J, K); delta, total (B, J).
 n is minus the background in base 2, shifted to be at most 0; delta is the true maximum of a row that was
@@ -46,7 +46,7 @@ def _sum(x, mean, s, c, n):
 
 @compiled(FAST)
 def forward(x, mean, log_std, log_weight, n, out, delta, total, b0, b1, j0, j1):
-    """Fill delta, total and, as far as known without the logarithm of the total, out."""
+    """Fill delta, total and out, which still lacks the logarithm of the total."""
     s, c, y = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
     for j in range(j0, j1):
         shift = prepare(log_std[j], log_weight[j], s, c)
@@ -57,7 +57,7 @@ def forward(x, mean, log_std, log_weight, n, out, delta, total, b0, b1, j0, j1):
             if sum_b < VANISHING:
                 exponents(x[b], mean[j], s, c, nb, y)
                 top = largest(y)
-                if top == -np.inf:  # no component is left: the density is 0, and so are its gradients
+                if top == -np.inf:  # no component is left: density and gradients are 0
                     delta[b, j], total[b, j], out[b, j] = np.inf, 1.0, -np.inf
                     continue
                 sum_b = sum_below(y, top)
@@ -66,7 +66,7 @@ def forward(x, mean, log_std, log_weight, n, out, delta, total, b0, b1, j0, j1):
 
 @njit(fastmath=FAST)
 def _pull(x, mean, s, c, n, y, delta, g, gx, gn, s0, s1, s2):
-    """Add what one output, whose gradient over its total is g, asks of its inputs and parameters."""
+    """Add one output's share of the gradients of inputs and parameters; g is its gradient over its total."""
     again = delta != f32(0.0)
     if again:
         exponents(x, mean, s, c, n, y)
@@ -91,7 +91,7 @@ def _pull(x, mean, s, c, n, y, delta, g, gx, gn, s0, s1, s2):
 
 @njit(fastmath=FAST)
 def _pull_four(x0, x1, x2, x3, mean, s, c, g0, g1, g2, g3, gx, s0, s1, s2):
-    """The same for four examples with the static shift: the sums are loaded and stored once for four."""
+    """The same for four examples with the static shift: the sums are loaded and stored once for all."""
     for k in range(mean.shape[0]):
         mk, sk, ck = mean[k], s[k], c[k]
         a0, a1, a2 = terms(x0[k], mk, sk, ck, g0)
@@ -112,10 +112,10 @@ def _pull_four(x0, x1, x2, x3, mean, s, c, g0, g1, g2, g3, gx, s0, s1, s2):
 def backward(
     grad, x, mean, log_std, log_weight, n, delta, total, gx, gn, sum_r, sum_rt, sum_rtt, fresh, b0, b1, j0, j1
 ):  # fmt: skip
-    """Fill gx, gn (b1 - b0, K) and the sums (J or 1, K) with what the outputs b0:b1, j0:j1 ask for.
+    """Fill gx, gn (b1 - b0, K) and the sums (J or 1, K) with the shares of the outputs b0:b1, j0:j1.
 
-    What the sums held before is kept unless ``fresh``. gx still lacks the factor 2 ln 2, and the sums are
-    those of r, r t and r t * t.
+    They are added to what the sums held before unless ``fresh``. gx still lacks the factor 2 ln 2, and the
+    sums are those of r, r t and r t * t.
     """
     s, c, y = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
     if gx is not None:

@@ -1,4 +1,4 @@
-"""The loops of the sparse operator, for Numba: neurons read the inputs in index (J, m).
+"""The sparse operator's loops for Numba: neurons read the inputs in index (J, m).
 
 Symbols as in ``numba_elements``; parameters are (J, m). The inner loops run along the examples, which lie
 beside one another in memory. Taught in chapter 11.
@@ -57,7 +57,7 @@ def _read(x, index, read):
 
 @compiled(FAST)
 def sparse_forward(x, index, mean, log_std, log_weight, out, delta, total, b0, b1):
-    """As :func:`forward`, for neurons that read the inputs in index (J, m); parameters (J, m) too."""
+    """As ``numba_loops.forward``, for neurons that read the inputs in index (J, m); parameters are (J, m)."""
     xt = _beside_one_another(x, b0, b1)
     sums = np.empty_like(xt[0])
     s, c = np.empty_like(mean[0]), np.empty_like(mean[0])
@@ -80,7 +80,7 @@ def sparse_forward(x, index, mean, log_std, log_weight, out, delta, total, b0, b
 
 @njit(fastmath=FAST)
 def _sparse_pull(xt, index, mean, s, c, g, gxt, s0, s1, s2):
-    """Add what one neuron asks of its inputs and parameters, for examples with the static shift."""
+    """Add one neuron's share of the gradients of inputs and parameters, for examples on the static shift."""
     for k in range(index.shape[0]):
         row, mk, sk, ck = xt[index[k]], mean[k], s[k], c[k]
         a0, a1, a2 = f32(0.0), f32(0.0), f32(0.0)
@@ -144,7 +144,7 @@ def sparse_backward(
                     _sparse_pull_again(
                         x[b], index[j], mean[j], s, c, delta[b, j], gb, gxt, s0, s1, s2, i, y, read
                     )
-        if gx is not None and gxt is not None:  # both are there, or neither
+        if gx is not None and gxt is not None:  # both exist, or neither
             for k in range(gx.shape[1]):
                 for b in range(start, stop):
                     gx[b, k] = gxt[k, b - start] * TWO_LN2

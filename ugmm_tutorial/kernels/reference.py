@@ -1,7 +1,7 @@
-"""The operator's specification: written for reading, by broadcasting, differentiated by autograd.
+"""The operator's specification: written to be read, with broadcasting, and differentiated by autograd.
 
-It keeps the (B, J, K) tensor that the fused kernels avoid. They hand over to it what they do not do: float64,
-second derivatives, forward-mode derivatives and vmap.
+It builds the (B, J, K) tensor that the fused kernels avoid. It also does what they cannot: float64, second
+derivatives, forward-mode derivatives and vmap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 def component_log_densities(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
 ) -> Tensor:
-    """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked."""
+    """Weighted log-density of every component, ``(*, J, K)``: the terms under the logsumexp, unchecked.
+
+    >>> component_log_densities(torch.rand(5, 4), *torch.zeros(3, 8, 4)).shape
+    torch.Size([5, 8, 4])
+    """
     z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
     terms = log_weight - log_std - HALF_LOG_2PI - 0.5 * z * z
     return terms if log_background is None else terms - log_background.unsqueeze(-2)
@@ -28,10 +32,14 @@ def component_log_densities(
 def reference_log_density(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
 ) -> Tensor:
-    """The specification of ``ugmm_log_density`` by broadcasting, ``(*, K)`` to ``(*, J)``, unchecked."""
-    # A neuron without any component would have NaN gradients: it gets others, which do not count.
+    """The specification of ``ugmm_log_density``, ``(*, K)`` to ``(*, J)``. Nothing is checked.
+
+    >>> reference_log_density(torch.zeros(1), *torch.zeros(3, 1, 1))  # log N(0 | 0, 1)
+    tensor([-0.9189])
+    """
+    # A neuron without components would have NaN gradients. It gets other weights, whose output is masked.
     empty = (log_weight == -math.inf).all(dim=-1)
     log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
     terms = component_log_densities(x, mean, log_std, log_weight, log_background)
     out = torch.logsumexp(terms, dim=-1)
-    return out.masked_fill(empty & ~out.isnan(), -math.inf)  # what is NaN in an input is not lost
+    return out.masked_fill(empty & ~out.isnan(), -math.inf)  # NaN from an input stays NaN

@@ -1,4 +1,4 @@
-"""Maxima that both fused kernels subtract beforehand, so that no power of two exceeds one."""
+"""Maxima that both fused kernels subtract in advance, so that no power of two exceeds one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["below_its_maximum", "finite_maximum"]
 
 
 def below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Minus the background in base 2, at most 0, (B, K), and in nats what was taken off, (B, 1)."""
+    """Minus the background in base 2, shifted to be at most 0, (B, K), and the shift in nats, (B, 1)."""
     if log_background is None:
         return None, None
     n = -log_background
@@ -19,5 +19,5 @@ def below_its_maximum(log_background: Tensor | None) -> tuple[Tensor | None, Ten
 
 
 def finite_maximum(values: Tensor) -> Tensor:
-    """The maximum of every row, (rows, 1), or 0 where nothing is left but -inf; NaN stays."""
+    """The maximum of every row, (rows, 1), or 0 for a row that holds only -inf; NaN stays NaN."""
     return values.amax(dim=1, keepdim=True).nan_to_num_(nan=math.nan, posinf=math.inf, neginf=0.0)

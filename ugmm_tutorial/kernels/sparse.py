@@ -31,14 +31,14 @@ def sparse_reference_log_density(
 
 
 def _as_layers(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-    """For the specification, which has one axis of inputs for all neurons: every neuron is a layer."""
+    """Arguments for the dense specification, whose neurons share their inputs: every neuron is a layer."""
     return _read(x, index), *(p.unsqueeze(-2) for p in parameters)
 
 
 def _read(x: Tensor, index: Tensor) -> Tensor:
     """What each component reads, ``(*, J, m)``."""
-    # Indexing would count negative numbers from the end: one past the end is refused on every device,
-    # under vmap and in compiled code as well, and without waiting for a GPU.
+    # Indexing would count negative numbers from the end. One past the end is refused instead: on every
+    # device, under vmap, in compiled code, and without waiting for a GPU.
     place = index.where(index >= 0, x.shape[-1])
     try:
         return x[..., place]
@@ -49,7 +49,7 @@ def _read(x: Tensor, index: Tensor) -> Tensor:
 def _outside(index: Tensor, inputs: int) -> str:
     expected = f"expected index from 0 to {inputs - 1}, one less than the inputs"
     if torch._C._functorch.is_functorch_wrapped_tensor(index):
-        return expected  # vmap lets nobody look at single values
+        return expected  # within vmap single values cannot be read
     return f"{expected}, got {int(index.min())} to {int(index.max())}"
 
 
@@ -84,7 +84,7 @@ def _sparse_log_density_backward(
     state: Tensor,
     needs_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, empty where it is not needed, mean, log_std and log_weight."""
+    """Gradients of x (empty if not needed), mean, log_std and log_weight."""
     arguments = (grad, x, index, mean, log_std, log_weight, state)
     if grad.numel() == 0:
         gx, grad_mean, grad_log_std, grad_log_weight = _like(x, mean, needs_x)

@@ -1,4 +1,4 @@
-"""A few Python threads for kernels that hold no lock: they survive forks and many callers at once.
+"""A few Python threads for kernels that release Python's lock, safe with forks and many callers at once.
 
 Numba's own parallel loops would be shorter, but its OpenMP layer does not survive a fork and its workqueue
 layer allows one caller at a time.
@@ -20,11 +20,11 @@ _lock = threading.Lock()
 
 
 def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
-    """Run all tasks on up to ``threads`` threads, the caller's among them, and return when all are done.
+    """Run all tasks on up to ``threads`` threads, including the caller's, and return when all are done.
 
-    Whoever is free takes the next task: after one of its parallel loops PyTorch keeps its threads spinning
-    for milliseconds, and a processor that is busy with that should not be waited for. Tasks must not call
-    ``run`` themselves. After an error no further task is begun; the first error is raised.
+    A thread that is free takes the next task. After a parallel loop PyTorch keeps its threads spinning for
+    milliseconds, and nothing should wait for a processor that is busy with that. Tasks must not call ``run``
+    themselves. After an error no further task starts, and the first error is raised.
     """
     waiting = deque(tasks)
 
@@ -45,8 +45,8 @@ def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
     try:
         work()
     finally:
-        # Tasks write into the caller's memory: nobody may leave while one of them runs. A helper that has not
-        # begun has nothing left to do.
+        # Tasks write into the caller's memory, so wait until none of them runs. A helper that has not started
+        # has nothing left to do.
         errors = [helper.exception() for helper in helpers if not helper.cancel()]
     for error in errors:
         if error is not None:
@@ -54,7 +54,7 @@ def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
 
 
 def _submit(work: Callable[[], None], times: int) -> list[Future]:
-    """Ask the pool to help; nobody comes while the interpreter shuts down, and the caller works alone."""
+    """Ask the pool for help. While the interpreter shuts down it refuses, and the caller works alone."""
     helpers: list[Future] = []
     with suppress(RuntimeError):
         for _ in range(times):
@@ -72,7 +72,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """A forked process inherits the pool, but none of its threads: it starts its own."""
+    """Forget the pool after a fork: the child inherits the pool but none of its threads."""
     global _pool, _lock
     _pool, _lock = None, threading.Lock()
 

@@ -1,7 +1,8 @@
-"""The Triton kernels of the backward pass: one sums over examples, for the parameters, one over neurons.
+"""The Triton kernels of the backward pass: one sums over examples, one over neurons.
 
-Both recompute 2**y, which costs less than to keep it. Where no row was redone, the usual case, delta is zero
-everywhere: a second loop without it saves one operation in ten.
+The first gives the gradients of the parameters, the second those of the inputs. Both recompute 2**y, which
+costs less than keeping it. Usually no row was redone and delta is zero everywhere; a second loop without
+delta then saves one operation in ten.
 Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 """
 
@@ -69,11 +70,11 @@ def _parameter_sums(
 def parameter_kernel(
     row_panels,  # (J tiles, B, 2, rows): g, delta
     column_panels,  # (K tiles, B, 1 or 2, columns): x, and n if there is a background
-    mean,  # (J, K), as the next two
+    mean,  # (J, K), like the next two
     scale,
     c,
     lowest,  # the lowest delta, a scalar
-    grad_mean,  # (splits, J, K), as the next two
+    grad_mean,  # (splits, J, K), like the next two
     grad_log_std,
     grad_log_weight,
     B,
@@ -86,7 +87,7 @@ def parameter_kernel(
     C: tl.constexpr,
     CT: tl.constexpr,
 ):
-    """Gradients of the parameters, rows J and columns K: over ``span`` examples, for the whole tile."""
+    """Gradients of the parameters, rows J and columns K, for a whole tile, summed over ``span`` examples."""
     row_tile, column_tile, row, column = tile_position(K, R, RT, C, CT)
     jk = tl.minimum(row_tile * (R * RT) + row, J - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
     m = tl.load(mean + jk)
@@ -168,7 +169,7 @@ def input_kernel(
     C: tl.constexpr,
     CT: tl.constexpr,
 ):
-    """Gradients of inputs and background, rows B and columns K: over ``span`` neurons, for the whole tile."""
+    """Gradients of inputs and background, rows B and columns K, for a whole tile, over ``span`` neurons."""
     row_tile, column_tile, row, column = tile_position(K, R, RT, C, CT)
     bk = tl.minimum(row_tile * (R * RT) + row, B - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
     inputs = tl.load(x + bk)

@@ -2,16 +2,17 @@
 
 A program owns a *tile* of the result, held in registers, and walks along the axis that is summed. The shape
 of a tile, (R, C, RT, CT), is also its layout: Triton deals its last axes out to the threads of a block, here
-RT x CT of them, so each thread holds the R x C elements of the first two. It has R*RT rows and C*CT columns.
+RT x CT of them, so each thread holds the R x C elements of the first two. The tile has R*RT rows and C*CT
+columns.
 
 At each step a tile needs a few numbers per row and per column. They come in *panels*
 (``triton_tiles.panels``), packed in the order in which the loop reads them, as a matrix multiplication packs
 its factors: a warp reads few cache lines, and all addresses are one base plus constants. Two rules keep a
 loop free of anything else:
 
-- A side of a tile counts fewer numbers than the block has threads, or Triton would lay the tile out anew.
-- Nothing is masked. Beyond the end of an axis its last row or column is computed again, and stored in its
-  own place again, with the same bits.
+- A side of a tile has fewer numbers than the block has threads, or Triton would change the layout.
+- Nothing is masked. Beyond the end of an axis, its last row or column is computed again and stored again in
+  its own place, with the same bits.
 
 Symbols as in ``triton_kernels``. Taught in chapter 3.
 """
@@ -26,8 +27,8 @@ __all__ = ["CHUNK", "SIZES", "UNROLL", "exponent", "tile_position"]
 # Terms are added in chunks, and chunks to a total: rounding errors then grow with sqrt(CHUNK), not sqrt(K).
 CHUNK = tl.constexpr(64)
 UNROLL = tl.constexpr(4)
-# Arguments that change between calls, as B does in the last batch of an epoch: compiled once for all values,
-# and so that Triton does not see when addresses would allow wide loads and stores, in another layout.
+# Arguments that change between calls, as B does in the last batch of an epoch. Kernels are compiled once for
+# all values, so Triton cannot see where addresses would allow wide loads and stores in another layout.
 SIZES = ("B", "J", "K", "span", "splits")
 
 
@@ -48,7 +49,7 @@ def _lanes(REGISTERS: tl.constexpr, THREADS: tl.constexpr):
 
 @triton.jit
 def tile_position(columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
-    """This program's tile, row tile by row tile: its row and column tile, and positions inside."""
+    """This program's row tile and column tile, counted row by row, and the positions inside."""
     column_tiles = tl.cdiv(columns, C * CT)
     tile = tl.program_id(0)
     row_tile = (tile // column_tiles).to(tl.int64)

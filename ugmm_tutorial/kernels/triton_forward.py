@@ -1,7 +1,7 @@
-"""The Triton kernels of the forward pass: sums with the static bound, then outputs, redone where they must.
+"""The Triton kernels of the forward pass: sums with the static bound, then outputs, redone where necessary.
 
-The sums are what takes time. They may be split over programs, so a second kernel adds the parts, and only it
-knows which rows underflowed. Those it computes anew by itself, with a warp's lanes along the components.
+The sums take most of the time. They may be split over programs, so a second kernel adds the parts. Only this
+kernel knows which rows underflowed, and it recomputes them itself, with a warp's lanes along the components.
 Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 """
 
@@ -40,7 +40,7 @@ def sum_kernel(
     C: tl.constexpr,
     CT: tl.constexpr,
 ):
-    """sum_k 2**y with delta = 0, rows J and columns B: over ``span`` components, for the whole tile."""
+    """sum_k 2**y with delta = 0, rows J and columns B, for a whole tile, over ``span`` components."""
     row_tile, column_tile, row, column = tile_position(B, R, RT, C, CT)
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
     first = tl.program_id(1) * span
@@ -68,7 +68,7 @@ def sum_kernel(
 
 @triton.jit
 def _far(x, mean, scale, c, n, b, j, k, K):
-    """y of a block of elements read from (B, K) and (J, K) as they are; -inf beyond the last component."""
+    """y of a block of elements, read directly from (B, K) and (J, K); -inf beyond the last component."""
     inside = k < K
     k = tl.minimum(k, K - 1)
     bk, jk = b * K + k, j * K + k
@@ -79,7 +79,7 @@ def _far(x, mean, scale, c, n, b, j, k, K):
 
 @triton.jit
 def _redo(x, mean, scale, c, n, b, j, K):
-    """The maximum of y over the components, and the sum of 2**(y - maximum): for a strip of outputs."""
+    """The maximum of y over the components, and the sum of 2**(y - maximum), for a strip of outputs."""
     b, j = b[:, :, None], j[:, :, None]
     lane = tl.arange(0, LANES)[None, None, :]
     top = tl.full([STRIP_ROWS, STRIP_COLUMNS, LANES], float("-inf"), tl.float32)
@@ -111,7 +111,7 @@ def _write(out, state, shift, background_shift, b, j, B, J, delta, total):
     nats = tl.load(shift + j)
     if background_shift is not None:
         nats += tl.load(background_shift + b)
-    # A sum of zero: no component is left, neither here nor for the gradients.
+    # A sum of zero: no component is left. The reciprocal is then 0, and so are the gradients.
     empty = total == 0.0
     total = tl.where(empty, 1.0, total)
     bj = b * J + j
@@ -140,7 +140,7 @@ def _finish_strip(
 def finish_kernel(
     partial,  # (splits, J, B)
     x,  # (B, K)
-    mean,  # (J, K), as the next two
+    mean,  # (J, K), like the next two
     scale,
     c,
     n,  # (B, K) or None
@@ -156,8 +156,8 @@ def finish_kernel(
 ):
     """Add the partial sums, redo the rows that underflowed, and write outputs and state: rows B, columns J.
 
-    One warp looks after STRIP_ROWS x COLUMNS outputs. To redo some it takes strips of STRIP_COLUMNS, with
-    its lanes along the components.
+    One warp writes STRIP_ROWS x COLUMNS outputs. It redoes them in strips of STRIP_COLUMNS, with its lanes
+    along the components.
     """
     column_tiles = tl.cdiv(J, COLUMNS)
     b = (tl.program_id(0) // column_tiles) * STRIP_ROWS + tl.arange(0, STRIP_ROWS)[:, None]

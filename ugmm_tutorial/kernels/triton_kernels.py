@@ -1,23 +1,23 @@
-"""The fused GPU kernels: tensors in and out. No (B, J, K) tensor exists; taught in chapter 3.
+"""The fused GPU kernels: tensors in and out. No (B, J, K) tensor exists. Taught in chapter 3.
 
-Each (b, j, k) triple costs one exponential forward and one in each half of the backward pass; the unit that
-computes them is the limit. In base 2, with ``s = sqrt(log2(e)/2) / std`` and ``q = 2 ln 2``::
+Each (b, j, k) triple costs one exponential forward and one in each half of the backward pass. The unit that
+computes exponentials limits the speed. In base 2, with ``s = sqrt(log2(e)/2) / std`` and ``q = 2 ln 2``::
 
     t = (x - mean) s                                    subtracted first: x s - mean s would lose digits
     y = c - t t + n - delta                             <= 0: 2**y cannot overflow
     out = shift + ln 2 delta + ln(sum_k 2**y)
 
-c is the logarithm of weight over standard deviation less its maximum over k, n minus the background less
-its own maximum, and ``shift`` both maxima: a bound that needs no pass over the inputs. Where all inputs lie
-far from all means the sum underflows: such rows (b, j) are redone with their true maximum, delta, which is
-zero for all others. The backward pass recomputes y with identical rounding, and with g, the incoming
-gradient over the row's sum, it needs only::
+c is the logarithm of weight over standard deviation, less its maximum over k. n is minus the background, less
+its own maximum. ``shift`` holds both maxima and the constant, a bound that needs no pass over the inputs.
+Where all inputs lie far from all means, the sum underflows. Such rows (b, j) are redone with their true
+maximum, delta, which is zero for all others. The backward pass recomputes y with identical rounding. With g,
+the incoming gradient over the row's sum, it needs only::
 
     grad_log_weight = S0            S0 = sum_b g 2**y            grad_x = -q sum_j g 2**y t s
     grad_mean = q s S1              S1 = sum_b g 2**y t          grad_log_background = -sum_j g 2**y
     grad_log_std = q S2 - S0        S2 = sum_b g 2**y t t
 
-One kernel sums over b, one over j, none adds atomically: results repeat bit for bit.
+One kernel sums over b and one over j. Neither adds atomically, so results repeat bit for bit.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _LOG2_E = math.log2(math.e)
 def forward(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, J) in nats, and what :func:`backward` needs beside the arguments, (2, B, J).
+    """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
 
     Args:
-        x: (B, K), B >= 1, and log_background (B, K) or None.
+        x: (B, K), B >= 1; log_background is (B, K) or None.
         mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on one CUDA device.
 
     Returns:
-        The outputs; and delta and the reciprocal of the sum of every row, stacked.
+        The outputs, and the state: delta and the reciprocal of the sum of every row, stacked.
     """
     (b, k), j = x.shape, len(mean)
     scale, c, shift = _prepared(log_std, log_weight)
@@ -102,19 +102,20 @@ def backward(
     needs_x: bool,
     needs_parameters: bool,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, mean, log_std, log_weight and log_background; empty where they are not needed.
+    """Gradients of x, mean, log_std, log_weight and log_background; those that are not needed are empty.
 
     Args:
-        grad: of the outputs, (B, J); the other tensors as they went into and came out of :func:`forward`.
-        needs_x: whether those of x and log_background are needed.
-        needs_parameters: whether those of mean, log_std and log_weight are needed.
+        grad: gradient with respect to the outputs, (B, J). The other tensors are what :func:`forward` took
+            and returned.
+        needs_x: whether the gradients of x and log_background are needed.
+        needs_parameters: whether the gradients of mean, log_std and log_weight are needed.
     """
     scale, c, _ = _prepared(log_std, log_weight)
     n, _ = below_its_maximum(log_background)
     delta, reciprocal = state
     g = grad * reciprocal
     arguments = {"x": x, "n": n, "mean": mean, "scale": scale, "c": c, "g": g, "delta": delta}
-    # Deltas are negative where a row was redone: one number tells the kernels whether any was.
+    # Deltas are negative where a row was redone, so one number tells the kernels whether any was.
     arguments["lowest"] = delta.amin()
     # In this order the panels of the parameters and their gradients are never in memory together.
     inputs = _input_gradients(**arguments) if needs_x else (None, None)
@@ -163,7 +164,7 @@ def _input_gradients(
     delta: Tensor,
     lowest: Tensor,
 ) -> list[Tensor | None]:
-    """Gradients of x and, if there is one, the background, (B, K)."""
+    """Gradients of x and of the background, if there is one, (B, K)."""
     (b, k), j = x.shape, len(mean)
     tile, configuration = INPUT_TILE, tiles.input_configuration(n is not None)
     count = tile.count(b, k)

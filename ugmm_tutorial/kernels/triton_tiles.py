@@ -1,6 +1,6 @@
 """How the Triton kernels cut up their work: tiles, splits, panels, launches. Taught in chapter 3.
 
-Everything here depends on shapes only, never on the device or on timings: the same arguments are summed in
+Everything here depends only on shapes, never on the device or on timings. So the same arguments are summed in
 the same order everywhere, and a machine without a GPU can compile and inspect whatever a GPU would run.
 """
 
@@ -38,12 +38,12 @@ __all__ = [
     "sum_tile",
 ]
 
-# Programs that fill a large GPU, and the fewest steps of the summed axis worth a program. More splits would
-# need more memory for partial sums: with these it stays below that of the arguments and gradients.
+# How many programs fill a large GPU, and the fewest steps of the summed axis that are worth a program. With
+# these, partial sums take less memory than arguments and gradients; more splits would need more.
 _PROGRAMS = 512
 _FEWEST_STEPS = {"sum_kernel": 32, "input_kernel": 32, "parameter_kernel": 64}
-# Registers per thread, without and with a background: few enough for 12 or more warps per multiprocessor
-# (20 where 96 do), as many as it takes to spill none.
+# Registers per thread, without and with a background: few enough for 12 or more warps per multiprocessor (20
+# where 96 suffice), and enough to spill none.
 _REGISTERS = {
     "sum_kernel": (96, 96),
     "parameter_kernel": (96, 96),
@@ -74,23 +74,24 @@ class Tile:
         return -(-rows // self.rows) * -(-columns // self.columns)
 
 
-# 8 elements a thread read 1.25 numbers per element; 16 would read one, but want more than 96 registers: on an
-# H100 they took half as long again with these, 7 % longer with 128. The second is for few examples.
+# With 8 elements a thread reads 1.25 numbers per element. With 16 it would read one, but needs more than 96
+# registers: on an H100 that took half as long again with 96, and 7 % longer with 128. The second tile is for
+# few examples.
 SUM_TILES = (Tile(2, 8, 4, 16), Tile(2, 32, 4, 4))
 PARAMETER_TILE = Tile(2, 8, 2, 16)
 INPUT_TILE = Tile(4, 8, 2, 16)
-# Outputs that one warp of the finishing kernel looks after in a row: a strip each, or many where many are.
+# Columns of outputs for one warp of the finishing kernel: one strip, or many if there are many outputs.
 FINISH_COLUMNS = (2, 32)
 _MANY_OUTPUTS = 1 << 17
 
 
 def sum_tile(examples: int, neurons: int) -> Tile:
-    """The forward tile that computes the fewest elements beyond the end, the largest of several such."""
+    """The forward tile that computes the fewest elements beyond the end; the first if both are equal."""
     return min(SUM_TILES, key=lambda tile: tile.count(neurons, examples) * tile.rows * tile.columns)
 
 
 def finish_columns(examples: int, neurons: int) -> int:
-    """Few outputs get as many programs as possible, as each may have to redo its own."""
+    """Few outputs get as many programs as possible, because each program may have to redo its own."""
     return FINISH_COLUMNS[examples * neurons >= _MANY_OUTPUTS]
 
 
@@ -110,8 +111,8 @@ def splits(kernel: Any, tiles: int, steps: int) -> tuple[int, int]:
 def panels(width: int, *quantities: Tensor) -> Tensor:
     """Pack quantities of shape (steps, size) as (tiles, steps, quantities, width).
 
-    So a tile finds what it reads at one step in one place, and the next step's after it. The last panel
-    repeats the last column: what is computed there repeats a result, and may be stored in its place.
+    So a tile finds the numbers of one step in one place, followed by those of the next step. The last panel
+    repeats the last column: what is computed there repeats a result and may be stored in its place.
     """
     steps, size = quantities[0].shape
     tiles = -(-size // width)
@@ -124,7 +125,7 @@ def panels(width: int, *quantities: Tensor) -> Tensor:
 
 
 class Configuration(NamedTuple):
-    """A kernel as it is compiled: its compile-time constants, and the compiler's options."""
+    """A kernel to compile, with its compile-time constants and the compiler's options."""
 
     kernel: Any
     background: bool
@@ -136,7 +137,7 @@ class Configuration(NamedTuple):
         return {
             "num_warps": 1 if name == "finish_kernel" else 4,
             "maxnreg": _REGISTERS[name][self.background],
-            # Contracting x*y+z anywhere would round the same exponent differently in different kernels.
+            # Fusing x*y+z anywhere would round the same exponent differently in different kernels.
             "enable_fp_fusion": False,
         }
 
@@ -164,7 +165,7 @@ def input_configuration(background: bool) -> Configuration:
 
 
 def finish_configuration(columns: int, background: bool) -> Configuration:
-    """The kernel that makes outputs of sums, for so many columns of them."""
+    """The kernel that makes outputs of sums, with this many columns for each warp."""
     absent = {} if background else {"n": None, "background_shift": None}
     return Configuration(triton_forward.finish_kernel, background, {**absent, "COLUMNS": columns})
 
@@ -179,10 +180,10 @@ def configurations() -> Iterator[Configuration]:
 
 
 def launch(configuration: Configuration, grid: tuple[int, ...], **arguments: Tensor | int | None) -> None:
-    """Run a kernel on the device of its tensors; arguments that are None are among its constants."""
+    """Run a kernel on the device of its tensors; arguments that are None belong to its constants."""
     given = {name: value for name, value in arguments.items() if value is not None}
     tensor = next(value for value in given.values() if isinstance(value, Tensor))
-    # Triton launches on the current device, whatever the tensors' device. Its interpreter uses NumPy, which
-    # would warn of the infinities and NaN that a GPU passes on in silence.
+    # Triton launches on the current device, whatever the tensors' device is. Its interpreter uses NumPy,
+    # which would warn of the infinities and NaN that a GPU passes on silently.
     with torch.cuda.device_of(tensor), np.errstate(all="ignore"):
         configuration.kernel[grid](**given, **configuration.constants, **configuration.options)

@@ -1,12 +1,12 @@
-"""Layers of mixture neurons, all of one family: what they take, ``(*, K)``, and what they give, ``(*, J)``.
+"""Layers of mixture neurons, all of one family, from inputs ``(*, K)`` to outputs ``(*, J)``.
 
     dense        UGMMLayer, where every neuron reads every input
-    sparse       SparseUGMMLayer, where it reads a few
+    sparse       SparseUGMMLayer, where every neuron reads a few inputs
     categorical  CategoricalLeafLayer, whose last input is a label
-    ablations    layers that lack one thing each, for comparison
+    ablations    layers that each lack one thing, for comparison
     masks        which components dropout removes
 
-Taught in chapters 2 and 4; the others in chapters 7a, 8 and 11.
+Chapters 2 and 4 teach the dense layer; chapters 7a, 8 and 11 teach the others.
 """
 
 from ugmm_tutorial.layers.ablations import (

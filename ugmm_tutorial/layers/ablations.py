@@ -1,4 +1,4 @@
-"""Layers that lack one thing each, to find out what it is worth, and one that draws more masks.
+"""Layers that each lack one thing, to measure what it is worth, and one that draws more dropout masks.
 
 Every class takes the arguments of :class:`~ugmm_tutorial.layers.UGMMLayer`; outputs have the same shape.
 ``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`. Taught in chapters 4, 7a and 7c.
@@ -23,7 +23,11 @@ __all__ = [
 
 
 class MaxLayer(UGMMLayer):
-    """The largest weighted log-density instead of the logarithm of the sum: one input answers alone."""
+    """The largest weighted log-density instead of the logarithm of the sum: one input answers alone.
+
+    >>> MaxLayer(4, 8).responsibilities(torch.rand(5, 4)).unique()
+    tensor([0., 1.])
+    """
 
     sums_components = False
 
@@ -37,7 +41,11 @@ class MaxLayer(UGMMLayer):
 
 
 class UniformWeightLayer(UGMMLayer):
-    """All mixing weights equal, and not learnt."""
+    """All mixing weights equal, and not learnt.
+
+    >>> UniformWeightLayer(4, 1).mix_weight
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
 
     frozen = ("mix_logits",)
 
@@ -47,19 +55,27 @@ class UniformWeightLayer(UGMMLayer):
 
 
 class TiedStdLayer(UGMMLayer):
-    """One standard deviation for each neuron, shared by its components: ``log_std`` is (J, 1)."""
+    """One standard deviation for each neuron, shared by its components: ``log_std`` is (J, 1).
+
+    >>> TiedStdLayer(4, 8).log_std.shape
+    torch.Size([8, 1])
+    """
 
     def parameter_columns(self) -> dict[str, int]:
         return super().parameter_columns() | {"log_std": 1}
 
     @property
     def bounded_log_std(self) -> Tensor:
-        """As in every layer, repeated for each component, (J, K)."""
+        """As in every layer, but repeated for each component, (J, K)."""
         return super().bounded_log_std.expand_as(self.mean)
 
 
 class FrozenStdLayer(UGMMLayer):
-    """Standard deviations stay as they are drawn."""
+    """Standard deviations keep their initial values.
+
+    >>> [name for name, _ in FrozenStdLayer(4, 8).named_parameters()]
+    ['mean', 'mix_logits']
+    """
 
     frozen = ("log_std",)
 
@@ -67,8 +83,12 @@ class FrozenStdLayer(UGMMLayer):
 class PerExampleDropoutLayer(UGMMLayer):
     """A dropout mask for every example instead of one for the batch.
 
-    The operator is called once for each example, and as many sets of weights are kept: for studies, not for
-    speed.
+    The operator is called once per example, and one set of weights per example is kept: it is meant
+    for studies, not for speed.
+
+    >>> one, other = PerExampleDropoutLayer(99, 8, dropout=0.5)(torch.zeros(2, 99))  # two equal examples
+    >>> one.allclose(other)
+    False
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""CategoricalLeafLayer: a mixture layer whose last input is a label, read by probabilities.
+"""CategoricalLeafLayer: a mixture layer whose last input is a label with class probabilities.
 
-Taught in chapter 8: a label that is a number 0, 1, 2 says that class 1 lies between the others.
+Taught in chapter 8. A label that is read as a number 0, 1 or 2 would say that class 1 lies between the
+others.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class CategoricalLeafLayer(MixtureLayer):
             :class:`~ugmm_tutorial.layers.MixtureLayer`. Dropout is not offered.
 
     Raises:
-        TypeError, ValueError: as for :class:`~ugmm_tutorial.layers.UGMMLayer`; on the forward pass
-            ValueError where a label is no class. Within vmap labels are not looked at: whoever maps
-            checks them.
+        TypeError, ValueError: as for :class:`~ugmm_tutorial.layers.UGMMLayer`. The forward pass raises
+            ValueError if a label is not a class. Inside vmap it cannot check this: call :meth:`check_labels`
+            before.
 
     >>> layer = CategoricalLeafLayer(5, 8, num_labels=3)
     >>> flower = torch.tensor([5.1, 3.5, 1.4, 0.2, 0.0])  # four measurements in cm and the species
@@ -63,7 +64,7 @@ class CategoricalLeafLayer(MixtureLayer):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        if hasattr(self, "label_logits"):  # not yet while the layer is being built
+        if hasattr(self, "label_logits"):  # they do not exist yet while the base class builds the layer
             self._reset_label_logits()
 
     def _reset_label_logits(self) -> None:
@@ -100,7 +101,7 @@ class CategoricalLeafLayer(MixtureLayer):
         return f"{super().extra_repr()}, num_labels={self.num_labels}"
 
     def check_labels(self, label: Tensor) -> None:
-        """Raise ValueError if one of the labels is no class."""
+        """Raise ValueError if one of the labels is not a class."""
         known = (label == label.round()) & (label >= 0) & (label < self.num_labels)
         if not known.all():
             raise ValueError(

@@ -1,7 +1,7 @@
-"""The family of mixture layers, as torch.nn.Modules with nn.Linear's anatomy, and its first member.
+"""The base class of all mixture layers, organised like nn.Linear, and its first subclass.
 
-:class:`MixtureLayer` owns the parameters, their bounds and dropout, and says what every layer of the family
-can be asked. :class:`UGMMLayer` is the dense one: J neurons over K inputs.
+:class:`MixtureLayer` owns the parameters, their bounds and dropout, and declares the methods that every layer
+has. :class:`UGMMLayer` is the dense one: J neurons over K inputs.
 
 Taught in chapter 2 (parameters, initialisation, gradients) and chapter 4 (dropout on components).
 """
@@ -29,19 +29,19 @@ INITS = ("unit", "paper")
 class MixtureLayer(nn.Module, ABC):
     """What all layers of mixture neurons share: J neurons of m components each, ``(*, K)`` to ``(*, J)``.
 
-    A subclass says how components read the input (:meth:`component_log_densities`) and how they make outputs
-    (:meth:`log_density`). If it has other parameters than three tensors (J, m), it says so in
+    A subclass defines how components read the input (:meth:`component_log_densities`) and how they make
+    outputs (:meth:`log_density`). If its parameters are not three learnt tensors (J, m), it says so in
     :meth:`parameter_columns` or :attr:`frozen`.
 
     Attributes:
         in_features: K.
         out_features: J.
         components: m, how many components a neuron has; K in a dense layer.
-        mean: component means, a parameter of shape (J, m), as the next two.
+        mean: component means, a parameter of shape (J, m), like the next two.
         log_std: logarithm of the standard deviations. :attr:`bounded_log_std` keeps it in its bounds.
         mix_logits: unnormalised logarithms of the mixing weights; a softmax over the components normalises
             them.
-        frozen: names of the three that stay as they are drawn: buffers, which no optimizer sees.
+        frozen: which of the three keep their initial values. They are buffers, so no optimizer sees them.
         sums_components: whether an output is the logsumexp of its components.
 
     Args:
@@ -53,12 +53,12 @@ class MixtureLayer(nn.Module, ABC):
             outputs and gradients stay finite for every p and K. One mask is drawn for each forward pass.
         dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
             divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
-            they are (the paper's equation), ``"inverted"`` divides them by the sum they are expected
-            to have (1 - p, but for the kept heaviest component).
-        min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At
-            the floor the gradient that would widen a component still passes.
-        max_std: largest standard deviation a component can have, > ``min_std``; there the gradient that
-            would narrow a component still passes. A ceiling is a remedy of chapter 8.
+            they are (the paper's equation), ``"inverted"`` divides them by their expected sum (1 - p, apart
+            from the heaviest component that is kept).
+        min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At the
+            floor, a gradient that would widen a component still passes.
+        max_std: largest standard deviation a component can have, > ``min_std``. At the ceiling, a gradient
+            that would narrow a component still passes. Chapter 8 uses a ceiling as a remedy.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
         backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
@@ -66,8 +66,11 @@ class MixtureLayer(nn.Module, ABC):
         dtype: their dtype, float32 or float64.
 
     Raises:
-        TypeError: a size is no integer, or dtype is neither float32 nor float64.
+        TypeError: a size is not an integer, or dtype is neither float32 nor float64.
         ValueError: a value is out of its range, or a mode is unknown.
+
+    >>> {name: tuple(p.shape) for name, p in UGMMLayer(4, 8).named_parameters()}
+    {'mean': (8, 4), 'log_std': (8, 4), 'mix_logits': (8, 4)}
     """
 
     mean: Tensor
@@ -119,40 +122,40 @@ class MixtureLayer(nn.Module, ABC):
                 self.register_parameter(name, nn.Parameter(value))
         self.reset_parameters()
 
-    # --- what a subclass says -----------------------------------------------------------------------
+    # --- what a subclass defines --------------------------------------------------------------------
 
     @abstractmethod
     def component_log_densities(self, x: Tensor) -> Tensor:
         """Weighted log-density of every component at its input, ``(*, K)`` to ``(*, J, m)``, without dropout.
 
-        The terms under the logsumexp.
+        These are the terms under the logsumexp.
         """
 
     @abstractmethod
     def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
-        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, under other log-weights (J, m) than the layer's own."""
+        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, with these log-weights (J, m) instead of the layer's."""
 
     def parameter_columns(self) -> dict[str, int]:
-        """How many columns ``mean``, ``log_std`` and ``mix_logits`` have; they have J rows."""
+        """The number of columns of ``mean``, ``log_std`` and ``mix_logits``; each has J rows."""
         return dict.fromkeys(("mean", "log_std", "mix_logits"), self.components)
 
     def initial_values(self) -> dict[str, Tensor]:
-        """Fresh values of the three, (J, m) each. A parameter with fewer columns keeps the first ones."""
+        """Fresh values of the three parameters, (J, m) each. One with fewer columns takes the first ones."""
         shape = (self.out_features, self.components)
         mean = self.mean.new_empty(shape).normal_()
         if self.init == "unit":
             return {"mean": mean, "log_std": torch.zeros_like(mean), "mix_logits": torch.zeros_like(mean)}
-        # U(0, 1) may return 0, whose logarithm is not finite: start on the floor at the lowest,
-        # and without one at a width whose reciprocal still has a finite square.
+        # U(0, 1) may return 0, whose logarithm is not finite. So no width starts below the floor or, without
+        # a floor, below a width whose reciprocal still has a finite square.
         smallest = max(self.min_std, torch.finfo(mean.dtype).eps)
         log_std = torch.empty_like(mean).uniform_().clamp_(min=smallest).log_()
         return {"mean": mean, "log_std": log_std, "mix_logits": torch.empty_like(mean).uniform_()}
 
     def by_input(self, values: Tensor) -> Tensor:
-        """Values of the components, ``(*, J, m)``, sorted by the inputs that they read, ``(*, J, K)``."""
+        """Rearrange values of the components, ``(*, J, m)``, by the inputs that they read, ``(*, J, K)``."""
         return values
 
-    # --- what it gets -------------------------------------------------------------------------------
+    # --- what it inherits ---------------------------------------------------------------------------
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -193,7 +196,7 @@ class MixtureLayer(nn.Module, ABC):
             return torch.log_softmax(self.mix_logits + penalty, dim=-1)
         log_weight = self.log_weight
         if self.dropout_mode == "inverted":
-            # A constant: no gradient may flow through what the mask is expected to keep.
+            # A constant: no gradient may flow through the expected sum of the kept weights.
             log_weight = log_weight - self._expected_kept_weight().log()
         return log_weight + penalty
 
@@ -212,7 +215,7 @@ class MixtureLayer(nn.Module, ABC):
 
     @property
     def options(self) -> dict[str, float | str]:
-        """The keyword arguments that the layer was made with, its device and dtype apart."""
+        """The keyword arguments that all layers share, as this one was built; without device and dtype."""
         names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "backend")
         return {name: getattr(self, name) for name in names}
 
@@ -236,8 +239,8 @@ class MixtureLayer(nn.Module, ABC):
 class UGMMLayer(MixtureLayer):
     """A layer of univariate Gaussian mixture neurons: ``(*, in_features)`` to ``(*, out_features)``.
 
-    Every output is the log-density of a mixture with one component per input; component k is read at
-    input k (see :func:`~ugmm_tutorial.functional.ugmm_log_density`).
+    Every output is the log-density of a mixture with one component per input; component k reads input k (see
+    :func:`~ugmm_tutorial.functional.ugmm_log_density`).
 
     Args:
         in_features: K, at least 1.
@@ -246,15 +249,15 @@ class UGMMLayer(MixtureLayer):
             and ``dtype``, as for :class:`MixtureLayer`.
 
     Raises:
-        TypeError: a size is no integer, an option is unknown, or dtype is neither float32 nor float64.
+        TypeError: a size is not an integer, an option is unknown, or dtype is neither float32 nor float64.
         ValueError: a value is out of its range, or a mode is unknown.
 
     Source: the paper, sections 3.1 and 3.4.
 
-    >>> layer = UGMMLayer(784, 128, dropout=0.5)
-    >>> layer(torch.rand(32, 784)).shape
-    torch.Size([32, 128])
-    >>> layer.responsibilities(torch.rand(784)).sum(dim=-1).allclose(torch.ones(128))
+    >>> layer = UGMMLayer(4, 8, dropout=0.5)
+    >>> layer(torch.rand(32, 4)).shape
+    torch.Size([32, 8])
+    >>> layer.responsibilities(torch.rand(4)).sum(dim=-1).allclose(torch.ones(8))
     True
     """
 
@@ -288,11 +291,15 @@ class _LowerBound(torch.autograd.Function):
 
 
 def lower_bound(value: Tensor, bound: float) -> Tensor:
-    """``max(value, bound)`` whose gradient, below the bound, passes only where descent would raise value.
+    """``max(value, bound)``, whose gradient below the bound passes only where descent would raise ``value``.
 
-    A plain clamp has no gradient below the bound, so a component that once gets there stays for ever; a
-    straight-through clamp lets the value drift ever further below. This one does neither. The rule
-    is the one of ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
+    A plain clamp has no gradient below the bound, so a component that gets there stays there for ever. A
+    straight-through clamp lets the value drift further and further below. This function avoids both. It
+    follows ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
+
+    >>> value = torch.tensor(-1.0, requires_grad=True)
+    >>> torch.autograd.grad(-lower_bound(value, 0.0), value)  # a plain clamp would give 0
+    (tensor(-1.),)
     """
     return _LowerBound.apply(value, bound)
 

@@ -1,4 +1,4 @@
-"""Which components dropout removes: a number to add to log-weights, 0 to keep and -inf to drop.
+"""Which components dropout removes, as a number to add to each log-weight: 0 keeps, -inf drops.
 
 Adding costs a fifth of what selecting by a mask costs, forward and backward. Taught in chapters 3 and 4.
 """
@@ -26,9 +26,9 @@ def dropout_penalty(logits: Tensor, p: float) -> Tensor:
         logits: unnormalised log-weights; -inf marks a component that has no weight anyway.
         p: from 0 to 1.
     """
-    # A draw from -32768 to 32767 drops below the threshold. Half a step keeps the product off 0 times inf.
+    # A draw from -32768 to 32767 below the threshold drops the component. Half a step avoids 0 times inf.
     threshold = round(p * _LEVELS) - _LEVELS // 2
-    # In float32, which holds all of them: half precision would round draws to the threshold.
+    # Float32 holds every draw exactly; half precision would round some to the threshold.
     penalty = (_draws(logits).float() - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0).to(logits.dtype)
     lost = (logits + penalty).amax(dim=-1, keepdim=True) == -math.inf
     heaviest = logits.argmax(dim=-1, keepdim=True)
@@ -36,7 +36,7 @@ def dropout_penalty(logits: Tensor, p: float) -> Tensor:
 
 
 def _draws(like: Tensor) -> Tensor:
-    """Uniform random int16 of the shape of ``like``: four from each int64, a third of the time of floats."""
+    """Uniform random int16 of the shape of ``like``: four per int64, in a third of the time of floats."""
     range_ = torch.iinfo(torch.int64)
     words = torch.randint(range_.min, range_.max, (math.ceil(like.numel() / 4),), device=like.device)
     return words.view(torch.int16)[: like.numel()].view(like.shape)

@@ -1,4 +1,4 @@
-"""SparseUGMMLayer: neurons that read a few inputs each, as pruning leaves them or as they are built.
+"""SparseUGMMLayer: neurons that read a few inputs each, left by pruning or built that way.
 
 Taught in chapter 11 (what pruning leaves).
 """
@@ -36,23 +36,27 @@ def sparse_log_density(
 
     Args:
         x: inputs, ``(*, K)``.
-        index: which input each component reads, (J, m), int64, from 0 to K - 1. One input may be read by
-            several components of a neuron.
+        index: which input each component reads, (J, m), int64, from 0 to K - 1. Several components of a
+            neuron may read the same input.
         mean, log_std, log_weight: as for the dense operator, but (J, m).
         backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"numba"`` is a fused kernel in float32;
-            ``"auto"`` takes the faster one that can run. There is no fused kernel for GPUs.
+            ``"auto"`` takes the faster of those that can run. There is no fused kernel for GPUs.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
 
     Raises:
-        TypeError: an argument is no tensor, dtypes differ or are not supported. Under ``torch.autocast``
-            half-precision arguments are computed in float32 instead.
+        TypeError: an argument is not a tensor, or dtypes differ or are not supported. Under
+            ``torch.autocast``, half-precision arguments are computed in float32 instead.
         ValueError: shapes do not fit together, or the backend's name is unknown.
-        IndexError: an index is outside of the inputs.
-        RuntimeError: the backend that was asked for cannot run here.
+        IndexError: an index is outside the inputs.
+        RuntimeError: the requested backend cannot run here.
 
     Taught in chapter 11.
+
+    >>> index = torch.tensor([[0, 2], [3, 3]])  # two neurons with two components each
+    >>> sparse_log_density(torch.rand(5, 4), index, *torch.zeros(3, 2, 2)).shape
+    torch.Size([5, 2])
     """
     arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
     chosen = choose(backend, x, mean, for_gpus=False)
@@ -70,8 +74,8 @@ class SparseUGMMLayer(MixtureLayer):
         index: which inputs each neuron reads, (J, m), a buffer. ``reset_parameters`` does not draw it: after
             ``to_empty`` it has to be loaded (``load_state_dict``) or copied in.
         mean, log_std, mix_logits: parameters as in :class:`~ugmm_tutorial.layers.MixtureLayer`, but (J, m).
-        log_total: logarithm of what the mixing weights of each neuron sum to, (J,), a buffer: 0, unless
-            pruning left the weights of the components that stay as they were. It is added to the outputs;
+        log_total: logarithm of the sum of each neuron's mixing weights, (J,), a buffer. It is 0 unless
+            pruning removed components and left the other weights unchanged. It is added to the outputs;
             ``mix_weight`` and ``log_weight`` are relative to it.
 
     Args:
@@ -79,15 +83,19 @@ class SparseUGMMLayer(MixtureLayer):
         out_features: J, at least 1.
         components: m, from 1 to K. Every neuron reads that many inputs, drawn without repetition from
             PyTorch's global random state.
-        index: the inputs themselves instead, (J, m), whole numbers from 0 to K - 1, copied.
+        index: the inputs that each neuron reads, instead of ``components``: (J, m), whole numbers from 0 to
+            K - 1, copied.
         layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes. ``backend`` as for
             :func:`sparse_log_density`.
 
     Raises:
-        TypeError: a size is no integer, or ``index`` is no tensor of integers.
+        TypeError: a size is not an integer, or ``index`` is not a tensor of integers.
         ValueError: a value is out of its range, or not exactly one of ``components`` and ``index`` is given.
 
     Taught in chapter 11.
+
+    >>> SparseUGMMLayer(784, 10, components=3)(torch.rand(5, 784)).shape
+    torch.Size([5, 10])
     """
 
     index: Tensor
@@ -123,7 +131,7 @@ class SparseUGMMLayer(MixtureLayer):
     def reset_parameters(self) -> None:
         """Draw the parameters anew, as ``init`` says. ``log_total`` becomes 0, ``index`` stays."""
         super().reset_parameters()
-        if hasattr(self, "log_total"):  # the base class calls this before the buffer is there
+        if hasattr(self, "log_total"):  # the base class calls this before the buffer exists
             self.log_total.zero_()
 
     def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
@@ -138,12 +146,12 @@ class SparseUGMMLayer(MixtureLayer):
         return sparse.sparse_component_log_densities(*arguments)
 
     def by_input(self, values: Tensor) -> Tensor:
-        """Values of the components, ``(*, J, m)``, by the inputs they read, ``(*, J, K)``: 0 elsewhere."""
+        """Sum values of the components, ``(*, J, m)``, by the inputs read, ``(*, J, K)``: 0 elsewhere."""
         sorted_ = values.new_zeros(*values.shape[:-1], self.in_features)
         return sorted_.scatter_add_(-1, self.index.expand(values.shape), values)
 
     def _check_width(self, x: Tensor) -> None:
-        """The operator cannot know how many inputs there should be; it refuses what is no tensor."""
+        """Refuse inputs of another width than ``in_features``. The operator refuses anything but tensors."""
         if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
             raise ValueError(
                 f"expected x of shape (*, K) with K = in_features = {self.in_features}, got {tuple(x.shape)}"

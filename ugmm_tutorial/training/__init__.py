@@ -1,6 +1,6 @@
-"""How networks are trained, evaluated and written down.
+"""Training and evaluating networks, and keeping a record of it.
 
-    loop         train(), which stops and goes on
+    loop         train(), which can be killed and resumed
     config       TrainConfig and the learning rate over the epochs
     steps        one step, also as a CUDA graph
     evaluation   loss and accuracy
@@ -8,6 +8,8 @@
     checkpoints  the state of a run
     records      what a run did
     files        files written whole or not at all
+    identity     what a network is, in plain values
+    reproducible seeds and random states
     threads      one thread for small work
 
 Taught in chapters 6 and 8.
@@ -16,7 +18,7 @@ Taught in chapters 6 and 8.
 from ugmm_tutorial.training.checkpoints import CheckpointError
 from ugmm_tutorial.training.config import SCHEDULERS, TrainConfig, learning_rates, schedule
 from ugmm_tutorial.training.evaluation import evaluate, evaluating
-from ugmm_tutorial.training.joint import OBJECTIVES, JointTraining, train_alone
+from ugmm_tutorial.training.joint import OBJECTIVES, EnsembleTrainer, train_generative
 from ugmm_tutorial.training.loop import TrainingError, train
 from ugmm_tutorial.training.records import Record, RecordError, mean_and_interval
 from ugmm_tutorial.training.steps import CapturedStep, Step
@@ -27,7 +29,7 @@ __all__ = [
     "SCHEDULERS",
     "CapturedStep",
     "CheckpointError",
-    "JointTraining",
+    "EnsembleTrainer",
     "Record",
     "RecordError",
     "Step",
@@ -40,5 +42,5 @@ __all__ = [
     "one_thread",
     "schedule",
     "train",
-    "train_alone",
+    "train_generative",
 ]

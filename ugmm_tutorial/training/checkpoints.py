@@ -29,6 +29,11 @@ def save(state: dict, path: str | Path) -> None:
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save({"epoch": 3}, f"{folder}/run.pt"), load(f"{folder}/run.pt")
+    (None, {'epoch': 3})
     """
     with files.replacing(path, "wb") as file:
         _write(state, file)
@@ -38,8 +43,8 @@ def _write(state: dict, file: IO[bytes]) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:
-        # PyTorch's writer complains of its half-written file when Ctrl-C arrives in the middle of it or the
-        # disk is full, and so hides what happened.
+        # If Ctrl-C arrives during writing or the disk is full, PyTorch's writer complains of its half-written
+        # file and hides what happened.
         if isinstance(error.__context__, (KeyboardInterrupt, OSError)):
             raise error.__context__ from None
         raise
@@ -49,7 +54,11 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
     """Read what :func:`save` wrote, without executing any code from the file (``weights_only``).
 
     Raises:
-        CheckpointError: the file is missing, damaged, or no checkpoint.
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
+
+    >>> load("missing.pt")
+    Traceback (most recent call last):
+    ugmm_tutorial.training.checkpoints.CheckpointError: missing.pt cannot be read as a checkpoint ...
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -57,9 +66,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
         if broken is not None:
             raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:  # whose own text advises to execute the file's code
+    except pickle.UnpicklingError as error:  # its own text advises executing the file's code
         raise _refusal(path, "it holds other things than tensors, numbers and text") from error
-    except Exception as error:  # a broken file raises many kinds
+    except Exception as error:  # a broken file raises errors of many kinds
         raise _refusal(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(state, dict):
         raise _refusal(path, f"it holds a {type(state).__name__}, expected a dict")
@@ -67,10 +76,12 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
 
 
 def expect(state: dict, kinds: dict[str, type], path: str | Path) -> None:
-    """Check that a state has certain entries, before anything is done with them.
+    """Check that a state has certain entries before they are used.
 
     Raises:
-        CheckpointError: one is missing or of another kind; the message names it and the file.
+        CheckpointError: an entry is missing or has another type; the message names it and the file.
+
+    >>> expect({"epoch": 3}, {"epoch": int}, "run.pt")  # silent: nothing is missing
     """
     for name, kind in kinds.items():
         if name not in state:

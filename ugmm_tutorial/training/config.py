@@ -1,4 +1,4 @@
-"""How to train, as data, and the learning rate over the epochs that follows from it.
+"""How to train, as data, and the learning rates of the epochs that follow from it.
 
 Taught in chapter 6. Imports nothing else of the package.
 """
@@ -17,21 +17,24 @@ SCHEDULERS = ("multistep", "constant", "cosine")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Adam with PyTorch's defaults but for the learning rate, and cross-entropy.
+    """How to train: with cross-entropy and Adam, at PyTorch's defaults except for the learning rate.
 
     Args:
         epochs: passes over the training part, at least 1.
         batch_size: examples per step; the last batch of an epoch may be smaller.
         learning_rate: Adam's, > 0.
         scheduler: ``"multistep"`` multiplies the learning rate by ``gamma`` after each epoch in
-            ``milestones``; ``"constant"`` leaves it; ``"cosine"`` lets it fall along half a cosine,
-            epoch by epoch, to nothing after the last one.
-        seed: fixes the order of the examples and the dropout masks; below 2**32, for PyTorch's generator on
-            the CPU looks at 32 bits only.
-        measure: which parts are evaluated after every epoch, if they are not empty.
+            ``milestones``; ``"constant"`` leaves it; ``"cosine"`` lowers it after each epoch along half a
+            cosine, which reaches zero after the last one.
+        seed: fixes the order of the examples and the dropout masks. It must be below 2**32, because PyTorch's
+            generator on the CPU uses only 32 bits.
+        measure: which parts are evaluated after every epoch; empty ones are skipped.
 
     Raises:
         ValueError: a value is out of its range, or the scheduler is unknown.
+
+    >>> TrainConfig(epochs=20, scheduler="cosine").depends_on_length
+    True
     """
 
     epochs: int = 100
@@ -66,12 +69,17 @@ class TrainConfig:
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether longer runs differ from shorter ones from the beginning, so that none can be extended."""
+        """Whether learning rates depend on the number of epochs, so that a run cannot be extended."""
         return self.scheduler == "cosine"
 
 
 def schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate over the epochs."""
+    """PyTorch's scheduler for these settings, which changes the learning rate after each epoch.
+
+    >>> optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    >>> type(schedule(optimizer, TrainConfig(scheduler="cosine"))).__name__
+    'CosineAnnealingLR'
+    """
     if config.scheduler == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
     milestones = list(config.milestones) if config.scheduler == "multistep" else []
@@ -79,7 +87,11 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.opt
 
 
 def learning_rates(config: TrainConfig) -> list[float]:
-    """The learning rate of each epoch, as :func:`schedule` sets it up to rounding, without an optimiser."""
+    """The learning rate of each epoch, without an optimiser: that of :func:`schedule` up to rounding.
+
+    >>> learning_rates(TrainConfig(epochs=3, learning_rate=1.0, milestones=(2,), gamma=0.5))
+    [1.0, 1.0, 0.5]
+    """
     if config.scheduler == "cosine":
         factors = [(1 + math.cos(math.pi * n / config.epochs)) / 2 for n in range(config.epochs)]
     else:

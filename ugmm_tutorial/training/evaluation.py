@@ -19,12 +19,15 @@ __all__ = ["evaluate", "evaluating"]
 
 @torch.no_grad()
 def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> dict[str, float]:
-    """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), dropout off.
+    """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), with dropout off.
 
-    The model and its parts are left in the modes they were in.
+    The modules of the model are left in the modes they were in.
 
     Raises:
         ValueError: there are no examples, or ``batch_size`` is below one.
+
+    >>> evaluate(nn.Identity(), Examples(torch.eye(3), torch.arange(3)))["accuracy"]
+    1.0
     """
     if len(examples.y) == 0:
         raise ValueError("expected examples to evaluate on, got none")
@@ -42,7 +45,12 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode, and afterwards in its own again."""
+    """Put every module in evaluation mode within the block, and back in its own mode afterwards.
+
+    >>> with evaluating(model := nn.Dropout()):
+    ...     model.training
+    False
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -16,18 +16,23 @@ __all__ = ["make_writable", "replacing"]
 
 @contextmanager
 def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """A file to write to, which takes the name ``path`` when the block ends, as a whole.
+    """A file to write to, which replaces ``path`` as a whole when the block ends.
 
-    At every moment ``path`` holds either all of the old content or all of the new one; when the block has
-    ended, the new one is there even after a power cut, as far as the system's flushing goes (Windows flushes
-    the file but not its name). If the block fails, the old one stays.
+    At every moment ``path`` holds either all of the old content or all of the new. Once the block has ended,
+    the new content survives a power cut, as far as the system flushes it (Windows flushes the file but not
+    its name). If the block fails, the old content stays.
 
     Args:
-        path: missing folders are made.
+        path: name of the file; missing folders are made.
         mode: ``"w"`` for text, ``"wb"`` for bytes.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, replacing(f"{folder}/notes.txt") as file:
+    ...     file.write("whole or not at all")
+    19
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,10 +49,14 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
 
 
 def make_writable(path: str | Path) -> None:
-    """Make the folder of ``path`` and try to write in it, before hours are spent on what belongs there.
+    """Make the folder of ``path`` and try to write in it, before hours are spent on a file for it.
 
     Raises:
-        OSError: it is not possible.
+        OSError: this is not possible.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     make_writable(f"{folder}/runs/seed0.pt")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +68,16 @@ def make_writable(path: str | Path) -> None:
 
 
 def _scratch(path: Path) -> Path:
-    """A temporary name beside ``path``, another one in every process."""
+    """A temporary name beside ``path``, different in every process."""
     return path.with_name(f"{path.name}.{os.getpid()}.tmp")
 
 
 def _flush_names(folder: Path) -> None:
-    """A rename is on the disk only when its folder is: until then the old file could come back.
+    """Flush a folder, because a rename is on the disk only when its folder is.
 
-    Windows does not open folders, some network drives do not flush them, and a folder may be writable but not
-    readable. The file is whole under its name by then, so nothing is lost if this cannot be done.
+    Until then the old file could come back. Windows does not open folders, some network
+    drives do not flush them, and a folder may be writable but not readable. By then the file is complete
+    under its name, so nothing is lost if the flush fails.
     """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

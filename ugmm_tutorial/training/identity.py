@@ -1,6 +1,6 @@
-"""What a network is, in plain values: classes, options, shapes. Two descriptions tell whether a state fits.
+"""A network described by plain values: classes, options, shapes. Two descriptions tell whether a state fits.
 
-How PyTorch prints a network would not do: that changes from version to version.
+The text that PyTorch prints for a network would not do, because it changes from version to version.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["describe", "difference"]
 def describe(model: nn.Module) -> dict[str, dict]:
     """Every module of a network by its name: its class, its options, the shapes of its parameters.
 
-    Options are what the module calls ``options`` (all layers of this package do), what PyTorch's own modules
-    name in ``__constants__``, and for the modules of others what they print of themselves.
+    Options are the module's attribute ``options``, which all layers of this package have. For PyTorch's own
+    modules they are the attributes named in ``__constants__``, for all others the text of ``extra_repr()``.
 
     >>> describe(nn.Sequential(nn.Dropout(0.5)))["0"]
     {'class': 'Dropout', 'options': {'p': 0.5, 'inplace': False}, 'shapes': {}}
@@ -26,11 +26,17 @@ def describe(model: nn.Module) -> dict[str, dict]:
 
 
 def difference(mine: dict[str, dict], theirs: dict[str, dict]) -> str | None:
-    """In what two descriptions differ first, or None if they fit. An option that one lacks does not count.
+    """The first difference between two descriptions, or None if they fit.
+
+    Options that one of them lacks do not count.
 
     Args:
-        mine: of the network that there is.
-        theirs: of the network that is to take its place, perhaps described with another version of PyTorch.
+        mine: description of the network at hand.
+        theirs: description of the network that is to take its place, perhaps made with another version of
+            PyTorch.
+
+    >>> difference(describe(nn.Dropout(0.5)), describe(nn.Dropout(0.2)))
+    "p 0.5 of module '', got 0.2"
     """
     if mine.keys() != theirs.keys():
         return f"modules {', '.join(mine) or 'none'}, got {', '.join(theirs) or 'none'}"

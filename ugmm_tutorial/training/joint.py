@@ -1,6 +1,6 @@
 """Training on features and label together: the paper's generative setting, for many networks at once.
 
-Taught in chapter 8. Networks of a few dozen parameters spend their time on calls, not on arithmetic, so
+Taught in chapter 8. Networks with a few dozen parameters spend their time on calls, not on arithmetic, so
 repeated cross-validation trains all its networks side by side, as one batch of parameters.
 """
 
@@ -12,36 +12,41 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from ugmm_tutorial.data import beside_labels, joint
+from ugmm_tutorial.data import with_every_label, with_labels
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.networks import UGMMNet
 
-__all__ = ["OBJECTIVES", "JointTraining", "train_alone"]
+__all__ = ["OBJECTIVES", "EnsembleTrainer", "train_generative"]
 
 OBJECTIVES = ("joint", "conditional")
 
 
-class JointTraining:
+class EnsembleTrainer:
     """Trains networks of one architecture side by side, each on its own examples, with Adam.
 
-    ``"joint"`` maximises the mean output over (features, label), as the paper does; ``"conditional"`` the
-    mean of ``log softmax over labels`` at the true one, which is bounded by zero.
+    ``"joint"`` maximises the mean output over (features, label), as the paper does. ``"conditional"``
+    maximises the mean of ``log softmax over labels`` at the true label, which is bounded by zero.
 
-    Given ``labels``, what a network becomes does not depend on those beside it.
+    If ``labels`` is given, the training of a network does not depend on the other networks.
 
     Args:
-        networks: M networks from ``(*, K + 1)`` to ``(*, 1)``, equal but for their parameters.
-        x: features, (M, N, K): row m for network m.
+        networks: M networks from ``(*, K + 1)`` to ``(*, 1)``, equal except for their parameters.
+        x: features, (M, N, K): ``x[m]`` for network m.
         y: labels as the numbers that the networks read, (M, N).
         objective: one of :data:`OBJECTIVES`.
-        labels: every number that is a label; by default those in ``y``, of all networks together.
-        batch_size: examples a step.
+        labels: every number that is a label; by default those in ``y``, over all networks.
+        batch_size: examples per step.
         learning_rate: Adam's.
-        seed: fixes the orders of the examples, one for each network.
+        seed: fixes the order of the examples, a different one for each network.
 
     Raises:
-        ValueError: no network, shapes that do not fit, x or y not finite, labels in ``y`` that are none or
-            that a categorical leaf does not know, a batch without examples, or an unknown objective.
+        ValueError: there are no networks, shapes do not fit, x or y is not finite, ``y`` has a number that is
+            not in ``labels``, a categorical leaf does not know a label, ``batch_size`` is below one, or the
+            objective is unknown.
+
+    >>> networks, x, y = [UGMMNet([5, 1]) for _ in range(3)], torch.rand(3, 20, 4), torch.zeros(3, 20)
+    >>> EnsembleTrainer(networks, x, y).run(epochs=2).shape
+    torch.Size([3])
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class JointTraining:
             raise ValueError(
                 f"expected x (M, N, K) for M = {len(networks)} >= 1 networks, got {tuple(x.shape)}"
             )
-        self.inputs = joint(x, y)
+        self.inputs = with_labels(x, y)
         if not self.inputs.isfinite().all():
             raise ValueError("expected features and labels that are finite")
         present = self.inputs[..., -1].unique()
@@ -72,7 +77,7 @@ class JointTraining:
         if batch_size < 1:
             raise ValueError(f"expected batch_size >= 1, got {batch_size}")
         for leaf in (m for network in networks for m in network.modules()):
-            if isinstance(leaf, CategoricalLeafLayer):  # within vmap it cannot look for itself
+            if isinstance(leaf, CategoricalLeafLayer):  # within vmap it cannot check them itself
                 leaf.check_labels(self.labels)
         self.networks, self.objective, self.batch_size = list(networks), objective, batch_size
         self.epoch = 0
@@ -82,7 +87,7 @@ class JointTraining:
         self._losses = vmap(self._loss)
 
     def run(self, epochs: int) -> Tensor:
-        """Go on for some epochs and write the parameters back; return the last epoch's mean losses, (M,)."""
+        """Train for some epochs and write the parameters back; return the last epoch's mean losses, (M,)."""
         losses = torch.full((len(self.networks),), torch.nan)
         for _ in range(epochs):
             losses = self._run_epoch()
@@ -101,26 +106,26 @@ class JointTraining:
         for batch in shuffled.split(self.batch_size, dim=1):
             losses = self._losses(self._parameters, self._buffers, batch)
             self._optimizer.zero_grad()
-            # Each loss depends on the parameters of its own network only: their sum has all gradients.
+            # Each loss depends only on the parameters of its own network, so their sum gives every gradient.
             losses.sum().backward()
             self._optimizer.step()
             total += losses.detach() * batch.shape[1]
         return total / count
 
     def _loss(self, parameters: dict, buffers: dict, batch: Tensor) -> Tensor:
-        """Of one network: batch (B, K + 1) to a number."""
+        """The loss of one network, a number, on a batch (B, K + 1)."""
 
         def root(inputs: Tensor) -> Tensor:
             return functional_call(self.networks[0], (parameters, buffers), (inputs,)).squeeze(-1)
 
         if self.objective == "joint":
             return -root(batch).mean()
-        scores = root(beside_labels(batch[:, :-1], self.labels))
+        scores = root(with_every_label(batch[:, :-1], self.labels))
         true = (batch[:, -1:] == self.labels).to(scores.dtype)
         return -(torch.log_softmax(scores, dim=-1) * true).sum(dim=-1).mean()
 
 
-def train_alone(
+def train_generative(
     widths: list[int],
     rows: Tensor,
     *,
@@ -130,19 +135,23 @@ def train_alone(
     init: str,
     seed: int,
 ) -> UGMMNet:
-    """One network with one output, trained to score rows (N, K) highly, as the paper's section 4.2.1 says.
+    """Train one network with one output to give rows (N, K) high scores, as in the paper's section 4.2.1.
 
-    For one network an ordinary loop takes a fifth of the time of :class:`JointTraining`, whose calls cost the
-    same for one as for many.
+    For one network, an ordinary loop takes a fifth of the time of :class:`EnsembleTrainer`, whose calls cost
+    the same for one network as for many.
 
     Args:
         widths: sizes from K to 1.
-        rows: what to score highly, features and perhaps a label, float32.
+        rows: features and perhaps a label, float32.
         epochs: passes over the rows.
         learning_rate: Adam's.
-        batch_size: rows a step.
-        init: start of the layers, ``"unit"`` or ``"paper"``.
-        seed: fixes the start and the order of the rows.
+        batch_size: rows per step.
+        init: initial values of the layers, ``"unit"`` or ``"paper"``.
+        seed: fixes the initial values and the order of the rows.
+
+    >>> options = {"epochs": 2, "learning_rate": 0.01, "batch_size": 8, "init": "unit", "seed": 0}
+    >>> train_generative([5, 1], torch.rand(20, 5), **options)(torch.rand(7, 5)).shape
+    torch.Size([7, 1])
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""train(): a readable loop that can be killed at any moment and goes on where it was.
+"""train(): a readable loop that can be killed at any moment and resumed where it was.
 
-Taught in chapter 6. A checkpoint is written after every epoch; *resumed equals uninterrupted*, bit for
-bit on the CPU, is a test.
+Taught in chapter 6. A checkpoint is written after every epoch. A test checks that *resumed equals
+uninterrupted*, bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def train(
     cuda_graph: bool = False,
     after_epoch: Callable[[dict], None] | None = None,
 ) -> records.Record:
-    """Train a classifier in place and return what happened.
+    """Train a classifier in place and return a record of the run.
 
     The model's outputs are class scores (B, C): a softmax over them gives probabilities. PyTorch's
     global random states, of the CPU and of CUDA devices, are the same after the call as before it.
@@ -56,22 +56,26 @@ def train(
         data: what to train and measure on.
         config: how to train.
         device: where to train; the model is moved there.
-        checkpoint: file to write after every epoch: first a temporary one, which is then renamed.
-        resume: go on from ``checkpoint`` if it exists. It must come from the same config (only
-            ``epochs`` may be larger, unless the schedule depends on them), data and model. Without
-            ``resume`` an existing file is refused.
+        checkpoint: file to write after every epoch, first under a temporary name, then renamed.
+        resume: go on from ``checkpoint`` if it exists. It must come from the same config (only ``epochs`` may
+            be larger, unless the schedule depends on them), data, model, type of device and ``cuda_graph``.
+            Without ``resume`` an existing file is refused.
         progress: show a bar.
-        cuda_graph: record a step as a CUDA graph and replay it: faster where the kernels are so small that
-            launching them takes longer than running them, as with the paper's networks.
-        after_epoch: called with the measurements of each epoch, after its checkpoint; what it raises ends
+        cuda_graph: record a step as a CUDA graph and replay it. This is faster if launching the kernels takes
+            longer than running them, as with the paper's small networks.
+        after_epoch: called with the measurements of each epoch, after its checkpoint; an exception in it ends
             the run.
 
     Raises:
         TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
-        ValueError: there is nothing to train on, a part has not as many inputs as labels, or a CUDA graph is
-            asked for on another device.
+        ValueError: there is nothing to train on, a part has more inputs than labels or fewer, or a CUDA graph
+            is requested on a device without CUDA.
+
+    >>> from ugmm_tutorial.data import iris
+    >>> train(nn.Linear(4, 3), iris(), TrainConfig(epochs=2), progress=False).curve("epoch")
+    [1, 2]
     """
     _check_parts(data)
     device = torch.device(device)
@@ -91,7 +95,7 @@ def train(
             total=config.epochs * steps,
             unit="batch",
             disable=not progress,
-            # A log file wants a line now and then, a terminal a moving bar.
+            # A terminal wants a moving bar, a log file only a line now and then.
             mininterval=0.2 if sys.stderr.isatty() else 60.0,
         ) as bar:
             while run.epoch < config.epochs:
@@ -102,7 +106,7 @@ def train(
 
 
 class _Run:
-    """The state of one training run: all that a checkpoint holds, and nothing else that changes."""
+    """The state of one training run. A checkpoint holds everything of it that changes."""
 
     def __init__(
         self,
@@ -116,7 +120,7 @@ class _Run:
         self.model = model.to(device)
         self.data, self.config, self.device, self.checkpoint = data, config, device, checkpoint
         self.cuda_graph = cuda_graph
-        # A graph reads the learning rate from memory, or it would keep the one it was recorded with.
+        # A graph has to read the learning rate from memory, or it would keep the one of its recording.
         rate = torch.tensor(config.learning_rate, device=device) if cuda_graph else config.learning_rate
         # Fused: one pass over each parameter instead of nine.
         self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=cuda_graph)
@@ -152,7 +156,7 @@ class _Run:
             yield x.index_select(0, index).to(self.device), y.index_select(0, index).to(self.device)
 
     def _step_through(self, bar: tqdm) -> tuple[float, float]:
-        """Optimise over all batches; return mean loss and accuracy as seen while learning."""
+        """Optimise over all batches; return mean loss and accuracy as seen during training."""
         self.model.train()
         total = correct = 0.0
         waiting: list[tuple[Tensor, Tensor, int]] = []
@@ -160,7 +164,7 @@ class _Run:
         for number, (x, y) in enumerate(self._batches(), start=1):
             waiting.append((*self.step(x, y), len(y)))
             bar.update()
-            # Reading a number makes a GPU wait: now and then is soon enough.
+            # Reading a number makes a GPU wait, so it is done only now and then.
             if len(waiting) == _READ_EVERY or number == batches:
                 for i, (loss, right, size) in enumerate(waiting, start=number - len(waiting) + 1):
                     value = loss.item()
@@ -183,7 +187,7 @@ class _Run:
         return measured
 
     def _check_finite(self) -> None:
-        """A step can break the parameters after the last finite loss: find out before saving them."""
+        """Check the parameters before they are saved: the last step can break them after a finite loss."""
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise self._error(f"parameter {name} is no longer finite")
@@ -199,12 +203,12 @@ class _Run:
 
     @cached_property
     def _here(self) -> dict:
-        """The environment of this sitting; asking git for its commit after every epoch would take long."""
+        """The environment of this session, cached: asking git for the commit every epoch would take long."""
         return records.environment(str(self.device))
 
     @cached_property
     def _identity(self) -> dict:
-        """What must be the same for a checkpoint to be this run's."""
+        """What must agree with a checkpoint for it to belong to this run."""
         config = asdict(self.config)
         if not self.config.depends_on_length:
             del config["epochs"]
@@ -233,7 +237,7 @@ class _Run:
         checkpoints.save(state, checkpoint)
 
     def load(self, checkpoint: Path) -> None:
-        """Take over the state of the checkpoint, if it belongs to this run."""
+        """Restore the state from the checkpoint, if it belongs to this run."""
         state = checkpoints.load(checkpoint, device=self.device)
         checkpoints.expect(state, _STATE, checkpoint)
         wrong = self._foreign(state["identity"])
@@ -248,14 +252,14 @@ class _Run:
             )
         try:
             self._take_over(state)
-        except Exception as error:  # a state made by hand raises many kinds
+        except Exception as error:  # a state made by hand raises errors of many kinds
             raise checkpoints.CheckpointError(
                 f"{checkpoint} is not a whole checkpoint of this run ({type(error).__name__}: {error}). "
                 "Nothing was changed; move it away to start over"
             ) from error
 
     def _foreign(self, theirs: dict) -> str | None:
-        """Why a checkpoint of that identity is not this run's, or None if it is."""
+        """Why a checkpoint with that identity does not belong to this run, or None if it does."""
         if "network" not in theirs:
             return (
                 "was written by version 0.1 of this package, which knew a network by how PyTorch printed it: "
@@ -274,7 +278,7 @@ class _Run:
         return None
 
     def _take_over(self, state: dict) -> None:
-        """The model comes last: up to there nothing of the caller's is changed."""
+        """Restore the state, the model last: until then nothing that the caller owns has changed."""
         lengths = len(state["metrics"]), state["scheduler"]["last_epoch"]
         if lengths != (state["epoch"], state["epoch"]):
             raise ValueError(f"expected metrics and scheduler of {state['epoch']} epochs, got {lengths}")
@@ -305,7 +309,7 @@ class _Run:
             },
             metrics=tuple(self.metrics),
             seconds=sum(epoch["seconds"] for epoch in self.metrics),
-            # Not this sitting's, if it trained nothing; this one's, if the checkpoint does not tell.
+            # The last epoch's, perhaps of an earlier session; this one's if the checkpoint has none.
             environment=self.environment or self._here,
         )
 
@@ -314,7 +318,7 @@ class _Run:
         return self.device.type == "cuda"
 
 
-# What a checkpoint must have, and of which kind.
+# The entries that a checkpoint must have, with their types.
 _STATE = {
     "identity": dict,
     "epoch": int,

@@ -1,4 +1,4 @@
-"""A run's record: what was trained, how it went, on what. Written and read as JSON.
+"""A run's record: what was trained, on what, and how it went. Written and read as JSON.
 
 Imports nothing else of the package but :mod:`files`.
 """
@@ -44,9 +44,14 @@ class RecordError(ValueError):
 class Record:
     """What one training run did.
 
-    ``config``, ``data`` and ``model`` describe it; ``metrics`` holds one dictionary per epoch (losses
-    in nats, accuracies as fractions, seconds); ``seconds`` is the sum over its epochs, over all sittings;
-    ``environment`` names versions, device and commit; ``notes`` are remarks of whoever ran it.
+    ``config``, ``data`` and ``model`` describe the run; ``metrics`` holds one dictionary per epoch (losses in
+    nats, accuracies as fractions, seconds); ``seconds`` is the sum over all epochs, also those before a
+    resume; ``environment`` names versions, device and commit; ``experiment`` is its name in the catalogue, if
+    it has one; ``notes`` are remarks by the person who ran it.
+
+    >>> record = Record({}, {}, {}, ({"loss": 2.0}, {"loss": 1.5}), seconds=0.1, environment={})
+    >>> record.curve("loss"), record.final
+    ([2.0, 1.5], {'loss': 1.5})
     """
 
     config: dict
@@ -67,7 +72,7 @@ class Record:
         """One metric over the epochs.
 
         Raises:
-            KeyError: the run did not measure it; the message lists what it did.
+            KeyError: the run did not measure it; the message lists what it measured.
         """
         if metric not in self.metrics[0]:
             raise KeyError(f"no metric {metric!r} in this record: it has {', '.join(self.metrics[0])}")
@@ -75,21 +80,36 @@ class Record:
 
 
 def as_json(fields: dict) -> dict:
-    """The fields as they would be read back from JSON (tuples become lists), for comparing."""
+    """The fields as they would be read back from JSON (tuples become lists), for comparisons.
+
+    >>> as_json({"milestones": (5, 8)})
+    {'milestones': [5, 8]}
+    """
     return json.loads(json.dumps(fields))
 
 
 def write(record: Record, path: str | Path) -> Path:
-    """Write a record as JSON (see :func:`write_json`)."""
+    """Write a record as JSON (see :func:`write_json`).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write(Record({}, {}, {}, (), 0.0, {}), f"{folder}/seed0.json").name
+    'seed0.json'
+    """
     return write_json(asdict(record), path)
 
 
 def write_json(fields: dict, path: str | Path) -> Path:
-    """Write JSON, as a whole or not at all (see :func:`~ugmm_tutorial.training.files.replacing`).
+    """Write a file of JSON, whole or not at all (see :func:`~ugmm_tutorial.training.files.replacing`).
 
     Raises:
-        ValueError: a number is not finite, which JSON does not know.
+        ValueError: a number is not finite, which JSON cannot express.
         OSError: the file cannot be written. An older one stays.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     json.loads(write_json({"seed": 0}, f"{folder}/a.json").read_text())
+    {'seed': 0}
     """
     text = json.dumps(fields, indent=1, allow_nan=False) + "\n"
     with files.replacing(path) as file:
@@ -103,6 +123,10 @@ def read(path: str | Path) -> Record:
     Raises:
         FileNotFoundError: there is no such file.
         RecordError: the file is not a record; the message names it.
+
+    >>> read(__file__)
+    Traceback (most recent call last):
+    ugmm_tutorial.training.records.RecordError: ...records.py is not a record of this package ...
     """
     path = Path(path)
     try:
@@ -129,7 +153,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def _check(fields: dict) -> None:
-    """Raise if what readers of a record rely on is missing or of another kind."""
+    """Raise if an entry that readers of a record rely on is missing or has another type."""
     for name, kind in _KINDS.items():
         _expect(name, fields[name], kind)
     _expect("the seed", fields["config"]["seed"], int)
@@ -155,12 +179,15 @@ def _expect(name: str, value: object, kind: type | tuple[type, ...]) -> None:
 
 
 def read_all(folder: str | Path, experiment: str) -> list[Record]:
-    """All records of an experiment under ``folder/experiment/``, by seed.
+    """All records of an experiment under ``folder/experiment/``, sorted by seed.
 
-    They are the files ``seed<N>.json`` whose record is of seed N; copies under other names are not counted.
+    They are the files ``seed<N>.json`` whose record has seed N; copies under other names are ignored.
 
     Raises:
         RecordError: one of these files is not a record; the message names it.
+
+    >>> read_all("no such folder", "mlp")
+    []
     """
     paths = [p for p in Path(folder, experiment).glob("seed*.json") if re.fullmatch(r"seed\d+\.json", p.name)]
     found = [(path.name, read(path)) for path in paths]
@@ -169,7 +196,11 @@ def read_all(folder: str | Path, experiment: str) -> list[Record]:
 
 
 def environment(device: str) -> dict:
-    """Versions, hardware, time and commit, for a record made on ``device`` now."""
+    """Versions, hardware, time and commit, for a record made on ``device`` now.
+
+    >>> sorted(environment("cpu"))
+    ['commit', 'device', 'finished', 'python', 'system', 'threads', 'versions']
+    """
     import torch
 
     on_gpu = device.startswith("cuda")
@@ -185,12 +216,20 @@ def environment(device: str) -> dict:
 
 
 def now() -> str:
-    """The time as records have it: UTC, to the second."""
+    """The time now, as records write it: UTC, to the second.
+
+    >>> now().endswith("+00:00")
+    True
+    """
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for a single value)."""
+    """Mean and half-width of its 95 % confidence interval (Student's t; NaN for a single value).
+
+    >>> [round(value, 4) for value in mean_and_interval([0.97, 0.98, 0.99])]
+    [0.98, 0.0248]
+    """
     if len(values) < 2:
         return statistics.fmean(values), math.nan
     from scipy.stats import t
@@ -216,7 +255,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this package runs from, with ``-dirty`` if it differs; None outside one."""
+    """Commit of the checkout this package runs from, ``-dirty`` if files differ; None outside a checkout."""
     here = Path(__file__).resolve()
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""The same run twice: seeds, algorithms that repeat themselves, and the caller's random state put back."""
+"""What makes a run repeatable: seeds, deterministic algorithms, and restoring the caller's random state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seed_generators(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Best effort: the caller's random state is put back, and cuDNN keeps to repeatable algorithms."""
+    """Best effort: cuDNN uses deterministic algorithms, and the caller's random state is restored."""
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices),

@@ -1,7 +1,7 @@
-"""One step of training: forward, loss, backward, update; and the same recorded as a CUDA graph.
+"""One step of training: forward, loss, backward, update; and the same step recorded as a CUDA graph.
 
-Taught in chapter 3: with the paper's batch of 128, a GPU waits for Python to launch its kernels longer than
-they run. A graph launches all of them at once.
+Taught in chapter 3. With the paper's batch of 128, a GPU waits longer for Python to launch its kernels than
+it takes to run them. A graph launches all of them at once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from ugmm_tutorial.training.cuda_graphs import record, run_aside
+
 __all__ = ["CapturedStep", "Step"]
 
 
@@ -21,23 +23,30 @@ class Step:
 
     Args:
         model: from inputs to class scores (B, C), in training mode.
-        optimizer: of its parameters.
+        optimizer: updates its parameters.
+
+    >>> step = Step(model := nn.Linear(3, 3), torch.optim.Adam(model.parameters()))
+    >>> step(torch.eye(3), torch.arange(3))[0] > step(torch.eye(3), torch.arange(3))[0]  # the loss falls
+    tensor(True)
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss and the number of right answers, as tensors: a GPU need not be waited for."""
+        """Return the mean loss and the number of right answers, as tensors: nothing waits for a GPU."""
+        return self._ordinary(x, y)
+
+    def _ordinary(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
-        loss, correct = self._forward(x, y)
+        return self._learn(x, y)
+
+    def _learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.model(x)
+        loss = cross_entropy(scores, y)
         loss.backward()
         self.optimizer.step()
-        return loss.detach(), correct
-
-    def _forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.model(x)
-        return cross_entropy(scores, y), (scores.detach().argmax(dim=1) == y).sum()
+        return loss.detach(), (scores.detach().argmax(dim=1) == y).sum()
 
 
 class _Recording(NamedTuple):
@@ -51,11 +60,14 @@ class _Recording(NamedTuple):
 class CapturedStep(Step):
     """The same step as one CUDA graph: recorded once, then replayed on every batch of the same shape.
 
-    The first batches, which warm the libraries up, and batches of another shape run as ordinary steps.
+    The first three batches, which warm up the libraries, and batches of another shape run as ordinary steps.
 
     Args:
         model: as for :class:`Step`, on a CUDA device.
-        optimizer: made with ``capturable=True`` and, if its learning rate is to change, a tensor for it.
+        optimizer: made with ``capturable=True``, and with a tensor as learning rate if that is to change.
+
+    >>> issubclass(CapturedStep, Step)  # both are called alike, this one only on a CUDA device
+    True
     """
 
     _WARMUP = 3
@@ -69,34 +81,21 @@ class CapturedStep(Step):
         """As :meth:`Step.__call__`."""
         self._seen += 1
         if self._seen <= self._WARMUP:
-            return self._aside(x, y)
+            return run_aside(lambda: self._ordinary(x, y))
         if self._recording is None:
             self._recording = self._record(x, y)
         graph, batch, (loss, correct) = self._recording
         if x.shape != batch[0].shape:
-            return super().__call__(x, y)
+            return self._ordinary(x, y)
         for kept, new in zip(batch, (x, y), strict=True):
             kept.copy_(new)
         graph.replay()
-        # The next replay writes into the same memory.
+        # The next replay overwrites this memory.
         return loss.clone(), correct.clone()
-
-    def _aside(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """An ordinary step on a stream of its own, as what is to be captured later asks for."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            result = super().__call__(x, y)
-        torch.cuda.current_stream().wait_stream(stream)
-        return result
 
     def _record(self, x: Tensor, y: Tensor) -> _Recording:
         batch = x.clone(), y.clone()
-        graph = torch.cuda.CUDAGraph()
-        # Without old gradients, backward writes into memory of the graph instead of adding.
+        # Without old gradients, backward writes new ones into the graph's memory instead of adding.
         self.optimizer.zero_grad()
-        with torch.cuda.graph(graph):
-            loss, correct = self._forward(*batch)
-            loss.backward()
-            self.optimizer.step()
-        return _Recording(graph, batch, (loss.detach(), correct))
+        graph, result = record(lambda: self._learn(*batch))
+        return _Recording(graph, batch, result)

@@ -12,7 +12,12 @@ __all__ = ["one_thread"]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch's number of threads is 1 within, and afterwards what it was."""
+    """Run the block with one thread in PyTorch, and restore the number of threads afterwards.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,9 +1,9 @@
-"""Does a network know what it does not know? Its calibration, shifted images, scores of strangeness.
+"""Does a network know what it does not know? Calibration, shifted images, out-of-distribution scores.
 
     metrics          NLL, Brier, calibration error with bins of equal mass, AUROC
-    temperature      one number that makes a network less, or more, sure
+    temperature      one number that makes a network less, or more, confident
     outputs          logits, probabilities, the log-densities of uGMM layers
-    scores           how strange an example looks
+    scores           out-of-distribution scores, entropy and mutual information
     members          deep ensembles and MC dropout
     shifts           corrupted images, and images of no class
     class_gaussians  a density of a network's features, to compare with
@@ -24,7 +24,12 @@ from ugmm_tutorial.uncertainty.metrics import (
     reliability,
 )
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits, penultimate, probabilities
-from ugmm_tutorial.uncertainty.scores import atypicality, entropy, mutual_information, strangeness
+from ugmm_tutorial.uncertainty.scores import (
+    atypicality,
+    entropy,
+    mutual_information,
+    ood_scores,
+)
 from ugmm_tutorial.uncertainty.shifts import CORRUPTIONS, corrupt, outliers
 from ugmm_tutorial.uncertainty.temperature import fit_temperature
 
@@ -47,9 +52,9 @@ __all__ = [
     "mc_dropout",
     "mutual_information",
     "negative_log_likelihood",
+    "ood_scores",
     "outliers",
     "penultimate",
     "probabilities",
     "reliability",
-    "strangeness",
 ]

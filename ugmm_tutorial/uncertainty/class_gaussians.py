@@ -1,4 +1,4 @@
-"""Densities to hold a network's own against: what a score would be that is one by construction.
+"""A density of a network's features, to compare with the log-densities of the network itself.
 
 Taught in chapter 11.
 """
@@ -15,8 +15,8 @@ __all__ = ["ClassGaussians"]
 class ClassGaussians:
     """Gaussians around the class means of some features, with one covariance for all classes.
 
-    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004, by scikit-learn): units
-    that never change would leave it without an inverse.
+    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004, by scikit-learn).
+    Otherwise units that never change would leave it without an inverse.
 
     Args:
         features: (N, K) of the training examples, for example
@@ -24,9 +24,12 @@ class ClassGaussians:
         labels: (N,).
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes do not fit.
 
     Source: Lee, Lee, Lee and Shin (2018).
+
+    >>> ClassGaussians([[0.0], [2.0], [8.0], [10.0]], [0, 0, 1, 1]).score([[1.0], [9.0], [5.0]]).round(6)
+    array([ 0.,  0., 16.])
     """
 
     def __init__(self, features: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> None:
@@ -40,7 +43,7 @@ class ClassGaussians:
         self._covariance = LedoitWolf(assume_centered=True).fit(f - self.means[member])
 
     def score(self, features: ArrayLike | Tensor) -> np.ndarray:
-        """Squared Mahalanobis distance to the nearest class mean, (N,): larger means stranger."""
+        """Squared Mahalanobis distance to the nearest class mean, (N,); larger is further out."""
         f = np.asarray(features, dtype=np.float64)
         if f.ndim != 2 or f.shape[1] != self.means.shape[1]:
             raise ValueError(f"expected features (N, {self.means.shape[1]}), got {f.shape}")

@@ -1,7 +1,7 @@
-"""Several opinions instead of one: deep ensembles, and one network with its dropout left on.
+"""Several predictions instead of one: deep ensembles, and one network with its dropout left on.
 
-The mean over members, ``members.mean(dim=0)``, are the probabilities to use; how far they differ is a
-measure of doubt (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taught in chapter 11.
+Use the mean over members, ``members.mean(dim=0)``, as probabilities. How much the members disagree measures
+uncertainty (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
     """Probabilities of every network, (M, N, C), float64.
 
     Args:
-        models: networks of one task, at least one, for example of the same training from M seeds.
+        models: at least one network, all for one task, for example trained alike from M seeds.
         x: the examples.
         batch_size: how many at a time.
 
@@ -32,6 +32,9 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
         ValueError: no networks, or as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
 
     Source: Lakshminarayanan, Pritzel and Blundell (2017).
+
+    >>> ensemble([nn.Linear(4, 3), nn.Linear(4, 3)], torch.rand(8, 4)).shape
+    torch.Size([2, 8, 3])
     """
     if len(models) == 0:
         raise ValueError("expected at least one network, got none")
@@ -41,16 +44,16 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
 def mc_dropout(
     model: nn.Module, x: Tensor, *, passes: int = 20, seed: int = 0, batch_size: int = 1000
 ) -> Tensor:
-    """Probabilities of ``passes`` random thinnings of one network, (passes, N, C), float64.
+    """Probabilities of ``passes`` runs of one network with random dropout, (passes, N, C), float64.
 
-    Only dropout is on, of activations in an MLP and of components in a uGMM layer; everything else, batch
-    normalisation for one, stays as in evaluation. A uGMM layer with ``dropout_mask="batch"`` draws one mask
-    for each pass and batch. PyTorch's random state is put back.
+    Only dropout is on: of activations in an MLP, of components in a uGMM layer. Everything else, such as
+    batch normalisation, is in evaluation mode. A uGMM layer draws one mask for each pass and batch. PyTorch's
+    random state is restored.
 
     Args:
         model: a network that was trained with dropout.
         x: the examples.
-        passes: how many, at least 1.
+        passes: number of runs, at least 1.
         seed: of the masks; they depend on ``batch_size`` too.
         batch_size: how many examples at a time.
 
@@ -59,6 +62,9 @@ def mc_dropout(
             :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
 
     Source: Gal and Ghahramani (2016), "Dropout as a Bayesian approximation".
+
+    >>> mc_dropout(nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), torch.rand(8, 4), passes=5).shape
+    torch.Size([5, 8, 3])
     """
     if passes < 1:
         raise ValueError(f"expected at least one pass, got {passes}")

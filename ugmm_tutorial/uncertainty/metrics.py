@@ -1,6 +1,6 @@
-"""How good probabilities are: their sharpness, their calibration, and how well a score tells two sets apart.
+"""How good probabilities are, how well they are calibrated, and how well a score separates two sets.
 
-What scikit-learn has is called, behind checks; the calibration error with bins of equal mass is our own.
+Metrics that scikit-learn has come from there; the calibration error with bins of equal mass is our own.
 Taught in chapter 11.
 """
 
@@ -23,7 +23,7 @@ __all__ = [
     "reliability",
 ]
 
-# What sums of float32 probabilities may be away from one.
+# How far the sum of float32 probabilities may be from one.
 _SUM_TOLERANCE = 1e-4
 
 
@@ -35,8 +35,11 @@ def accuracy(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
         labels: (N,), integers from 0 to C - 1.
 
     Raises:
-        ValueError: shapes do not fit, or the rows are no probabilities.
-        TypeError: labels that are no integers.
+        ValueError: shapes do not fit, or the rows are not probabilities.
+        TypeError: labels are not integers.
+
+    >>> accuracy([[0.9, 0.1], [0.4, 0.6]], [0, 0])
+    0.5
     """
     p, y = _checked(probabilities, labels)
     return float((p.argmax(axis=1) == y).mean())
@@ -48,6 +51,9 @@ def negative_log_likelihood(probabilities: ArrayLike | Tensor, labels: ArrayLike
     A probability of zero at the label counts as the rounding error of float64, 36 nats.
 
     Args and Raises: as for :func:`accuracy`.
+
+    >>> round(negative_log_likelihood([[0.5, 0.5]], [0]), 4)
+    0.6931
     """
     from sklearn.metrics import log_loss
 
@@ -58,9 +64,12 @@ def negative_log_likelihood(probabilities: ArrayLike | Tensor, labels: ArrayLike
 def brier_score(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
     """Mean of sum_c (p_c - [c is the label])^2: 0 is best, 2 is worst. Brier (1950), for all classes.
 
-    scikit-learn's ``brier_score_loss`` over the single yes-or-no questions, times the number of classes.
+    scikit-learn's ``brier_score_loss`` over all pairs of an example and a class, times the number of classes.
 
     Args and Raises: as for :func:`accuracy`.
+
+    >>> brier_score([[0.5, 0.5], [1.0, 0.0]], [0, 0])
+    0.25
     """
     from sklearn.metrics import brier_score_loss
 
@@ -71,12 +80,15 @@ def brier_score(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor) -
 
 @dataclass(frozen=True)
 class Reliability:
-    """Examples in bins by confidence, the probability of the class that is answered; arrays (bins,).
+    """Examples in bins by confidence, the probability of the predicted class; arrays (bins,).
 
     Attributes:
         count: examples in each bin.
         confidence: their mean confidence.
-        accuracy: the share of them that is answered right.
+        accuracy: the share of them that is predicted correctly.
+
+    >>> Reliability(np.array([10, 30]), confidence=np.array([0.75, 1.0]), accuracy=np.array([0.5, 0.5])).ece
+    0.4375
     """
 
     count: np.ndarray
@@ -90,7 +102,7 @@ class Reliability:
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy; negative where the answers are better than they claim."""
+        """Mean confidence minus accuracy; negative for an underconfident predictor."""
         return float(np.average(np.subtract(self.confidence, self.accuracy), weights=self.count))
 
     def accuracy_interval(self) -> tuple[np.ndarray, np.ndarray]:
@@ -105,21 +117,24 @@ class Reliability:
 def reliability(
     probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, bins: int = 15
 ) -> Reliability:
-    """Sort the examples by confidence into bins of equal mass, and count how often each bin is right.
+    """Sort the examples by confidence into bins of equal mass, and measure the accuracy of each bin.
 
     The bins hold N / bins examples, up to one. Examples of equal confidence share their mean accuracy, so
-    that it does not matter in which order they come.
+    their order does not matter.
 
     Args:
         probabilities: (N, C).
         labels: (N,).
-        bins: how many, from 1 to N.
+        bins: number of bins, from 1 to N.
 
     Raises:
         ValueError: as for :func:`accuracy`, or a number of bins that N examples cannot fill.
-        TypeError: labels that are no integers.
+        TypeError: labels are not integers.
 
     Source: equal mass, Nguyen and O'Connor (2015); top-label confidence, Guo et al. (2017).
+
+    >>> reliability([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]], [0, 0, 1, 1], bins=2).accuracy
+    array([0.5, 1. ])
     """
     p, y = _checked(probabilities, labels)
     confidence, right = p.max(axis=1), (p.argmax(axis=1) == y).astype(float)
@@ -129,12 +144,15 @@ def reliability(
 def expected_calibration_error(
     probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, bins: int = 15
 ) -> float:
-    """Mean distance of confidence and accuracy over bins of equal mass, from 0 to 1.
+    """Mean distance between confidence and accuracy over bins of equal mass, from 0 to 1.
 
-    It is never quite zero: a bin of n examples misses its own expected accuracy a by about
-    sqrt(2 a (1 - a) / (pi n)). :func:`calibrated_ece` says what that makes for a given predictor.
+    Even a calibrated predictor rarely reaches zero: the accuracy of a bin of n examples differs from its
+    expectation a by about sqrt(2 a (1 - a) / (pi n)). :func:`calibrated_ece` shows the effect on the ECE.
 
     Args and Raises: as for :func:`reliability`.
+
+    >>> expected_calibration_error([[1.0, 0.0], [1.0, 0.0]], [0, 1], bins=1)
+    0.5
     """
     return reliability(probabilities, labels, bins=bins).ece
 
@@ -142,21 +160,24 @@ def expected_calibration_error(
 def calibrated_ece(
     probabilities: ArrayLike | Tensor, *, bins: int = 15, draws: int = 200, seed: int = 0
 ) -> np.ndarray:
-    """What a predictor of just these confidences would have for an ECE if they were true, (draws,).
+    """Draws of the ECE that a predictor with these confidences would have if it were calibrated, (draws,).
 
-    Each draw decides by coin, with the confidence as its probability, which answers are right. The mean is
-    the bias of the ECE at N examples; an ECE beyond most of them is evidence of miscalibration.
+    In each draw, every answer is right with its confidence as the probability. The mean over draws is the
+    bias of the ECE at N examples. An ECE above most of the draws is evidence of miscalibration.
 
     Args:
         probabilities: (N, C).
         bins: as for :func:`reliability`.
-        draws: how often, at least 1.
-        seed: of the coins.
+        draws: number of draws, at least 1.
+        seed: of the draws.
 
     Raises:
         ValueError: as for :func:`reliability`, or no draws.
 
     Source: consistency resampling, Bröcker and Smith (2007).
+
+    >>> bool(calibrated_ece([[0.75, 0.25]] * 100).mean() > 0.01)  # calibrated, and yet not zero
+    True
     """
     if draws < 1:
         raise ValueError(f"expected at least one draw, got {draws}")
@@ -170,16 +191,19 @@ def calibrated_ece(
 def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
     """Share of pairs in which the outside example has the larger score; equal scores count one half.
 
-    Everywhere in this package a larger score means *stranger*. 1 tells the two sets apart, 0.5 is
-    guessing, and below 0.5 the outside looks more familiar than the inside. scikit-learn's
-    ``roc_auc_score`` with the outside as the positive class.
+    In this package a larger score means further out of distribution. 1 separates the two sets, 0.5 is
+    guessing, and below 0.5 the outside examples seem closer to the training data than the inside ones. It is
+    scikit-learn's ``roc_auc_score`` with the outside as the positive class.
 
     Args:
-        inside: scores of examples like those of the training, (N,).
-        outside: scores of others, (M,).
+        inside: scores of in-distribution examples, (N,).
+        outside: scores of out-of-distribution examples, (M,).
 
     Raises:
-        ValueError: scores that are not (N,) with N >= 1, or NaN.
+        ValueError: scores are not (N,) with N >= 1, or NaN.
+
+    >>> auroc(inside=[1.0, 2.0], outside=[2.0, 3.0])
+    0.875
     """
     from sklearn.metrics import roc_auc_score
 
@@ -187,7 +211,7 @@ def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
     for name, s in zip(("inside", "outside"), scores, strict=True):
         if s.ndim != 1 or len(s) == 0 or np.isnan(s).any():
             raise ValueError(f"expected {name} to be scores (N,), N >= 1, without NaN, got {s.shape}")
-    # An infinite score is the largest there can be; scikit-learn takes only finite ones.
+    # scikit-learn takes only finite scores, so an infinite one becomes the largest float.
     joined = np.nan_to_num(np.concatenate(scores))
     return float(roc_auc_score(np.repeat([0, 1], [len(s) for s in scores]), joined))
 
@@ -206,7 +230,7 @@ class _EqualMass:
         self.confidence = self._means(confidence)
 
     def reliability(self, right: np.ndarray) -> Reliability:
-        """How often each bin is right, where ``right`` (N,) holds zeros and ones."""
+        """The accuracy of each bin, where ``right`` (N,) holds zeros and ones."""
         shared = np.bincount(self._tie, weights=right) / self._tied
         return Reliability(self.count, self.confidence, self._means(shared[self._tie]))
 

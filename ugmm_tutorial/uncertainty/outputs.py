@@ -1,7 +1,7 @@
-"""What a trained network says: logits, probabilities, and the log-densities of its uGMM layers.
+"""What a trained network returns: logits, probabilities, and the log-densities of its uGMM layers.
 
-For any ``torch.nn.Module`` that gives logits (N, C). Everything is float64, in evaluation mode and without
-gradients, and the network is left as it was. Taught in chapter 11.
+The functions take any ``torch.nn.Module`` that gives logits (N, C). Results are float64, from evaluation mode
+and without gradients, and the network is left as it was. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -22,21 +22,32 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
 
     Raises:
         ValueError: no examples, ``batch_size`` below one, or outputs that are not (N, C).
+
+    >>> logits(nn.Linear(4, 3), torch.rand(8, 4)).shape
+    torch.Size([8, 3])
     """
     with evaluating(model):
         return batched(model, x, batch_size)
 
 
 def probabilities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """The softmax of the network's outputs, (N, C), float64. Raises: as for :func:`logits`."""
+    """The softmax of the network's outputs, (N, C), float64. Raises: as for :func:`logits`.
+
+    >>> probabilities(nn.Identity(), torch.zeros(1, 4))
+    tensor([[0.2500, 0.2500, 0.2500, 0.2500]], dtype=torch.float64)
+    """
     return torch.softmax(logits(model, x, batch_size=batch_size), dim=1)
 
 
 def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> list[Tensor]:
-    """Outputs (N, J) of every uGMM layer, first to last, in nats: before any LayerNorm behind it.
+    """Outputs (N, J) of every uGMM layer, first to last, in nats, before any LayerNorm that follows.
 
     Raises:
         ValueError: as for :func:`logits`, or a network without uGMM layers.
+
+    >>> from ugmm_tutorial import UGMMNet
+    >>> [out.shape for out in layer_log_densities(UGMMNet([16, 8, 3]), torch.rand(5, 16))]
+    [torch.Size([5, 8]), torch.Size([5, 3])]
     """
     layers = [module for module in model.modules() if isinstance(module, MixtureLayer)]
     if not layers:
@@ -45,10 +56,13 @@ def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) 
 
 
 def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """The inputs (N, K) of the last layer, linear or uGMM: what the network makes of ``x`` to decide upon.
+    """The inputs (N, K) of the last linear or uGMM layer: the features that the network decides on.
 
     Raises:
         ValueError: as for :func:`logits`, or a network without such layers.
+
+    >>> penultimate(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)), torch.rand(8, 4)).shape
+    torch.Size([8, 16])
     """
     layers = [module for module in model.modules() if isinstance(module, (MixtureLayer, nn.Linear))]
     if not layers:
@@ -58,7 +72,7 @@ def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tenso
 
 @torch.no_grad()
 def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """Outputs (N, C), float64, batch by batch, in the modes that the modules are in."""
+    """Outputs (N, C), float64, batch by batch; every module stays in its mode."""
     if len(x) == 0 or batch_size < 1:
         raise ValueError(f"expected examples and batch_size >= 1, got {len(x)} and {batch_size}")
     device = next(model.parameters(), x).device

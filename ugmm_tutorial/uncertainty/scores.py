@@ -1,7 +1,7 @@
-"""Scores of strangeness: one number an example, larger where the network should doubt itself more.
+"""Out-of-distribution scores: one number per example, larger where the network should be less certain.
 
-Softmax scores know only differences between logits. The others know their level too: for a uGMM network the
-log-densities of its outputs, for any network their counterparts, the largest logit and the energy. Taught in
+Softmax scores depend only on differences between logits. The others depend on their level too: the largest
+logit and the energy for any network, and for a uGMM network also the log-densities of its layers. Taught in
 chapter 11.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
 
-__all__ = ["atypicality", "entropy", "mutual_information", "strangeness"]
+__all__ = ["atypicality", "entropy", "mutual_information", "ood_scores"]
 
 
-def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[str, Tensor]:
-    """Scores (N,) of the examples ``x``, float64, by name; for every one larger means stranger.
+def ood_scores(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[str, Tensor]:
+    """Scores (N,) of the examples ``x``, float64, by name; a larger one is further out of distribution.
 
     - ``"max softmax"``: one minus the largest probability (Hendrycks and Gimpel 2017);
     - ``"entropy"``: of the probabilities, in nats;
@@ -33,10 +33,13 @@ def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[
 
     Raises:
         ValueError: as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+
+    >>> list(ood_scores(nn.Linear(4, 3), torch.rand(8, 4)))
+    ['max softmax', 'entropy', 'max logit', 'energy']
     """
     z = logits(model, x, batch_size=batch_size)
     largest, winner = z.max(dim=1)
-    # One minus a probability near one, without cancellation: sure answers would all be ties.
+    # One minus a probability near one would cancel, and all confident answers would tie.
     others = z.scatter(1, winner.unsqueeze(1), -torch.inf)
     found = {
         "max softmax": torch.sigmoid(torch.logsumexp(others, dim=1) - largest),
@@ -53,20 +56,23 @@ def strangeness(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[
 
 
 def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
-    """How far scores (N,) lie from their mean over other examples, (M,), to either side: (N,).
+    """Distance of scores (N,) from their mean over reference examples, on either side: (N,).
 
-    Of a log-density: an image that is *too* likely is strange as well, as a black one is to a density that
-    has learnt that most pixels are black.
+    It is made for log-densities. An image that is *too* likely is atypical as well, for example a black one
+    under a density that has learnt that most pixels are black.
 
     Args:
-        scores: of the examples in question.
-        reference: the same score of examples like those of the training, but not of those.
+        scores: of the examples in question, (N,).
+        reference: the same score of in-distribution examples that were not trained on, (M,).
 
     Raises:
-        ValueError: scores that are not (N,) and (M,), M >= 1.
+        ValueError: scores are not (N,) and (M,), M >= 1.
 
     Source: the typicality test of Nalisnick, Matsukawa, Teh and Lakshminarayanan (2019), "Detecting
     out-of-distribution inputs to deep generative models using typicality", for a single example.
+
+    >>> atypicality(torch.tensor([1.0, 5.0, 9.0]), reference=torch.tensor([4.0, 6.0]))
+    tensor([4., 0., 4.])
     """
     if scores.dim() != 1 or reference.dim() != 1 or len(reference) == 0:
         shapes = f"{tuple(scores.shape)} and {tuple(reference.shape)}"
@@ -75,21 +81,28 @@ def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy in nats over the last axis: ``(*, C)`` to ``(*)``."""
+    """Entropy in nats over the last axis: ``(*, C)`` to ``(*)``.
+
+    >>> entropy(torch.tensor([0.5, 0.5]))
+    tensor(0.6931)
+    """
     return torch.special.entr(probabilities).sum(dim=-1)
 
 
 def mutual_information(members: Tensor) -> Tensor:
-    """How much the members disagree, in nats: (M, N, C) to (N,), 0 where all say the same.
+    """How much the members disagree, in nats: (M, N, C) to (N,), 0 where all agree.
 
-    The entropy of their mean minus the mean of their entropies.
+    It is the entropy of their mean minus the mean of their entropies.
 
     Raises:
-        ValueError: probabilities that are not (M, N, C).
+        ValueError: probabilities are not (M, N, C).
 
     Source: Houlsby et al. (2011); for ensembles and dropout, Gal (2016).
+
+    >>> mutual_information(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
+    tensor([0.6931])
     """
     if members.dim() != 3:
         raise ValueError(f"expected probabilities (M, N, C) of members, got {tuple(members.shape)}")
-    # Rounding may leave a little less than nothing.
+    # Rounding may make the difference slightly negative.
     return (entropy(members.mean(dim=0)) - entropy(members).mean(dim=0)).clamp(min=0.0)

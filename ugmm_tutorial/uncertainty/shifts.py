@@ -1,4 +1,4 @@
-"""Images as they were not trained on: corrupted ones, and others that belong to no class.
+"""Images unlike those of the training: corrupted ones, and others that belong to no class.
 
 Everything is fixed by a seed. Images are (N, 1, H, W) with values in [0, 1]. Taught in chapter 11.
 """
@@ -22,18 +22,21 @@ CORRUPTIONS: dict[str, tuple[float, ...]] = {
 def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tensor:
     """Images with one corruption, of the same shape.
 
-    ``"noise"`` adds Gaussian noise and clamps to [0, 1]; ``"rotation"`` turns by the angle, one half of the
-    images to either side (bilinear, by torchvision); ``"occlusion"`` blackens a square somewhere in the
-    image. At all severities the same noise, sides and, as far as the square fits, places are drawn.
+    ``"noise"`` adds Gaussian noise and clamps to [0, 1]; ``"rotation"`` turns half of the images left by
+    the angle, the others right (bilinear, by torchvision); ``"occlusion"`` blackens a square at a random
+    place. All severities draw the same noise, sides and, as far as the square fits, places.
 
     Args:
         images: (N, 1, H, W), N >= 1, in [0, 1].
         kind: a key of ``CORRUPTIONS``.
         severity: 1 to 5, or 0 for the images as they are.
-        seed: of whatever is drawn.
+        seed: of the random draws.
 
     Raises:
         ValueError: images of another shape or range, an unknown kind, or a severity out of range.
+
+    >>> corrupt(torch.ones(2, 1, 28, 28), "occlusion", severity=1).sum(dim=(1, 2, 3))
+    tensor([768., 768.])
     """
     _check(images)
     if kind not in CORRUPTIONS:
@@ -48,11 +51,11 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tenso
 
 
 def outliers(images: Tensor, *, other: Tensor | None = None, seed: int = 0) -> dict[str, Tensor]:
-    """Images that are none of the training's, by name, made from some that are like the training's.
+    """Out-of-distribution images, by name, made from in-distribution ones.
 
-    - ``"shrunk"``: at half the size, in the middle of black;
-    - ``"inverted"``: black for white;
-    - ``"permuted"``: all pixels in one other order, the same for every image;
+    - ``"shrunk"``: at half the size, in the middle of a black image;
+    - ``"inverted"``: black and white exchanged;
+    - ``"permuted"``: all pixels in one random order, the same for every image;
     - ``"uniform noise"``: every pixel from U(0, 1);
     - ``"Gaussian noise"``: with the mean and standard deviation of the images' pixels, clamped to [0, 1];
     - ``"other"``, if given: resized bilinearly to the size of the images, (M, 1, H, W).
@@ -64,6 +67,9 @@ def outliers(images: Tensor, *, other: Tensor | None = None, seed: int = 0) -> d
 
     Raises:
         ValueError: images of another shape or range.
+
+    >>> list(outliers(torch.rand(2, 1, 28, 28)))
+    ['shrunk', 'inverted', 'permuted', 'uniform noise', 'Gaussian noise']
     """
     _check(images)
     draw = torch.Generator().manual_seed(seed)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from ugmm_tutorial import UGMMNet, data
+from ugmm_tutorial.data import with_labels
 from ugmm_tutorial.experiments.studies import degenerate, iris
 from ugmm_tutorial.experiments.studies.iris_networks import VARIANTS, Variant, build
-from ugmm_tutorial.training.joint import JointTraining, joint
+from ugmm_tutorial.training import EnsembleTrainer
 
 
 def test_variants_differ_from_the_papers_network_in_what_they_say():
@@ -72,16 +73,16 @@ def test_a_network_in_the_study_gets_the_score_it_has_alone(coding):
         numbers = torch.tensor(coding)[torch.from_numpy(y)]
         network = build(variant, m)
         options = {"objective": "conditional", "batch_size": 16, "learning_rate": 1e-2, "seed": m}
-        JointTraining([network], scaled[None, train], numbers[None, train], **options).run(2)
+        EnsembleTrainer([network], scaled[None, train], numbers[None, train], **options).run(2)
         with torch.no_grad():
             scores = torch.cat(
-                [network(joint(scaled[test], torch.full((30,), float(c)))) for c in coding], dim=-1
+                [network(with_labels(scaled[test], torch.full((30,), float(c)))) for c in coding], dim=-1
             )
         loss = nn.functional.cross_entropy(scores, torch.from_numpy(y[test])).item()
         assert got["log_loss"][m] == pytest.approx(loss, rel=1e-4)
         assert got["accuracy"][m] == (scores.argmax(1).numpy() == y[test]).mean()
         with torch.no_grad():
-            columns = [network(joint(scaled[train], torch.full((120,), float(c)))) for c in coding]
+            columns = [network(with_labels(scaled[train], torch.full((120,), float(c)))) for c in coding]
         right = torch.cat(columns, dim=-1).argmax(1).numpy() == y[train]
         assert got["train_accuracy"][m] == right.mean()
 
@@ -150,11 +151,11 @@ def test_a_constant_network_has_the_highest_score_there_is_and_knows_nothing():
 def test_symptoms_are_the_numbers_they_are_said_to_be():
     flowers, network = data.iris(), build(VARIANTS["paper"], 0)
     found = degenerate.symptoms(network, flowers, noise=20)
-    rows = joint(*flowers.train)
+    rows = with_labels(*flowers.train)
     scores = [network(row).item() for row in rows]
     assert found["log_likelihood"] == pytest.approx(np.mean(scores), rel=1e-5)
     by_label = np.array(
-        [[network(joint(x, torch.tensor(c))).item() for c in range(3)] for x in flowers.test.x]
+        [[network(with_labels(x, torch.tensor(c))).item() for c in range(3)] for x in flowers.test.x]
     )
     assert found["test_accuracy"] == (by_label.argmax(1) == flowers.test.y.numpy()).mean()
     noise = [network(row).item() for row in degenerate.noise_like(flowers, 20)]

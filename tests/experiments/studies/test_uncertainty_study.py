@@ -25,9 +25,9 @@ from ugmm_tutorial.uncertainty import (
     logits,
     mc_dropout,
     negative_log_likelihood,
+    ood_scores,
     outliers,
     probabilities,
-    strangeness,
 )
 
 SEEDS, EPOCHS = 2, 3
@@ -127,12 +127,12 @@ def test_scores_are_judged_against_every_set_of_outliers_and_errors(found, nets)
     # Digits are no outliers of themselves.
     assert set(single["auroc"]) == set(strange)
     for seed, net in enumerate(nets["ugmm"]):
-        inside = strangeness(net, x)
-        outside = strangeness(net, strange["shrunk"].flatten(1))
+        inside = ood_scores(net, x)
+        outside = ood_scores(net, strange["shrunk"].flatten(1))
         for key in ("max softmax", "root maximum", "layer 1"):
             expected = auroc(inside[key], outside[key])
             assert single["auroc"]["shrunk"][key]["seeds"][seed] == pytest.approx(expected, rel=1e-3)
-        usual = strangeness(net, data.digits().flatten().validation.x)["layer 1"].mean()
+        usual = ood_scores(net, data.digits().flatten().validation.x)["layer 1"].mean()
         expected = auroc((inside["layer 1"] - usual).abs(), (outside["layer 1"] - usual).abs())
         either = single["auroc"]["shrunk"]["layer 1, to either side"]["seeds"][seed]
         assert either == pytest.approx(expected, rel=1e-3)
@@ -151,7 +151,7 @@ def test_the_ensemble_is_judged_by_the_mean_of_its_probabilities(found, nets):
     assert together["test"]["accuracy"] == pytest.approx(accuracy(mean, y), rel=1e-4)
     strange = outliers(data.digits().test.x[:50])["permuted"].flatten(1)
     energy = [
-        np.mean([strangeness(n, z)["energy"].numpy() for n in nets["mlp"]], axis=0) for z in (x, strange)
+        np.mean([ood_scores(n, z)["energy"].numpy() for n in nets["mlp"]], axis=0) for z in (x, strange)
     ]
     assert together["auroc"]["permuted"]["energy"] == pytest.approx(auroc(*energy), rel=1e-3)
     doubt = [1 - ensemble(nets["mlp"], z).mean(dim=0).amax(dim=1) for z in (x, strange)]

@@ -7,7 +7,7 @@ from answers_of import AnswersOfAChapter, stubs_of
 from torch import nn
 
 from ugmm_tutorial.networks import UGMMNet
-from ugmm_tutorial.training.joint import JointTraining
+from ugmm_tutorial.training.joint import EnsembleTrainer
 
 # --- right answers ----------------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ def posterior_written_out(root, x, labels):
 def fit_flowers(x, y):
     network = UGMMNet((5, 10, 5, 1))
     options = {"objective": "conditional", "learning_rate": 3e-2, "batch_size": 25}
-    JointTraining([network], x[None], y[None], **options).run(40)
+    EnsembleTrainer([network], x[None], y[None], **options).run(40)
     return network
 
 

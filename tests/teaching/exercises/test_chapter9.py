@@ -6,7 +6,7 @@ import pytest
 import torch
 from answers_of import HALF_LOG_2PI, AnswersOfAChapter, stubs_of
 
-from ugmm_tutorial.density import ProductTwin, em
+from ugmm_tutorial.density import DiagonalGaussianMixture, em
 from ugmm_tutorial.teaching.exercises.chapter9 import half_moons
 
 # --- right answers ----------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def with_gaps_input_by_input(x, mean, log_std, log_weight, log_background):
 
 
 def fit_moons(x, components=12):
-    model = ProductTwin(2, components, min_std=0.1).to(x.dtype).initialise(x, seed=0)
+    model = DiagonalGaussianMixture(2, components, min_std=0.1).to(x.dtype).initialise(x, seed=0)
     em.fit(model, x, iterations=100)
     return model
 
@@ -114,7 +114,7 @@ WRONG = [
     ("9.3", lambda x: fit_moons(x, 1), "at least -1.25 are asked for"),
     ("9.3", lambda x: twice(fit_moons(x)), "it integrates to 2"),
     ("9.3", lambda x: 1.0, "Expected a density with a method log_prob"),
-    ("9.3", lambda x: ProductTwin(3, 2).double(), "Your code raised ValueError"),
+    ("9.3", lambda x: DiagonalGaussianMixture(3, 2).double(), "Your code raised ValueError"),
     ("9.3", -1.2, "Expected the function fit"),
 ]
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from ugmm_tutorial.experiments.bench.rows import Row
 from ugmm_tutorial.experiments.bench.timing import in_turns
+from ugmm_tutorial.experiments.catalogue import WIDE, WIDE_HEAD
 from ugmm_tutorial.networks import PRESETS, preset
 from ugmm_tutorial.training import identity
 from ugmm_tutorial.training.steps import CapturedStep, Step
@@ -17,20 +18,16 @@ from ugmm_tutorial.training.steps import CapturedStep, Step
 __all__ = ["TIMED", "networks", "timed_as"]
 
 _BATCH, _AT_ONCE = 128, 1000
-# As many parameters as the uGMM network.
-_WIDE = (784, 352, 128, 10)
-
 #: What is timed, by its name in the rows.
 TIMED: dict[str, Callable[[], nn.Module]] = {
     **{name: partial(preset, name) for name in PRESETS},
     "MLP + LayerNorm": partial(preset, "MLP", norm="layer"),
-    "MLP 784-352-128-10": partial(preset, "MLP", widths=_WIDE),
+    "MLP 784-352-128-10": partial(preset, "MLP", widths=WIDE),
     # Two larger ones, to find one that takes as long as the uGMM network.
     "MLP 784-1024-512-10": partial(preset, "MLP", widths=(784, 1024, 512, 10)),
     "MLP 784-2048-1024-10": partial(preset, "MLP", widths=(784, 2048, 1024, 10)),
-    "MLP 784-352-128-10 + LayerNorm": partial(preset, "MLP", widths=_WIDE, norm="layer"),
-    # A head that gives a convolutional network as many parameters as one of mixtures.
-    "CNN-MLP, head 363-128-10": partial(preset, "CNN-MLP", widths=(363, 128, 10)),
+    "MLP 784-352-128-10 + LayerNorm": partial(preset, "MLP", widths=WIDE, norm="layer"),
+    "CNN-MLP, head 363-128-10": partial(preset, "CNN-MLP", widths=WIDE_HEAD),
 }
 
 

@@ -18,6 +18,7 @@ from ugmm_tutorial.functional import ugmm_log_density
 from ugmm_tutorial.kernels.reference import reference_log_density
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import UGMMNet, preset
+from ugmm_tutorial.training.cuda_graphs import record, run_aside
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
 __all__ = ["LARGE", "PAPER", "accuracy", "left_out", "limit", "memory", "operator", "scaling", "step"]
@@ -242,15 +243,9 @@ def _timed(
 
 def _recorded(run: Callable[[], object]) -> Callable[[], None]:
     """The same as one CUDA graph: without what Python and PyTorch need to launch its kernels."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    for _ in range(3):
+        run_aside(run)
+    graph, _ = record(run)
     return graph.replay
 
 

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ugmm_tutorial.experiments.lookup import look_up
 from ugmm_tutorial.training import files, records
 
 __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
@@ -48,8 +49,7 @@ def find(name: str):
     Raises:
         ValueError: there is none of that name.
     """
-    if name not in STUDIES:
-        raise ValueError(f"no study is called {name!r}: expected one of {', '.join(STUDIES)}")
+    look_up(name, STUDIES, "study")
     return importlib.import_module(f"{__name__}.{name}")
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ugmm_tutorial import data
+from ugmm_tutorial.data import with_labels
 from ugmm_tutorial.experiments.studies.iris_networks import SPECIES, VARIANTS, build
 from ugmm_tutorial.inference import label_scores
-from ugmm_tutorial.training.joint import JointTraining, joint
+from ugmm_tutorial.training import EnsembleTrainer
 
 __all__ = ["SETTINGS", "measure", "noise_like", "symptoms"]
 
@@ -40,7 +41,7 @@ def measure(settings: dict, progress: bool) -> dict:
         for name in settings["variants"]:
             variant, count = VARIANTS[name], settings["seeds"]
             networks = [build(variant, seed) for seed in range(count)]
-            training = JointTraining(
+            training = EnsembleTrainer(
                 networks,
                 flowers.train.x.expand(count, -1, -1),
                 flowers.train.y.expand(count, -1),
@@ -74,7 +75,7 @@ def symptoms(network: nn.Sequential, flowers: data.Splits, noise: int = 1000) ->
     from sklearn.metrics import roc_auc_score
 
     root = network[-1]
-    together = joint(*flowers.train)
+    together = with_labels(*flowers.train)
     hidden = network[:-1](together)
     scores = root(hidden).squeeze(-1)
     share = root.responsibilities(hidden).mean(dim=(0, 1))
@@ -101,7 +102,7 @@ def noise_like(flowers: data.Splits, count: int) -> Tensor:
     x = flowers.train.x
     low, high = x.amin(dim=0), x.amax(dim=0)
     noise = low + (high - low) * torch.rand(count, x.shape[1], generator=generator)
-    return joint(noise, torch.randint(SPECIES, (count,), generator=generator))
+    return with_labels(noise, torch.randint(SPECIES, (count,), generator=generator))
 
 
 def _accuracy(scores: Tensor, labels: Tensor) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.density import Circuit, ProductTwin, SmoothedUGMM, em
+from ugmm_tutorial.density import Circuit, DiagonalGaussianMixture, SmoothedUGMM, em
 from ugmm_tutorial.density.tractable import TractableDensity
 
 __all__ = ["CONTENDERS", "Fitted", "spflow_version"]
@@ -62,8 +62,8 @@ def _smoothed(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
 
 
 def _product(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
-    floor = options["min_std"]
-    return _ours(ProductTwin(rows.shape[1], size, min_std=floor, dtype=_DTYPE), rows, seed, options)
+    model = DiagonalGaussianMixture(rows.shape[1], size, min_std=options["min_std"], dtype=_DTYPE)
+    return _ours(model, rows, seed, options)
 
 
 def _independent(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
@@ -105,7 +105,7 @@ def _mixture(covariance: str) -> Callable[[Tensor, int, int, dict], Fitted]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(rows.numpy())
         if covariance == "diag":
-            return _asked(ProductTwin.from_sklearn(mixture))
+            return _asked(DiagonalGaussianMixture.from_sklearn(mixture))
         return Fitted(
             lambda x: torch.as_tensor(mixture.score_samples(x.numpy())),
             lambda x: _full_covariance_mean(mixture, x),
@@ -142,7 +142,7 @@ def _kernels(rows: Tensor, size: float, seed: int, options: dict) -> Fitted:
     # than a hundred nats on the digits (issues 7492, 25799 and 27186 there, open as we write).
     kernels = KernelDensity(bandwidth=size, leaf_size=len(rows)).fit(rows.numpy())
     # The same density as a mixture with one component for each row; it knows conditional means.
-    twin = ProductTwin(rows.shape[1], len(rows), min_std=size / 2, dtype=rows.dtype)
+    twin = DiagonalGaussianMixture(rows.shape[1], len(rows), min_std=size / 2, dtype=rows.dtype)
     with torch.no_grad():
         twin.mean.copy_(rows)
         twin.log_std.fill_(math.log(size))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ugmm_tutorial import data
 from ugmm_tutorial.experiments.studies.iris_networks import VARIANTS, Variant, build
 from ugmm_tutorial.inference import label_posterior
-from ugmm_tutorial.training.joint import JointTraining
+from ugmm_tutorial.training.joint import EnsembleTrainer
 
 __all__ = ["SETTINGS", "baselines", "corrected_interval", "folds", "measure"]
 
@@ -114,7 +114,7 @@ def _of_networks(variant: Variant, x: np.ndarray, y: np.ndarray, splits: list, l
     if variant.standardised:
         middle, width = inputs.mean(dim=1, keepdim=True), inputs.std(dim=1, keepdim=True)
     networks = [build(variant, seed) for seed in range(len(splits))]
-    JointTraining(
+    EnsembleTrainer(
         networks,
         (inputs - middle) / width,
         torch.tensor(variant.coding)[species[rows]],

@@ -25,7 +25,7 @@ class Variant:
         title: for tables and legends.
         options: of :class:`~ugmm_tutorial.layers.UGMMLayer`, for every layer.
         categorical: the label is read by probabilities (chapter 8) instead of a Gaussian.
-        objective: as for :class:`~ugmm_tutorial.training.joint.JointTraining`.
+        objective: as for :class:`~ugmm_tutorial.training.joint.EnsembleTrainer`.
         coding: the number that stands for setosa, versicolor, virginica.
         standardised: features have mean 0 and deviation 1 on the training flowers; otherwise centimetres.
         widths: sizes from the input, features and label, to the one output.

@@ -19,7 +19,7 @@ from ugmm_tutorial import data
 from ugmm_tutorial.experiments.studies.mpe_sweep import sweep
 from ugmm_tutorial.inference import IMPROVEMENTS, MPEResult, mpe
 from ugmm_tutorial.networks import UGMMNet
-from ugmm_tutorial.training.joint import train_alone
+from ugmm_tutorial.training.joint import train_generative
 
 __all__ = ["SETTINGS", "iris_rows", "measure", "ranges", "trained"]
 
@@ -103,7 +103,7 @@ def _wine_rows() -> Tensor:
 def trained(widths: list[int], rows: Tensor, batch_size: int, settings: dict) -> UGMMNet:
     """A network that scores these rows highly, trained as the study's settings say."""
     chosen = {name: settings[name] for name in ("epochs", "learning_rate", "init", "seed")}
-    return train_alone(widths, rows, batch_size=batch_size, **chosen)
+    return train_generative(widths, rows, batch_size=batch_size, **chosen)
 
 
 def ranges(rows: Tensor) -> list[tuple[float, float]]:

@@ -43,10 +43,10 @@ from ugmm_tutorial.uncertainty import (
     mc_dropout,
     mutual_information,
     negative_log_likelihood,
+    ood_scores,
     outliers,
     penultimate,
     reliability,
-    strangeness,
 )
 
 __all__ = ["SETTINGS", "measure"]
@@ -189,10 +189,10 @@ def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Ten
     validation.
     """
     gaussians = ClassGaussians(penultimate(network, splits.train.x), splits.train.y)
-    usual = strangeness(network, splits.validation.x)
+    usual = ood_scores(network, splits.validation.x)
     found = {}
     for name, x in strange.items():
-        scores = strangeness(network, x)
+        scores = ood_scores(network, x)
         unusual = {
             f"{key}, to either side": atypicality(scores[key], usual[key]) for key in _LEVELS if key in usual
         }

@@ -152,6 +152,6 @@ EXERCISES = {
     ),
     "8.3": Exercise(
         trained_for_labels,
-        "Begin with JointTraining([UGMMNet((5, 10, 5, 1))], x[None], y[None]) and its `objective`.",
+        "Begin with EnsembleTrainer([UGMMNet((5, 10, 5, 1))], x[None], y[None]) and its `objective`.",
     ),
 }

@@ -176,6 +176,6 @@ EXERCISES = {
     ),
     "9.3": Exercise(
         moon_density,
-        "Begin with ProductTwin(2, 4).to(x.dtype).initialise(x) and em.fit, both from `density`.",
+        "Begin with DiagonalGaussianMixture(2, 4).to(x.dtype).initialise(x) and em.fit, both from `density`.",
     ),
 }

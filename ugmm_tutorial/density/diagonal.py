@@ -1,6 +1,6 @@
-"""The product twin: the neuron's Gaussians multiplied instead of mixed, a diagonal Gaussian mixture.
+"""The diagonal Gaussian mixture: the neuron's Gaussians multiplied instead of mixed.
 
-On the same arrays ``mean`` and ``log_std`` (J, K) it is the baseline that a smoothed neuron must beat.
+It has the same arrays ``mean`` and ``log_std`` (J, K) and is the baseline that a smoothed neuron must beat.
 Taught in chapter 9.
 """
 
@@ -19,14 +19,14 @@ from ugmm_tutorial.functional import component_log_densities
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-__all__ = ["GaussianProducts", "ProductTwin"]
+__all__ = ["DiagonalGaussianMixture", "GaussianProducts"]
 
 
 class GaussianProducts(Components):
     """J products of univariate Gaussians: log p_j(x) = sum_k log N(x_k; mean_jk, std_jk^2)."""
 
     def arrays(self, rows: Tensor) -> Arrays:
-        # A factor of one on every Gaussian changes nothing, but its gradient counts what each one sees.
+        # A factor of one changes nothing, but its gradient counts the rows that each Gaussian explains.
         return {
             "mean": self.mean,
             "log_std": self.floored_log_std,
@@ -47,7 +47,7 @@ class GaussianProducts(Components):
         return share @ self.mean
 
 
-class ProductTwin(Mixture):
+class DiagonalGaussianMixture(Mixture):
     """Diagonal Gaussian mixture: log p(x) = lse_j( log pi_j + sum_k log N(x_k; mean_jk, std_jk^2) ).
 
     Args:
@@ -59,6 +59,9 @@ class ProductTwin(Mixture):
 
     Raises:
         TypeError, ValueError: as :class:`~ugmm_tutorial.density.components.Components`.
+
+    >>> DiagonalGaussianMixture(4, num_components=3).component_posterior(torch.rand(8, 4)).shape
+    torch.Size([8, 3])
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class ProductTwin(Mixture):
         """The same density as a fitted ``GaussianMixture(covariance_type="diag")``.
 
         Raises:
-            ValueError: another type of covariance, or a standard deviation below ``min_std``.
+            ValueError: the covariance is of another type, or a standard deviation is below ``min_std``.
             sklearn.exceptions.NotFittedError: the mixture has not been fitted.
         """
         from sklearn.utils.validation import check_is_fitted
