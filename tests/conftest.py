@@ -12,13 +12,13 @@ from ugmm_tutorial import data
 from ugmm_tutorial.data import sets
 from ugmm_tutorial.experiments import catalogue
 
-pytest.register_assert_rewrite("answers_of")  # tests stand in it, so failures tell values
+pytest.register_assert_rewrite("answers_of")  # it contains tests, so that failures show values
 
 
 def pytest_configure(config):
-    """``UGMM_NOISE=1`` trains as another processor might; the report on portability asks for it.
+    """With ``UGMM_NOISE=1``, training differs as on another processor. The portability report uses this.
 
-    Tests with the marker ``bits`` fail then.
+    Tests with the marker ``bits`` then fail.
     """
     if seed := os.environ.get("UGMM_NOISE"):
         config.add_cleanup(rounding.add_noise(int(seed)).remove)
@@ -26,7 +26,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def set_threads():
-    """torch.set_num_threads, and afterwards the number that was set before."""
+    """``torch.set_num_threads``. The earlier number of threads is restored after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -34,13 +34,13 @@ def set_threads():
 
 @pytest.fixture
 def one_thread(set_threads):
-    """Sums over several threads may be taken in another order; small networks gain nothing from them."""
+    """One thread. With several, the order of sums may vary, and small networks gain nothing."""
     set_threads(1)
 
 
 @pytest.fixture
 def pretended_mnist(monkeypatch) -> list:
-    """A few noisy images in the place of MNIST; the list tells how mnist() was asked for them."""
+    """Replace MNIST by a few noisy images. The list has the arguments of every call of ``mnist()``."""
     asked = []
     usual = inspect.signature(data.mnist).parameters["validation"].default
 

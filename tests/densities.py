@@ -1,4 +1,4 @@
-"""Densities with random parameters, and quadrature and a test of fit to judge them by."""
+"""Densities with random parameters, and quadrature and a goodness-of-fit test to check them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ugmm_tutorial.density import (
 )
 
 LOW, HIGH = -1.2, 1.6  # of the uniform backgrounds
-REACH = 9.0  # no density below has anything worth mentioning beyond
+REACH = 9.0  # all densities below are negligible beyond it
 
 
 def scattered(model, seed=0):
-    """The model with parameters drawn at random, standard deviations from 0.4 to 1.1, in float64."""
+    """The model with random parameters, drawn in float64, and standard deviations from 0.4 to 1.1."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -47,7 +47,7 @@ def uniform(features):
 
 
 F64 = {"dtype": torch.float64}
-#: Makers of models over any number of features.
+#: Functions that make models over any number of features.
 MODELS = {
     "smoothed": lambda k: scattered(SmoothedUGMM(k, 3, background=gaussian(k), **F64)),
     "smoothed, uniform": lambda k: scattered(SmoothedUGMM(k, 3, background=uniform(k), **F64)),
@@ -60,7 +60,7 @@ MODELS = {
 
 
 def rule(edges, nodes=24):
-    """Gauss-Legendre nodes and weights of every interval between the edges, each (intervals, nodes)."""
+    """Gauss-Legendre nodes and weights for every interval between the edges, each (intervals, nodes)."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     low, high = np.asarray(edges[:-1])[:, None], np.asarray(edges[1:])[:, None]
     points, weights = 0.5 * (high + low) + 0.5 * (high - low) * x, 0.5 * (high - low) * w
@@ -68,7 +68,7 @@ def rule(edges, nodes=24):
 
 
 def axis(nodes=24):
-    """Nodes and weights of one variable from -REACH to REACH, with breaks where a background has any."""
+    """Nodes and weights for one variable from -REACH to REACH, with breaks where a background has them."""
     points, weights = rule([-REACH, -3.0, LOW, 0.0, HIGH, 4.0, REACH], nodes)
     return points.flatten(), weights.flatten()
 
@@ -82,7 +82,10 @@ def grid(dimensions, nodes=24):
 
 
 def p_value(samples: Tensor, density, nodes: int = 14) -> float:
-    """How well samples (N, 2) fit a density, (M, 2) to (M,): chi-squared over cells, each by quadrature."""
+    """The p-value of a chi-squared test that samples (N, 2) come from a density, which maps (M, 2) to (M,).
+
+    The expected count of each cell comes from quadrature.
+    """
     inner = [np.quantile(samples[:, i], np.linspace(0, 1, 7)[1:-1]) for i in (0, 1)]
     edges = [np.unique([-REACH, -4.5, LOW, HIGH, 4.5, REACH, *np.round(e, 1)]) for e in inner]
     (x, v), (y, w) = (rule(e, nodes) for e in edges)

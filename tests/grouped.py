@@ -1,4 +1,4 @@
-"""How ``--dist loadgroup`` deals out this project's tests to several workers."""
+"""How ``--dist loadgroup`` distributes this project's tests over several workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["Grouped"]
 
-#: Files with several tests of many seconds, which share no more than their parameters.
+#: Files with several tests that take many seconds and share nothing but their parameters.
 APART = {
     "tests/experiments/studies/test_approximation_study.py",
     "tests/kernels/test_concurrency.py",
@@ -22,10 +22,10 @@ APART = {
 
 
 class Grouped(LoadScopeScheduling):
-    """One worker gets the tests of a file, which share fixtures, or the cells of a notebook.
+    """A worker gets all tests of a file, which share fixtures, or all cells of a notebook.
 
-    Only of some files it gets one test, or those with the same parameters. Groups begin in the order of
-    collection, which ``conftest.py`` makes: what takes long comes first.
+    From the files in ``APART`` it gets a single test, or the tests with the same parameters. Groups start in
+    the order of collection. ``conftest.py`` puts the slow ones first.
     """
 
     def __init__(self, config, log=None):

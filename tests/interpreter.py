@@ -1,4 +1,4 @@
-"""Triton's interpreter, without what it does again and again to no effect."""
+"""Triton's interpreter, without work that it repeats to no effect."""
 
 from triton.runtime import interpreter
 
@@ -6,16 +6,16 @@ __all__ = ["patch_once_per_launch"]
 
 
 def patch_once_per_launch() -> None:
-    """Let a launch put NumPy behind the language once for each function, not once for each call of it.
+    """Let a launch patch the language with NumPy once for each function instead of once for each call.
 
-    A call of a function finds everything as the call before left it, and looking through the whole language
-    for what is left to do takes two fifths of the time.
+    All calls of a function find the patches of the first one. Searching the whole language for something
+    left to patch takes two fifths of the time.
     """
     function, patched = interpreter.InterpretedFunction, set()
     launch, call = function.run, function.__call__
 
     def first_of_all(self, *args, **options):
-        patched.clear()  # the end of a launch takes the patches back
+        patched.clear()  # the end of a launch removes the patches
         return launch(self, *args, **options)
 
     def once(self, *args, **options):

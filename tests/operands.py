@@ -1,10 +1,10 @@
-"""Arguments of the operator that several test modules draw."""
+"""Random arguments of the operator, for several test modules."""
 
 import torch
 
 
 def arguments(b, j, k, *, background=False, seed=0):
-    """x (B, K), three parameters (J, K) and, if wanted, a background (B, K): float32, on the CPU."""
+    """x (B, K), three parameters (J, K) and, if wanted, a background (B, K), in float32 on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(b, k, generator=generator)
     mean = torch.randn(j, k, generator=generator)

@@ -16,7 +16,7 @@ from ugmm_tutorial.training.checkpoints import CheckpointError
 from ugmm_tutorial.training.loop import TrainingError
 from ugmm_tutorial.training.records import RecordError
 
-# What becomes of a command that is interrupted.
+# What happens to a command that is interrupted.
 _GOES_ON = ": the same command goes on after the last finished epoch"
 _NEXT_TRIAL = ": the trial that was running is lost; the same command goes on after the last finished one"
 _ANEW = ": no results were written; the same command starts over"
@@ -170,8 +170,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _device(name: str) -> str:
-    """Check a device's name before any work is done on it."""
-    # Not by torch.device alone, which keeps one byte of the number: it reads cuda:256 as cuda:0.
+    """Check a device's name before any work starts on it."""
+    # torch.device alone is not enough: it keeps one byte of the number and reads cuda:256 as cuda:0.
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if match is None:
         raise ValueError(f"unknown device {name!r}: expected cpu, cuda or cuda:N")

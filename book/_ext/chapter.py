@@ -9,12 +9,12 @@ import sys
 
 from chapters import ROOT, Chapter
 
-#: Not the whole book's folder: there the other chapters keep their outputs.
+#: Another folder than that of the whole book, where the other chapters keep their outputs.
 TARGET = ROOT / "_build" / "chapter"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build the page of the chapter that is named, and say where it is."""
+    """Build the page of the named chapter, and print where it is."""
     parser = argparse.ArgumentParser(prog="chapter.py", description=__doc__)
     parser.add_argument("chapter", help="its number, such as 4 or 7a")
     name = parser.parse_args(arguments).chapter
@@ -38,7 +38,7 @@ def find(name: str) -> Chapter | None:
 
 
 def number_of(chapter: Chapter) -> str:
-    """Its number as the reader writes it."""
+    """The chapter's number as a reader writes it, such as ``4`` or ``7a``."""
     return chapter.path.stem.partition("_")[0].lstrip("0")
 
 

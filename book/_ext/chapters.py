@@ -16,7 +16,7 @@ ROOT = BOOK.parent
 
 @dataclass(frozen=True)
 class Claim:
-    """One call of ``claim``: words of the prose, the expression behind them, and the cell it stands in."""
+    """One call of ``claim``: words of the prose, the expression behind them, and the cell with the call."""
 
     text: str
     value: str
@@ -28,7 +28,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook of the book; what it holds is read from its file once."""
+    """A notebook of the book. Its file is read once."""
 
     path: Path
 
@@ -44,12 +44,12 @@ class Chapter:
 
     @property
     def number(self) -> int:
-        """Its place in the plan of the book, from the file's name; an interlude has the one before it."""
+        """Its place in the book, from the file's name. An interlude has its preceding chapter's number."""
         return int(re.match(r"\d+", self.path.stem)[0])
 
     @property
     def interlude(self) -> bool:
-        """Whether it stands between chapters, ``07a_...`` behind 7: shorter, without exercises and quiz."""
+        """Whether it is an interlude, such as ``07a_...`` after 7: shorter, without exercises and quiz."""
         return not self.path.stem.partition("_")[0].isdigit()
 
     @property
@@ -69,7 +69,7 @@ class Chapter:
 
     @cached_property
     def prose(self) -> str:
-        """All Markdown, cells apart by an empty line."""
+        """All Markdown, with an empty line between cells."""
         return "\n\n".join(cell.source for cell in self.text)
 
     @cached_property
@@ -85,7 +85,7 @@ class Chapter:
 
     @cached_property
     def given(self) -> dict[str, str]:
-        """Numbers that are quoted or assumed, not measured, with their source: metadata of Markdown cells."""
+        """Numbers that are quoted or assumed, and their sources, from the metadata of Markdown cells."""
         return {
             words: source for cell in self.text for words, source in cell.metadata.get("given", {}).items()
         }
@@ -101,11 +101,11 @@ def figure_of(cell: nbformat.NotebookNode) -> dict:
 
 
 def claims_of(source: str, where: str) -> list[Claim]:
-    """Calls of ``claim`` in Python source; lines of IPython's own are skipped."""
+    """All calls of ``claim`` in Python source. Lines with IPython commands are skipped."""
     lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
     try:
         tree = ast.parse("\n".join(lines))
-    except SyntaxError:  # an indented magic was all that stood in a block: no claim there
+    except SyntaxError:  # a block had only an indented magic, so it has no claim
         return []
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [
@@ -121,7 +121,7 @@ def claims_of(source: str, where: str) -> list[Claim]:
 
 
 def _constant(node: ast.expr) -> str:
-    """The words that stand there; of a variable its name, which the rules then do not find anywhere."""
+    """The value of a literal. For a variable it is its name, which the rules then do not find anywhere."""
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The built book in a browser without a window: served from this machine, and nothing else within reach."""
+"""The built book in a headless browser. This machine serves it, and the browser can reach nothing else."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    # Nothing but the server below can be reached, so that nothing depends on a network.
+    # The browser can reach only the server below, so that nothing depends on a network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
-#: To be called in a page: resolves when its formulas are rendered and its images are there.
+#: A function to call in a page. It resolves when the formulas are rendered and the images are loaded.
 SETTLED = """async () => {
     if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
     const images = [...document.images];
@@ -32,7 +32,7 @@ SETTLED = """async () => {
 
 
 class BrowserMissingError(RuntimeError):
-    """There is no Chromium; the message says how to name one."""
+    """There is no Chromium. The message says how to name one."""
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):
@@ -42,7 +42,7 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address at which a thread serves this folder."""
+    """Serve this folder in a thread, and give its address."""
     handler = functools.partial(_QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

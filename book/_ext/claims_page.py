@@ -1,4 +1,4 @@
-"""The page of claims: what the text states in numbers, the code behind it, and how far it holds elsewhere."""
+"""The claims page: numbers in the text, the code behind them, and how well they hold on other machines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEADER = ("The text says", "The cell that checks it", "Number", "Tolerance", "E
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Sphinx's ``source-read``: put the tables where the page has its marks."""
+    """Handle Sphinx's ``source-read``: replace the marks on the page by the tables."""
     if MARK not in source[0]:
         return
     for chapter in Chapter.all():
@@ -40,7 +40,7 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def elsewhere(report: dict, measured: list[Statement]) -> str:
-    """What the report on portability says as a whole."""
+    """A summary of the report on portability."""
     varying = [s for s in measured if s.varies]
     tests = (
         f" The unit tests that train or compare numbers ran under the {len(report['tests'])} of them that "
@@ -58,7 +58,7 @@ def elsewhere(report: dict, measured: list[Statement]) -> str:
 
 
 def here(notes: dict[str, Note]) -> str:
-    """What does not hold on the machine that built the page."""
+    """The statements that do not hold on the machine that built the page."""
     rows = [
         (f"[{name.removeprefix('book/')}]({name.removeprefix('book/')}.ipynb)", entry["said"], entry["found"])
         for name, note in notes.items()
@@ -99,7 +99,7 @@ def _row(chapter: Chapter, claim: Claim, measured: list[Statement]) -> tuple[str
 
 
 def tolerance(claim: Claim) -> str:
-    """How far the value may lie from the words, in the unit of the words."""
+    """How far the value may be from the number in the words, in the unit of the words."""
     found = []
     for (_, _, half), bound in zip(stated_numbers(claim.text), stated_bounds(claim.text), strict=True):
         found.append(
@@ -109,7 +109,7 @@ def tolerance(claim: Claim) -> str:
 
 
 def spread(claim: Claim, measured: list[Statement]) -> str:
-    """The claim's values over the variations, with their spread and margin."""
+    """The claim's values over all variations, with their spread and margin."""
     found = [s for s in measured if s.cell == claim.cell and s.text == claim.text]
     if not found:
         return "not measured"
@@ -124,7 +124,7 @@ def spread(claim: Claim, measured: list[Statement]) -> str:
 
 
 def section_of(chapter: Chapter, cell: str) -> str:
-    """The anchor on the page nearest before a cell: the last section heading above it."""
+    """The anchor of the last heading above a cell."""
     heading = chapter.title
     for other in chapter.notebook.cells:
         if other.cell_type == "markdown":
@@ -135,12 +135,12 @@ def section_of(chapter: Chapter, cell: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """A heading's anchor, as MyST makes it: formulas count for nothing."""
+    """A heading's anchor, as MyST makes it: formulas are ignored."""
     return default_slugify(re.sub(r"\$[^$]*\$", "", heading))
 
 
 def _sentence(chapter: Chapter, text: str) -> str:
-    """The words of a claim in bold, with some of the sentence around them."""
+    """The words of a claim in bold, with a part of the sentence around them."""
     prose, words = readable(chapter.prose), plain_text(text)
     place = prose.find(words)
     before, after = prose[:place][-70:], prose[place + len(words) :][:50]

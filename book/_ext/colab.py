@@ -1,7 +1,7 @@
 """Copies of the chapters for Colab: ``python book/_ext/colab.py REPOSITORY FOLDER``.
 
 Colab opens a notebook without the rest of its repository. The copies therefore install the package from the
-repository's address, where the originals take the checkout they lie in.
+repository's address, while the originals use the checkout that they are in.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LOCAL = 'os.environ.get("UGMM_SOURCE", "..")'
 
 
 def stamped(chapter: Chapter, repository: str) -> nbformat.NotebookNode:
-    """The chapter as it is, but for where its first cell finds the package.
+    """A copy of the chapter whose first cell takes the package from the repository.
 
     Raises:
-        ValueError: the first cell does not look for its source where every chapter does.
+        ValueError: the first cell does not look for the package in the usual way.
     """
     notebook = nbformat.from_dict(nbformat.reads(nbformat.writes(chapter.notebook), as_version=4))
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
@@ -32,10 +32,10 @@ def stamped(chapter: Chapter, repository: str) -> nbformat.NotebookNode:
 
 
 def write(repository: str, folder: Path) -> list[Path]:
-    """Write all copies into ``folder/book``, under the names that the launch buttons ask for.
+    """Write all copies into ``folder/book``, under the names that the launch buttons use.
 
     Raises:
-        ValueError: the repository is no https address.
+        ValueError: the repository is not an https address.
     """
     parts = urlsplit(repository)
     if parts.scheme != "https" or not parts.netloc or not parts.path.strip("/"):

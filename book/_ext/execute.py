@@ -1,9 +1,10 @@
-"""All chapters, executed beside each other where something they depend on has changed.
+"""Execute chapters in parallel, if anything that they depend on has changed.
 
-Sphinx would run one after another. Here every core runs one, with one thread, the longest first, and the
-results go into the cache that Sphinx reads. Beside the cache stands a note for each chapter: its cells, the
-modules and records that it read, the versions it ran with, and what its claims found. It runs again when
-one of them has changed.
+Sphinx would run one after another. Here as many run at once as :func:`jobs_at_once` says, by default one on
+each core with one thread. The longest ones start first, and the results go into the cache that Sphinx reads.
+The cache also has a note for each chapter: its cells, the modules and records that it read, the machine, data
+and versions that it ran with, and which of its statements do not hold. A chapter runs again if its cells, one
+of these files or one of these settings has changed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from kernel_run import ROOT, Run
 
 @dataclass(frozen=True)
 class Document:
-    """A page with cells: its name for Sphinx, its file, and the notebook as it is stored."""
+    """A page with cells: its name in Sphinx, its file, and the stored notebook."""
 
     name: str
     path: Path
@@ -46,7 +47,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Note:
-    """What is known of a document's last execution."""
+    """What is known about a document's last execution."""
 
     cells: str
     settings: dict
@@ -58,16 +59,16 @@ class Note:
 
     @property
     def run(self) -> str:
-        """Tells one execution from another."""
+        """A name for this execution."""
         return f"{self.when} {self.cells[:8]}"
 
 
 class ExecutionError(RuntimeError):
-    """A chapter did not come to its end; the message has its traceback."""
+    """A chapter stopped with an error. The message has its traceback."""
 
 
 def note_of(folder: Path, name: str) -> Note | None:
-    """The note on a document's last execution, or None where there is none that can be read."""
+    """The note on a document's last execution, or None if there is none or it cannot be read."""
     try:
         return Note(**json.loads(_note_file(folder, name).read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
@@ -75,7 +76,7 @@ def note_of(folder: Path, name: str) -> Note | None:
 
 
 def is_fresh(document: Document, folder: Path, settings: Mapping) -> bool:
-    """Whether nothing has changed that the cached outputs depend on."""
+    """Whether the outputs are in the cache and nothing that they depend on has changed."""
     note = note_of(folder, document.name)
     if note is None or note.cells != document.cells or note.settings != dict(settings):
         return False
@@ -90,7 +91,7 @@ def is_fresh(document: Document, folder: Path, settings: Mapping) -> bool:
 
 
 def state_of(path: Path) -> str:
-    """A digest of a file, or of the names in a folder; empty where there is neither."""
+    """A digest of a file, or of the names in a folder. It is empty if there is neither."""
     if path.is_dir():
         return hashlib.sha256("\0".join(sorted(p.name for p in path.iterdir())).encode()).hexdigest()[:16]
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
@@ -103,10 +104,10 @@ def bring_up_to_date(
     commit: str | None,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Execute what is not fresh, and return its names.
+    """Execute the documents that are not fresh, and return their names.
 
     Raises:
-        ExecutionError: a document did not come to its end. The others' results are kept.
+        ExecutionError: a document stopped with an error. The results of the others are kept.
     """
     stale = [document for document in documents if not is_fresh(document, folder, settings)]
     if not stale:
@@ -132,14 +133,15 @@ def run_all(
     noise: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Iterable[Run]:
-    """Execute documents beside each other and give their results as they come.
+    """Execute documents in parallel, and yield each result when it is ready.
 
-    ``variables`` go into the kernels' environment; see :func:`kernel_run.execute` for the others.
+    ``variables`` go into the environment of the kernels. See :func:`kernel_run.execute` for the other
+    arguments.
     """
     jobs = jobs_at_once()
     given = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
-        # PyTorch's threads spin while they wait for each other, which slows other processes down.
+        # PyTorch's threads spin while they wait for each other. This would slow other processes down.
         "GOMP_SPINCOUNT": "1000",
     }
     given |= {name: os.environ[name] for name in given if name in os.environ} | dict(variables or {})
@@ -147,7 +149,7 @@ def run_all(
     waiting = list(documents)
     running: dict[Future, Document] = {}
     done, total, begun = 0, len(documents), time.perf_counter()
-    # Not forked: the parent may have threads.
+    # Spawn instead of fork, because the parent may have threads.
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
     try:
         while waiting or running:
@@ -168,10 +170,10 @@ def run_all(
 
 
 def jobs_at_once() -> int:
-    """How many notebooks run beside each other: ``UGMM_JOBS``, else the number of cores.
+    """How many notebooks run at once: ``UGMM_JOBS``, or the number of cores without it.
 
     Raises:
-        ValueError: the variable is no whole number above zero.
+        ValueError: the variable is not a whole number above zero.
     """
     asked = os.environ.get("UGMM_JOBS", "")
     if asked and not (asked.isdecimal() and int(asked) > 0):
@@ -194,7 +196,7 @@ def _submit(
 
 
 def _keep(document: Document, run: Run, folder: Path, settings: Mapping, commit: str | None) -> None:
-    """Put the outputs into the cache, and the note beside it."""
+    """Store the outputs in the cache, and the note beside it."""
     bundle = CacheBundleIn(
         nbformat.reads(run.notebook, as_version=4),
         str(document.path),
@@ -218,7 +220,7 @@ def _keep(document: Document, run: Run, folder: Path, settings: Mapping, commit:
 
 @contextlib.contextmanager
 def _cache(folder: Path) -> Iterator[JupyterCacheBase]:
-    """The cache that Sphinx reads, and no connection to its database left open behind it."""
+    """Open the cache that Sphinx reads, and close the connections to its database afterwards."""
     cache = get_cache(folder)
     try:
         yield cache
@@ -227,7 +229,7 @@ def _cache(folder: Path) -> Iterator[JupyterCacheBase]:
 
 
 def _expected_seconds(document: Document, folder: Path) -> float:
-    """How long it took last time; a chapter that never ran is taken for a long one, by its size."""
+    """How long it took last time. A chapter that never ran counts as a long one, and its size decides."""
     note = note_of(folder, document.name)
     return note.seconds if note else 1000.0 + document.path.stat().st_size / 1000
 

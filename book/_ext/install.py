@@ -1,8 +1,8 @@
-"""Put what the book needs into ``.venv``: ``python3 book/_ext/install.py``.
+"""Install what the book needs into ``.venv``: ``python3 book/_ext/install.py``.
 
-Silent where nothing is to do. What is missing is said before anything is done, and what was cut off goes on
-where it stopped. Standard library only, in a syntax that Python 3.6 reads: it runs before anything is
-installed, and an old Python has to be able to say that it is old.
+The script prints nothing if there is nothing to do. It reports what is missing before it starts, and an
+interrupted installation continues where it stopped. It uses only the standard library, because it runs before
+anything is installed. Its syntax works in Python 3.6, so that an old Python can report that it is too old.
 """
 
 import argparse
@@ -28,21 +28,21 @@ ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
 GB = 10**9
 LINUX = sys.platform.startswith("linux")
-# Measured with the versions in constraints.txt: what lies in .venv at the end, and the wheels that pip keeps
-# in the folder for temporary files until then. Its cache is a second copy of these.
+# Gigabytes, measured with the versions in constraints.txt: the final size of .venv, and the wheels that pip
+# keeps in the folder for temporary files until then. pip's cache is a second copy of the wheels.
 SIZES = {"cuda": (7.0, 3.5), "cpu": (2.5, 0.9)}
-#: Shown while pip loads them; the others take seconds.
+#: Downloads of at least this size are shown; the others take seconds.
 LARGE_MB = 50
-HEARTBEAT = 60.0  # seconds without a line until one says that work goes on
+HEARTBEAT = 60.0  # seconds without output until a line says that work goes on
 
-#: A module of every package that pyproject.toml names, and of some that these need.
+#: One module of every package in pyproject.toml, and of some packages that these need.
 IMPORTS = (
     "numpy", "scipy", "torch", "torchvision", "numba", "sklearn", "pandas", "matplotlib", "seaborn", "tqdm",
     "platformdirs", "mlxtend", "sphinx", "myst_nb", "jupyter_book", "sphinx-mathjax-offline", "ipykernel",
     "optuna", "pytest", "xdist", "hypothesis", "nbval", "nbformat", "nbstripout", "yaml", "playwright",
     "axe_playwright_python", "pypdf", "ruff", "importlinter", "mypy", "pytest_cov", "ugmm_tutorial",
 )  # fmt: skip
-# For the Python of the environment. A name is printed before it is imported: the last one tells of a crash.
+# For the environment's Python. Each name is printed before its import, so that a crash shows the last one.
 IMPORT_ALL = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -55,7 +55,7 @@ for name in sys.argv[1:]:
 
 
 class InstallError(Exception):
-    """What is missing, and what to do."""
+    """The message says what is missing and what to do."""
 
 
 def say(text):
@@ -66,7 +66,7 @@ def say(text):
 
 
 def check_python(version=None, bits=None):
-    """Only where an environment has to be made: an existing one has its own Python."""
+    """Raise if this Python cannot make an environment. An existing environment has its own Python."""
     version = tuple(version or sys.version_info[:3])
     if version < OLDEST:
         raise InstallError(
@@ -78,7 +78,7 @@ def check_python(version=None, bits=None):
             f"this Python {number(version)} is built for 32 bits, PyTorch for 64 bits only; "
             "name another with: make PYTHON=python3.12 ..."
         )
-    # Debian and its relatives ship venv without the pip that goes into an environment.
+    # Debian and its relatives ship venv without the pip for a new environment.
     if not can_import("venv", "create") or not can_import("ensurepip", "bootstrap"):
         raise InstallError(
             f"this Python {number(version)} cannot make environments: its modules venv and ensurepip are "
@@ -100,7 +100,7 @@ def number(version):
 
 
 def written_to(folder):
-    """The error with which writing to this folder fails, or None."""
+    """The error from writing to this folder, or None if it succeeds."""
     try:
         tempfile.TemporaryFile(dir=str(folder)).close()
     except OSError as error:
@@ -125,9 +125,10 @@ def check_folders(root):
 
 
 def find_home(environment):
-    """Where pip, Matplotlib, IPython and Numba keep files: in the home folder, or in ``.venv/home``.
+    """Set ``HOME`` to ``.venv/home`` if the home folder cannot be written to.
 
-    Matplotlib warns of a home that is closed, and a warning in a chapter fails the build of the book.
+    pip, Matplotlib, IPython and Numba keep files there. Matplotlib warns about a home that it cannot write
+    to, and a warning in a chapter fails the build of the book.
     """
     home, inside = os.environ.get("HOME", ""), str(environment / "home")
     if os.name != "posix" or home == inside:
@@ -147,19 +148,19 @@ def make_home(environment):
 
 
 def closed_folders(home):
-    # Those below are the ones that an installation with sudo leaves to root.
+    # An installation with sudo leaves the folders below to root.
     inside = (".cache", ".config", ".cache/matplotlib", ".config/matplotlib")
     folders = [home, *(home / name for name in inside)]
     return [str(folder) for folder in folders if folder.is_dir() and written_to(folder)]
 
 
 def check_space(environment):
-    """Compare what is needed with what is free on each disk. Returns variables for pip.
+    """Compare the needed with the free space on each disk. Returns variables for pip.
 
-    An environment that is half there needs the other half.
+    A partly installed environment needs only the remaining part.
     """
     kind = "cuda" if LINUX else "cpu"
-    # An index of builds for CPUs is the one way to smaller ones on Linux; the address says so.
+    # On Linux only an index of builds for CPUs has smaller packages. Its address contains "/cpu".
     if "/cpu" in os.environ.get("PIP_INDEX_URL", "") + os.environ.get("PIP_EXTRA_INDEX_URL", ""):
         kind = "cpu"
     final, downloads = SIZES[kind]
@@ -200,7 +201,7 @@ def check_space(environment):
 
 
 def too_full(needs):
-    """Those needs, with what is free there, whose disk has not enough for all that it has to hold."""
+    """The needs whose disk lacks space for everything that goes onto it, each with the free space there."""
     demands, found = {}, []
     for _, folder, need in needs:
         disk = folder.stat().st_dev
@@ -213,7 +214,7 @@ def too_full(needs):
 
 
 def existing(folder):
-    """The folder, or the nearest above it that there is, links followed."""
+    """The folder, or its nearest parent that exists. Links are followed."""
     folder = Path(os.path.realpath(str(folder)))
     while not folder.is_dir():
         folder = folder.parent
@@ -247,7 +248,7 @@ def python_in(environment):
 
 
 def version_in(environment):
-    """The version of the Python in an environment, or None where it does not start."""
+    """The version of the Python in an environment, or None if it does not start."""
     code = "import sys; print(*sys.version_info[:3])"
     try:
         printed = subprocess.check_output(
@@ -259,13 +260,13 @@ def version_in(environment):
 
 
 def works(environment):
-    """Whether there is an environment to go on with: a Python that is new enough, and its pip."""
+    """Whether an environment is usable: its Python is new enough, and it has pip or can get it."""
     version = version_in(environment)
     if version is None or version < OLDEST:
         return False
     if answers(environment, "-m", "pip", "--version"):
         return True
-    # Made by a tool that leaves pip out, as uv does: what is in it can stay.
+    # Some tools, such as uv, make environments without pip. Add pip and keep the rest.
     return answers(environment, "-m", "ensurepip") and answers(environment, "-m", "pip", "--version")
 
 
@@ -290,10 +291,10 @@ def create(environment):
 
 
 def made_of(root, environment, constraints):
-    """What an environment depends on, as the marker has it: other values mean installing again."""
+    """Everything an environment depends on, for the marker. If a value changes, it is installed again."""
     version = version_in(environment)
     return {
-        # An environment that was moved or copied still leads to the package of the old folder.
+        # A moved or copied environment still points to the package in the old folder.
         "folder": str(root),
         "python": version and number(version[:2]),
         "requirements": digest(requirements(root)),
@@ -302,7 +303,7 @@ def made_of(root, environment, constraints):
 
 
 def requirements(root):
-    """pyproject.toml without the settings of tools that install nothing."""
+    """pyproject.toml without the settings of Ruff and pytest, which do not affect the installation."""
     kept, keep = [], True
     for line in (root / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
@@ -317,7 +318,7 @@ def digest(text):
 
 
 def marker_of(environment):
-    """What the marker says, or None: there is none, or it is not one of ours."""
+    """The content of the marker, or None if there is none or it cannot be read."""
     try:
         return json.loads((environment / ".ready").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -325,7 +326,7 @@ def marker_of(environment):
 
 
 def mark(environment, made):
-    """Write the marker whole or not at all, whenever the power goes."""
+    """Write the marker completely or not at all, even if the power fails."""
     draft = environment / ".ready.new"
     with draft.open("w", encoding="utf-8") as file:
         json.dump(made, file, indent=1)
@@ -343,10 +344,11 @@ def site_packages(environment):
 
 
 def broken(site, contents=False):
-    """The folders ``NAME.dist-info`` of packages that are not there as a whole.
+    """The folders ``NAME.dist-info`` of incomplete packages.
 
-    pip writes the list of a package's files last, so it is missing where pip was killed; a power cut or a
-    full disk leaves files that are shorter than this list says. With ``contents`` every file is read.
+    pip writes the list of a package's files last, so the list is missing if pip was killed. A power cut or a
+    full disk leaves files that are shorter than the list says. With ``contents`` every file is read and
+    compared with its checksum.
     """
     found = []
     for info in sorted(site.glob("*.dist-info")):
@@ -374,22 +376,22 @@ def is_whole(path, checksum, size, contents):
 
 
 def repair(site, contents=False):
-    """Make pip install again what is half there. Returns the names of these packages."""
-    # pip renames what it replaces; it complains about these at every later call.
+    """Remove what makes pip skip incomplete packages. Returns the names of these packages."""
+    # pip renames the packages that it replaces, and complains about leftovers at every later call.
     for rest in site.glob("~*"):
         shutil.rmtree(str(rest), ignore_errors=True) if rest.is_dir() else rest.unlink()
     names = []
     for info in broken(site, contents):
-        # Without this folder pip takes a package for not installed, and puts its files over what is there.
+        # Without this folder, pip treats the package as not installed and overwrites its files.
         shutil.rmtree(str(info), ignore_errors=True)
         names.append(info.name.split("-")[0])
     return names
 
 
 def find_unimportable(environment):
-    """The first module that cannot be imported, with the reason, or None."""
+    """The first module that cannot be imported, with the reason, or None if all can."""
     command = [str(python_in(environment)), "-W", "ignore", "-c", IMPORT_ALL, *IMPORTS]
-    # Not in the folder of the repository, whose files would hide a package that is not installed.
+    # Run outside the repository, whose files would hide that a package is not installed.
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=elsewhere, env=variables()
@@ -405,7 +407,7 @@ _UNREACHABLE = (
     "The package registry cannot be reached. Connect to the network, or name a registry that can be: "
     "PIP_INDEX_URL=... make ..., behind a proxy also HTTPS_PROXY=..."
 )
-#: Signs in pip's output, the more special ones first, and what to do.
+#: Patterns in pip's output, the more specific ones first, and what to do.
 REASONS = (
     (
         "No space left|Errno 28|quota exceeded|Errno 122",
@@ -446,15 +448,15 @@ def last_lines(output, count=12):
 
 
 def variables(**more):
-    """Our environment, with those settings of pip taken back that fail in a .venv."""
+    """Our environment variables, without the pip settings that fail in a .venv."""
     return dict(os.environ, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PYTHONIOENCODING="utf-8", **more)
 
 
 def pip_install(root, environment, arguments, more, lock=None):
-    """Run pip, show what takes long, and raise what it fails with."""
+    """Run pip, show the steps that take long, and raise an error if it fails."""
     command = [str(python_in(environment)), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     command += ["install", "--progress-bar", "off", *arguments]
-    # A pip that outlives this process still holds the lock.
+    # If pip outlives this process, it still holds the lock.
     options = {} if lock is None else {"pass_fds": (lock,)}
     options.update(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(root), env=variables(**more))
     lines, seen = queue.Queue(), []
@@ -472,7 +474,7 @@ def pip_install(root, environment, arguments, more, lock=None):
                 if line is None:
                     break
                 seen.append(line)
-                with contextlib.suppress(OSError):  # a full disk is what pip has to say itself
+                with contextlib.suppress(OSError):  # pip itself reports a full disk
                     file.write(line + "\n")
                     file.flush()
                 shown = worth_showing(line)
@@ -485,7 +487,7 @@ def pip_install(root, environment, arguments, more, lock=None):
         output = "\n".join(seen)
         advice = explain(output)
         raise InstallError(
-            # A page of failed attempts says nothing more.
+            # A page of failed attempts would add nothing.
             ("" if advice == _UNREACHABLE else f"pip failed. Its last lines:\n{last_lines(output)}\n")
             + (advice or "Run the same command again; if that does not help, remove .venv first.")
             + f"\nAll that pip said is in {log}. The same command goes on where this one stopped."
@@ -499,7 +501,7 @@ def read_lines(stream, lines):
 
 
 def worth_showing(line):
-    """A line of pip's in short if it begins something that takes a while."""
+    """A short form of a line from pip if it starts something slow, else an empty string."""
     loading = re.match(r"\s*Downloading (\S+) \(([\d.]+) (MB|GB)\)", line)
     if loading:
         name, size, unit = loading.groups()
@@ -519,7 +521,7 @@ def worth_showing(line):
 
 @contextlib.contextmanager
 def locked(root):
-    """Wait until no other install works in this folder. Gives the lock's file descriptor, or None."""
+    """Wait until no other installation uses this folder. Yields the lock's file descriptor, or None."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -558,7 +560,7 @@ def install(root=ROOT, constraints="constraints.txt"):
         return
     check_folders(root)
     with locked(root) as lock:
-        if is_ready(root, environment, constraints):  # another install was faster
+        if is_ready(root, environment, constraints):  # another installation was faster
             return
         usable = works(environment)
         if not usable:
@@ -589,7 +591,7 @@ def install(root=ROOT, constraints="constraints.txt"):
 
 
 def check_imports(root, environment, pinned, more, lock):
-    """Import everything. What a disk has damaged is installed again, once."""
+    """Import everything. If that fails, install damaged packages again, once."""
     failed = find_unimportable(environment)
     if failed:
         say(
@@ -608,7 +610,7 @@ def check_imports(root, environment, pinned, more, lock):
 
 
 def main(arguments=None):
-    """The command; 1 and what to do if something is missing."""
+    """Run the command. Return 0, or 1 after an error, or 130 if interrupted."""
     parser = argparse.ArgumentParser(description="Put what the book needs into .venv.")
     versions = "file of versions to install; '' for the newest"
     parser.add_argument("--constraints", default="constraints.txt", metavar="FILE", help=versions)

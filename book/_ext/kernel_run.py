@@ -1,4 +1,4 @@
-"""One notebook, executed in a kernel that is watched: outputs, findings, and the files it read."""
+"""Execute one notebook in a watched kernel: its outputs, its findings, and the files it read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELL_TIMEOUT = 900
 
 @dataclass(frozen=True)
 class Run:
-    """What an execution gave: the notebook with its outputs as text, or why it did not come to its end."""
+    """The result of an execution: the text of the notebook with its outputs, or the error that stopped it."""
 
     name: str
     notebook: str
@@ -46,12 +46,12 @@ def execute(
     """Execute a notebook from top to bottom.
 
     Args:
-        name: what the result is called.
-        notebook: its text, as nbformat writes it.
-        folder: where it runs.
-        strict: whether a claim that fails stops it.
+        name: the name of the result.
+        notebook: the text of the notebook, as nbformat writes it.
+        folder: the folder in which it runs.
+        strict: whether a failing claim stops it.
         noise: see :func:`probes.start`.
-        variables: added to the environment of the kernel.
+        variables: additions to the environment of the kernel.
     """
     mode = {"UGMM_CLAIMS": "strict" if strict else "note", "UGMM_CHECK_FIGURES": "1"}
     client = _Watched(
@@ -66,7 +66,7 @@ def execute(
         file = Path(scratch, "found.json")
         error = None
         try:
-            # What a kernel says of itself is no output of the chapter, but tells why it died.
+            # The kernel's own messages are not an output of the chapter, but they say why it died.
             with Path(scratch, "stderr").open("w+") as stderr:
                 options = {"env": os.environ | mode | dict(variables or {}), "stderr": stderr}
                 asyncio.run(client.run(file, strict, noise, options))
@@ -81,7 +81,7 @@ def execute(
 
 
 class _Watched(NotebookClient):
-    """A client that starts the probes before the first cell and collects them behind the last."""
+    """A client that starts the probes before the first cell and collects them after the last."""
 
     async def run(self, file: Path, strict: bool, noise: int | None, options: dict) -> None:
         cells = {c.get("id", str(n)): c.source for n, c in enumerate(self.nb.cells) if c.cell_type == "code"}
@@ -99,7 +99,7 @@ class _Watched(NotebookClient):
             await self._hidden(f"import probes\n{end}")
 
     async def _hidden(self, code: str) -> None:
-        """Run code of ours, which is no cell of the chapter."""
+        """Run our own code, which is not a cell of the chapter."""
         self.nb.cells.append(nbformat.v4.new_code_cell(code))
         try:
             await self.async_execute_cell(

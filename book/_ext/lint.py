@@ -1,7 +1,7 @@
 """The rules for chapters: ``python book/_ext/lint.py`` prints what breaks them, one line each.
 
-Every rule takes a chapter and returns its findings. What needs the chapter to run (assertions, the axes of
-its figures) is checked where it runs, in the build and by nbval.
+Every rule takes a chapter and returns its findings. Checks that need a running chapter (assertions, the axes
+of its figures) happen in the build and in nbval.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from ugmm_tutorial.teaching.claims import VERDICTS
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a notebook, its last headings, and how few and how many words, cells and figures."""
+    """What a notebook must have.
+
+    These are its parts, its first and last headings, the least and the largest numbers of words, cells and
+    figures, and the least number of cells with assertions.
+    """
 
     parts: tuple[str, ...]
     first: str | None
@@ -63,7 +67,7 @@ LONGEST_CELL, MOST_BYTES = 25, 400_000
 
 
 def storage(chapter: Chapter) -> list[str]:
-    """Stored without outputs, as nbformat writes it, with ids that are words."""
+    """The notebook is stored without outputs, as nbformat writes it, and its cell ids are words."""
     found = []
     for cell in chapter.code:
         if cell.execution_count is not None or cell.outputs:
@@ -79,7 +83,7 @@ def storage(chapter: Chapter) -> list[str]:
 
 
 def anatomy(chapter: Chapter) -> list[str]:
-    """The parts that every chapter, or every interlude, has, in their order, and its size."""
+    """A chapter or interlude has its parts, its first and last headings, goals, assertions, and its size."""
     text, form = chapter.prose, form_of(chapter)
     found = [f"has no {part!r}" for part in form.parts if part not in text]
     headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
@@ -105,7 +109,7 @@ def anatomy(chapter: Chapter) -> list[str]:
 
 
 def form_of(chapter: Chapter) -> Anatomy:
-    """What is asked of a chapter, or of an interlude."""
+    """The requirements for a chapter, or for an interlude."""
     return INTERLUDE if chapter.interlude else CHAPTER
 
 
@@ -118,7 +122,7 @@ def first_cell(chapter: Chapter) -> list[str]:
 
 
 def figures(chapter: Chapter) -> list[str]:
-    """Every figure has a name of its own, a caption and an alternative text of substance."""
+    """Every figure has its own name, a caption, and an alternative text with substance."""
     drawing = re.compile(r"\bplt\.|\bplotting\.(?!use_style|COLORS)")
     cells = [cell for cell in chapter.code if drawing.search(cell.source)]
     cells = [c for c in cells if not re.match(r"setup-|solution-", c.id)]
@@ -145,7 +149,7 @@ def figures(chapter: Chapter) -> list[str]:
 
 
 def markup(chapter: Chapter) -> list[str]:
-    """Nothing in the prose shows raw in Jupyter or Colab."""
+    """No markup in the prose appears raw in Jupyter or Colab."""
     text = re.sub(r"```.*?```|`[^`\n]*`", " ", chapter.prose, flags=re.DOTALL)
     fences = re.findall(r"^(?:```|~~~)\{.*", chapter.prose, flags=re.MULTILINE)
     leaks = fences + re.findall(
@@ -162,7 +166,7 @@ def markup(chapter: Chapter) -> list[str]:
 
 
 def links(chapter: Chapter) -> list[str]:
-    """Every link leads to a file of the book or to an address; pictures come from cells."""
+    """Every link leads to a file of the book or to an address. Pictures come from cells."""
     found = []
     for target in re.findall(r"\]\(([^)\s]+)\)", chapter.prose):
         if not re.match(r"https?://|#", target) and not (BOOK / target.partition("#")[0]).exists():
@@ -174,7 +178,7 @@ def links(chapter: Chapter) -> list[str]:
 
 
 def claims(chapter: Chapter) -> list[str]:
-    """Measured numbers in prose and captions are claimed in code or given with their source."""
+    """Measured numbers in prose and captions have a claim in code or are given with their source."""
     found, texts = [], [claim.text for claim in chapter.claims]
     everything = chapter.prose + "\n\n" + "\n\n".join(chapter.captions.values())
     for cell in chapter.text:
@@ -201,7 +205,7 @@ def claims(chapter: Chapter) -> list[str]:
 
 
 def exercises(chapter: Chapter) -> list[str]:
-    """Three exercises with a checked answer, and a solution that is folded everywhere; none in interludes."""
+    """A chapter has three exercises, with a checked answer and a solution that is folded everywhere."""
     found = []
     for n in () if chapter.interlude else (1, 2, 3):
         call = f'check("{chapter.number}.{n}"'
@@ -228,7 +232,7 @@ def exercises(chapter: Chapter) -> list[str]:
 
 
 def quiz(chapter: Chapter) -> list[str]:
-    """Four questions, each with lettered options and an answer that explains; none in interludes."""
+    """A chapter has four quiz questions, with lettered options and an answer that explains."""
     if chapter.interlude:
         return []
     source = chapter.prose.partition("\n## Quiz")[2].partition("\n## ")[0]
@@ -249,14 +253,14 @@ def quiz(chapter: Chapter) -> list[str]:
 
 
 def notation(chapter: Chapter) -> list[str]:
-    """Every symbol stands on the notation page."""
+    """Every symbol is on the notation page."""
     page = (BOOK / "notation.md").read_text(encoding="utf-8")
     missing = undefined(chapter.prose, page, chapter.number)
     return [f"{symbol} is used and not defined in notation.md" for symbol in missing]
 
 
 def verdicts(chapter: Chapter) -> list[str]:
-    """The table that compares with the paper, in every chapter, says of each row how the two stand."""
+    """Every chapter has a table that compares it with the paper. Each row has a verdict."""
     rows = paper_rows(chapter)
     allowed = {"reproduces", "differs", "goes beyond", "open"}
     found = [] if rows or chapter.interlude else ["has no table of the paper against this chapter"]
@@ -269,14 +273,14 @@ def paper_rows(chapter: Chapter) -> list[list[str]]:
     """Rows of the table under *Limits, and the paper against this chapter*: paper, ours, verdict."""
     section = chapter.prose.partition(f"\n## {CHAPTER.last[0]}")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
-    # A bar between letters belongs to a formula; those of the table have spaces around them.
+    # A bar between letters belongs to a formula. The bars of the table have spaces around them.
     return [
         [part.strip() for part in re.split(r"(?:^|\s)\|(?:\s|$)", line) if part.strip()] for line in lines[2:]
     ]
 
 
 def references(chapter: Chapter) -> list[str]:
-    """Works named as Author (year) stand in the bibliography."""
+    """Works cited as Author (year) are in the bibliography."""
     entries = (BOOK / "references.bib").read_text(encoding="utf-8").split("\n@")
     names = re.findall(r"([A-Z][\w'é]+)(?: et al\.)? \((\d{4})\)", chapter.prose)
     return [
@@ -303,7 +307,7 @@ RULES: tuple[Callable[[Chapter], list[str]], ...] = (
 
 
 def main() -> int:
-    """Print every finding; 1 if there is one."""
+    """Print every finding. Return 1 if there is one."""
     findings = [
         f"{chapter.path.name}: {rule.__name__}: {finding}"
         for chapter in (map(Chapter, map(Path, sys.argv[1:])) if sys.argv[1:] else Chapter.all())

@@ -1,4 +1,4 @@
-"""How much room a statement has: its distance from being false, beside its spread over other machines."""
+"""The room of a statement: its distance from being false, relative to its spread over other machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-#: A live statement needs a margin of so many spreads.
+#: A statement needs a margin of this many spreads.
 NEEDED = 3.0
 
 
@@ -15,10 +15,10 @@ NEEDED = 3.0
 class Statement:
     """One number of a claim or one comparison of an assertion, over all variations.
 
-    ``low`` and ``high`` are the smallest and the largest value found, ``allowed`` is where it may lie.
-    ``spread`` is the standard deviation within a source of digits, pooled over the sources, and ``margin``
-    the smallest distance of a source's mean from the end of what is allowed. Where ``factor`` is set, both
-    are of natural logarithms.
+    ``low`` and ``high`` are the smallest and the largest value, and ``allowed`` is the allowed interval.
+    ``spread`` is the standard deviation within a source of digits, pooled over the sources. ``margin`` is the
+    smallest distance between a source's mean and an end of the interval. If ``factor`` is set, both refer to
+    natural logarithms.
     """
 
     chapter: str
@@ -35,9 +35,9 @@ class Statement:
 
     @property
     def enough(self) -> bool:
-        """Whether it holds everywhere, with room."""
+        """Whether it holds under every variation, with enough room."""
         least, most = self.allowed
-        # A decimal fraction's last bit must not decide, as in the claim itself.
+        # Allow for the last bit of a decimal fraction, as the claim does.
         holds = (least is None or self.low >= least - 1e-9 * abs(least)) and (
             most is None or self.high <= most + 1e-9 * abs(most)
         )
@@ -45,16 +45,16 @@ class Statement:
 
     @property
     def varies(self) -> bool:
-        """Whether it was another number somewhere; the mean of equal numbers may miss them by a last bit."""
+        """Whether its number differed. The mean of equal numbers may differ from them by the last bit."""
         return self.spread > 1e-12 * max(abs(self.low), abs(self.high))
 
     @property
     def room(self) -> float:
-        """Margin over spread; infinite where nothing varied."""
+        """Margin divided by spread; infinite if nothing varied."""
         return math.inf if not self.varies else self.margin / self.spread
 
     def as_record(self) -> dict:
-        """For the report: four digits are enough."""
+        """The statement for the report, with four digits."""
         record = asdict(self)
         for name in ("low", "high", "spread", "margin"):
             record[name] = _four_digits(record[name])
@@ -63,7 +63,7 @@ class Statement:
 
 
 def statements(runs: Iterable[tuple[str, str, Sequence[Mapping]]]) -> list[Statement]:
-    """Statements from runs: of each its source of digits, its chapter, and what it found."""
+    """Statements from runs. A run is given by its source of digits, its chapter, and its findings."""
     gathered: dict[tuple, dict] = {}
     for source, chapter, found in runs:
         for entry in found:
@@ -76,9 +76,9 @@ def statements(runs: Iterable[tuple[str, str, Sequence[Mapping]]]) -> list[State
 
 
 def _numbers(entry: Mapping) -> Iterable[tuple[int, float]]:
-    """Every number of an entry with its value; one that its cell repeats in a loop has several.
+    """Number and value of everything in an entry. An entry that a loop repeats has several values.
 
-    An assertion as a whole counts as 1 where it held and as -1 where it failed.
+    A whole assertion counts as 1 if it held and as -1 if it failed.
     """
     if entry["kind"] == "assert":
         return [(0, -1.0 if entry.get("failed") else 1.0)]
@@ -112,14 +112,17 @@ def _statement(
 
 
 def _is_factor(values: list[float], low: float, high: float) -> bool:
-    """Whether a number with one bound varies by factors: "more than 10,000 times", found 3 to 11 million."""
+    """Whether a positive number with one bound varies by more than a factor of two.
+
+    An example is "more than 10,000 times" where 3 to 11 million were found.
+    """
     bound = low if math.isinf(high) else high
     one_sided = math.isinf(low) != math.isinf(high)
     return one_sided and bound > 0 and min(values) > 0 and max(values) > 2 * min(values)
 
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> float:
-    """Standard deviation around the means of several groups; groups of one say nothing of it."""
+    """The standard deviation around the means of several groups. Groups of one do not contribute."""
     squares, freedom = 0.0, 0
     for group in groups:
         middle = fmean(group)

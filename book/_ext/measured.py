@@ -1,4 +1,4 @@
-"""Measured numbers in prose, and which of them no claim covers."""
+"""Measured numbers in prose, and those that no claim covers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MEASURED = re.compile(
 
 
 def readable(markdown: str) -> str:
-    """The words a reader sees: no code, no link targets, no TeX around numbers, single spaces."""
+    """The words that a reader sees, with single spaces and without code, link targets and TeX at numbers."""
     without = re.sub(r"```.*?```", " ", markdown, flags=re.DOTALL)
     without = re.sub(r"`[^`\n]*`|\]\([^)\n]*\)|<[^>\n]+>", " ", without)
     return plain_text(without)
 
 
 def uncovered(markdown: str, covering: Iterable[str]) -> list[str]:
-    """Measured numbers of the prose, each with some words around it, that no covering text contains."""
+    """Measured numbers in the prose that no covering text contains, each with some words around it."""
     text = readable(markdown)
     covered = [
         span

@@ -1,6 +1,6 @@
-"""Before Sphinx reads the pages: execute those with cells, and say which must be read again.
+"""Execute all pages with cells before Sphinx reads them, and report which pages it must read again.
 
-At the end of the build stands what this machine found otherwise than a page says.
+At the end of the build, list the statements that do not hold on this machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ugmm_tutorial.teaching.claims import NOTE
 
 logger = logging.getLogger(__name__)
 
-#: The environment variable that narrows a build to some chapters; ``make chapter`` sets it.
+#: The environment variable that limits a build to some chapters. ``make chapter`` sets it.
 ONLY = "UGMM_CHAPTERS"
 
 
@@ -38,7 +38,7 @@ def connect(app: Sphinx) -> None:
 def execute_pages(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
-    """Bring all outputs up to date; give the pages that show others than when they were last read."""
+    """Bring all outputs up to date. Return the pages whose outputs have changed since they were last read."""
     if env.mystnb_config.execution_mode != "cache":
         return []
     documents = [
@@ -58,23 +58,23 @@ def execute_pages(
 
 
 def is_wanted(stem: str) -> bool:
-    """Whether the build is to execute the page of this file: every one, but for ``make chapter``."""
+    """Whether the build executes the page of this file. All are executed, except in ``make chapter``."""
     return any(fnmatch(stem, pattern) for pattern in os.environ.get(ONLY, "*").split(","))
 
 
 def cache_of(app: Sphinx) -> Path:
-    """The folder of the cache that Sphinx reads outputs from."""
+    """The folder of the cache from which Sphinx reads outputs."""
     return Path(app.config.nb_execution_cache_path)
 
 
 def notes_of(app: Sphinx, env: BuildEnvironment) -> dict[str, Note]:
-    """What is known of the last execution of every page with cells."""
+    """The notes on the last execution of every page with cells."""
     found = {name: note_of(cache_of(app), name) for name in sorted(env.found_docs)}
     return {name: note for name, note in found.items() if note}
 
 
 def mark_notes(app: Sphinx, document: nodes.document) -> None:
-    """Make a note of every printed line that says what does not hold on this machine."""
+    """Turn every printed line about a statement that does not hold here into a note on the page."""
     for block in list(document.findall(nodes.literal_block)):
         if NOTE not in block.astext():
             continue
@@ -85,11 +85,11 @@ def mark_notes(app: Sphinx, document: nodes.document) -> None:
             else:
                 parts.append(_like(block, "\n".join(lines)))
         place = block.parent.index(block)
-        block.parent[place : place + 1] = parts  # replace_self would hand the block's classes to a note
+        block.parent[place : place + 1] = parts  # replace_self would copy the block's classes to a note
 
 
 def list_notes(app: Sphinx, exception: Exception | None) -> None:
-    """Say at the end of a build where this machine finds something else than the page says."""
+    """List, at the end of a build, the statements that do not hold on this machine."""
     if exception or app.env is None or app.env.mystnb_config.execution_mode != "cache":
         return
     lines = [
@@ -98,13 +98,13 @@ def list_notes(app: Sphinx, exception: Exception | None) -> None:
         for entry in note.notes
     ]
     if lines:
-        # Not a warning: it would fail the build, and the page says it in its place.
+        # This is not a warning, which would fail the build. The page says it too.
         logger.info(f"\n{len(lines)} statements do not hold on this machine; their pages say so:")
         logger.info("\n".join(lines))
 
 
 def _like(block: nodes.literal_block, text: str) -> nodes.literal_block:
-    """The same block with another text."""
+    """A copy of the block with another text."""
     other = nodes.literal_block(text, text)
     other.attributes |= {key: value for key, value in block.attributes.items() if key != "ids"}
     return other
@@ -118,5 +118,5 @@ def _document(env: BuildEnvironment, name: str) -> Document | None:
     if reader is None:
         return None
     notebook = reader.read(text)
-    # Sphinx counts cells from the reader's notebook, and so must the cache: neither is changed here.
+    # Sphinx and the cache must count the same cells, so the notebook from the reader is not changed.
     return Document(name, path, nbformat.from_dict(notebook))

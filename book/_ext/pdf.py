@@ -14,19 +14,19 @@ from chromium import SETTLED, BrowserMissingError, launch, served
 
 SITE = ROOT / "_build" / "html"
 PAPER = {"format": "A4", "print_background": True, "prefer_css_page_size": True}  # margins: print.css
-#: Only of use where they can be clicked or where code is read beside them.
+#: Pages that are useful only on a screen, to be clicked or read beside code.
 _LEFT_OUT = ("book/api", "book/explorer")
 
 
 def pages() -> list[str]:
-    """Names of the pages in reading order, as in ``_toc.yml``."""
+    """Names of the printed pages, in the order of ``_toc.yml``."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     names = [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
     return [name for name in names if name not in _LEFT_OUT]
 
 
 def printed(browser, address: str, name: str) -> tuple[str, bytes]:
-    """Title of one page, and the page as a PDF."""
+    """The title of one page, and the page as a PDF."""
     page = browser.new_page(color_scheme="light")
     try:
         page.goto(f"{address}/{name}.html", wait_until="load")
@@ -38,7 +38,7 @@ def printed(browser, address: str, name: str) -> tuple[str, bytes]:
 
 
 def write(target: Path) -> int:
-    """Print all pages into one file, and return how many sheets it has.
+    """Print all pages into one file, and return its number of sheets.
 
     Raises:
         FileNotFoundError: the book is not built.
@@ -65,7 +65,7 @@ def write(target: Path) -> int:
 
 
 def main() -> int:
-    """The command; 1 and a sentence if something is missing."""
+    """Run the command. Return 1 and print a sentence if something is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", type=Path, default=ROOT / "_build" / "ugmm-nn-book.pdf")
     target = parser.parse_args().file

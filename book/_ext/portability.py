@@ -35,7 +35,10 @@ KEPT = ROOT / "_build" / "portability"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what has changed, write the report, print what lacks room; 1 if there is something."""
+    """Run what has changed, write the report, and print the statements without enough room.
+
+    Return 1 if there is such a statement, or if a chapter or a test failed.
+    """
     parser = argparse.ArgumentParser(
         prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = [row for variation in variations for row in _run(variation, chosen)]
         tests, compared = ({}, []) if options.chapters else portable_tests.run(variations, KEPT)
         about_tests = {"tests": tests, "comparisons": [s.as_record() for s in compared]}
-        if options.variations is not None:  # a part of them is no ground for a report
+        if options.variations is not None:  # some of the variations are not enough for a report
             stopped = sorted({chapter for _, chapter, entries in found if not entries})
             made = [s.as_record() for s in statements(found)]
             return _judge(about_tests | {"statements": made, "stopped": stopped}, names)
@@ -75,7 +78,7 @@ def read() -> dict:
 
 
 def statements_of(report: dict, key: str = "statements") -> list[Statement]:
-    """The statements of a report; ``comparisons`` are those of tests, as far as they vary."""
+    """The statements of a report. ``comparisons`` are the statements of tests that vary."""
     return [Statement(**entry | {"allowed": tuple(entry["allowed"])}) for entry in report[key]]
 
 
@@ -102,7 +105,7 @@ def _variations(parser: argparse.ArgumentParser, numbers: list[int] | None) -> l
 
 
 def _run(variation: Variation, chapters: list[Chapter]) -> list[tuple[str, str, list[dict]]]:
-    """Source, chapter and findings of every chapter that this variation concerns."""
+    """The source of digits, name and findings of every chapter that this variation concerns."""
     wanted = [c for c in chapters if variation.digits == "mnist" or uses_digits(c)]
     stale = [Document(c.path.stem, c.path, c.notebook) for c in wanted if _kept(variation, c) is None]
     if stale:
@@ -138,7 +141,7 @@ def _keep(variation: Variation, run: Run, document: Document) -> None:
 
 
 def _kept(variation: Variation, chapter: Chapter) -> dict | None:
-    """What was found before, if nothing has changed since."""
+    """The earlier findings, if nothing has changed since."""
     file = _file(variation, chapter.path.stem)
     if not file.exists():
         return None
@@ -156,7 +159,7 @@ def _file(variation: Variation, stem: str) -> Path:
 
 
 def _write(found: Iterable[tuple[str, str, list[dict]]], about_tests: dict, *, whole: bool) -> None:
-    """Write the report; a part of the chapters replaces its part of what was there."""
+    """Write the report. If only some chapters have run, the old results of the others are kept."""
     rows = list(found)
     made = [s.as_record() for s in statements(rows)]
     chapters = {chapter for _, chapter, _ in rows}
@@ -185,7 +188,7 @@ def _write(found: Iterable[tuple[str, str, list[dict]]], about_tests: dict, *, w
 
 
 def _judge(report: dict, chapters: set[str]) -> int:
-    """Print what has no room; 1 if something has none."""
+    """Print statements without enough room, stopped chapters and failed tests. Return 1 if there are any."""
     concerned = [s for s in statements_of(report) if s.chapter in chapters]
     concerned += statements_of(report, "comparisons")
     poor = [s for s in concerned if not s.enough]

@@ -23,11 +23,11 @@ _EXTENSION = Path(__file__).parent
 
 
 def run(variations: Iterable[Variation], folder: Path) -> tuple[dict[str, dict], list[Statement]]:
-    """For each variation of the machine how many tests passed and which failed, and what varied.
+    """Run the tests. Return, for each variation of the machine, passed and failed tests, and what varied.
 
-    Under the first of them all tests run, which shows those that concern the others: an optimiser takes a
-    step in them, or they compare numbers. ``folder`` keeps what was found in a file of tests until that file,
-    the package or what tests share changes.
+    All tests run under the first variation. The other variations run only those tests in which an optimiser
+    takes a step, or which compare numbers. ``folder`` keeps the findings in a file of tests until that file,
+    the package, or the modules that tests share change.
     """
     state, outcomes, concerned = _state(), {}, None
     for variation in (v for v in variations if v.digits == "mnist"):
@@ -55,7 +55,7 @@ def _entry(test: str, text: str, margin: float) -> dict:
 
 
 def _outcome(variation: Variation, folder: Path, state: dict[str, str], names: list[str] | None) -> dict:
-    """What a run found, or what it found before in the files that have not changed since."""
+    """The findings of a run. Files that have not changed since keep their earlier findings."""
     file = folder / re.sub(r"[^a-z0-9]+", "-", variation.name.lower()) / "tests.json"
     kept: dict = {"state": {}, "passed": {}, "failed": [], "margins": {}}
     if file.exists():
@@ -84,7 +84,7 @@ def _file(test: str) -> str:
 
 
 def _pytest(variation: Variation, names: list[str] | None, files: list[str]) -> dict:
-    """Run these tests of the files, or all, beside each other on every core."""
+    """Run the named tests of these files, or all tests of them, in parallel."""
     command = [sys.executable, "-m", "pytest", *files, "-q", "-rfE"]
     command += ["-n", str(jobs_at_once()), "--dist", "loadgroup", "-p", "training_tests", "--assert=plain"]
     variables = {"OMP_NUM_THREADS": "1"} | variation.environment
@@ -104,7 +104,7 @@ def _pytest(variation: Variation, names: list[str] | None, files: list[str]) -> 
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False
         )
-        # 1: tests failed, which is what is asked; 5: all tests of the files that changed are left out here.
+        # 1 means that tests failed, which is a valid finding; 5 that every test of the changed files is left out here.
         if done.returncode not in (0, 1, 5):
             raise RuntimeError(f"pytest did not run:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         lines = [
@@ -118,7 +118,10 @@ def _pytest(variation: Variation, names: list[str] | None, files: list[str]) -> 
 
 
 def _state() -> dict[str, str]:
-    """For every file of tests but those in a browser a digest of it, the package and what tests share."""
+    """A digest of each file of tests, together with the package and the shared test modules.
+
+    Tests in a browser are left out.
+    """
     files = [path for path in _TESTS.rglob("test_*.py") if "browser" not in path.relative_to(_TESTS).parts]
     shared = hashlib.sha256()
     for path in sorted([*(ROOT / "ugmm_tutorial").rglob("*.py"), *_TESTS.rglob("*.py")]):

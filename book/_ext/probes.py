@@ -1,9 +1,9 @@
-"""Within a chapter's kernel: what its claims and assertions find, and which files it read.
+"""Watch a chapter's kernel: record what its claims and assertions find, and which files it reads.
 
-``start`` is run before a chapter's first cell. From then on every claim, every comparison of an ``assert``,
-and every ``allclose`` and its like is noted with its value and its margin. An assertion that fails leaves a
-note, as a claim does, unless claims are strict. ``finish`` writes all of it down. The chapter's cells stay
-as they are.
+``start`` runs before a chapter's first cell. From then on, claims are recorded with their values, assertions
+with their outcome, and comparisons with their margin. These are the orderings that an ``assert`` requires to
+be true, and every ``allclose`` or similar call. A failing assertion prints a note, like a claim, unless
+claims are strict. ``finish`` writes everything to a file. The chapter's cells are not changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CLOSE = {"allclose": (1e-5, 1e-8), "isclose": (1e-9, 0.0), "assert_close": (1.3
 
 
 class Probes:
-    """What one run of a chapter found, and the functions that its instrumented assertions call."""
+    """The findings of one run of a chapter, and the functions that its instrumented assertions call."""
 
     def __init__(self, cells: dict[str, str], strict: bool) -> None:
         self.cell = ""
@@ -50,7 +50,7 @@ class Probes:
         self._cells = {_digest(source): name for name, source in cells.items()}
 
     def enter(self, info: Any) -> None:
-        """IPython's ``pre_run_cell``: remember which cell runs."""
+        """Handle IPython's ``pre_run_cell``: remember which cell runs."""
         self.cell = self._cells.get(_digest(info.raw_cell), "")
 
     def claimed(self, finding: Any) -> None:
@@ -65,7 +65,7 @@ class Probes:
             self.notes.append({"cell": self.cell, "said": finding.text, "found": said})
 
     def compare(self, cell: str, text: str, signs: tuple[str, ...], *operands: Any) -> Any:
-        """The value of a comparison in an assertion, its smallest distance from failing noted."""
+        """The value of a comparison in an assertion. Its smallest distance from failing is recorded."""
         result = True
         for number, (sign, left, right) in enumerate(zip(signs, operands, operands[1:], strict=False)):
             result = _BY_SIGN[sign](left, right)
@@ -77,7 +77,7 @@ class Probes:
         return result
 
     def close(self, cell: str, name: str, function: Callable, text: str, *given: Any, **options: Any) -> Any:
-        """``allclose`` and its like, with the share of their tolerance that is left noted."""
+        """The result of ``allclose`` or a similar call. The unused share of its tolerance is recorded."""
         margin = _left_of_tolerance(name, *given, **options)
         if margin is not None:
             self._margin(cell, text, margin)
@@ -85,7 +85,7 @@ class Probes:
 
     @contextlib.contextmanager
     def asserting(self, cell: str, text: str) -> Iterator[None]:
-        """Around one assertion: counts it, and turns its failure into a note where claims are not strict."""
+        """Record one assertion. Print a note if it fails, and raise only if claims are strict."""
         self.found.setdefault((cell, text), {"cell": cell, "kind": "assert", "text": text})
         try:
             yield
@@ -106,25 +106,25 @@ class Probes:
 
 
 class Instrument(ast.NodeTransformer):
-    """Rewrites assertions so that they tell the probes what they compare, and in which cell they stand.
+    """Rewrites assertions so that they tell the probes what they compare, and in which cell.
 
-    Only comparisons that must be true are followed: those of ``assert a < b and c < d``, of ``(x <
-    1).all()`` and of ``all(v < 1 for v in values)``, but not that of ``(x < 1).sum() == 3``. ``texts`` has
-    their words.
+    Only orderings that must be true are followed: those in ``assert a < b and c < d``, in ``(x < 1).all()``
+    and in ``all(v < 1 for v in values)``, but not the one in ``(x < 1).sum() == 3``. ``texts`` has their
+    source.
     """
 
     def __init__(self, probes: Probes) -> None:
         self._probes, self.texts = probes, []
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        """``assert a < b`` stays an assertion, inside a context that notes it."""
+        """Put ``assert a < b`` into a context that records it."""
         text = ast.unparse(node.test)
         node.test = self.visit(self._true(node.test))
         context = ast.withitem(self._call("asserting", ast.Constant(text)))
         return _at(ast.With(items=[context], body=[node]), node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """``allclose(a, b)`` becomes a call that also notes how much of its tolerance is left."""
+        """Replace ``allclose(a, b)`` by a call that also records how much of its tolerance is left."""
         text = ast.unparse(node)
         node = self.generic_visit(node)
         name = _name(node)
@@ -135,7 +135,7 @@ class Instrument(ast.NodeTransformer):
         return _at(call, node)
 
     def _true(self, node: ast.expr) -> ast.expr:
-        """An expression that must be true, its comparisons instrumented."""
+        """Instrument the comparisons of an expression that must be true."""
         match node:
             case ast.Compare():
                 return self._comparison(node)
@@ -150,7 +150,7 @@ class Instrument(ast.NodeTransformer):
         return node
 
     def _comparison(self, node: ast.Compare) -> ast.expr:
-        """``a < b`` becomes a call with both sides."""
+        """Replace ``a < b`` by a call with both sides."""
         text = ast.unparse(node)
         signs = [_OPERATORS[type(op)][0] for op in node.ops]
         if not set(signs) & set(_ORDER):
@@ -166,11 +166,11 @@ class Instrument(ast.NodeTransformer):
 
 
 def comparisons(source: str) -> list[str]:
-    """The words of all comparisons that a cell's assertions follow."""
+    """The source of all comparisons that are followed in a cell's assertions."""
     lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
     try:
         tree = ast.parse("\n".join(lines))
-    except SyntaxError:  # an indented command was all that stood in a block
+    except SyntaxError:  # a block had only an indented command
         return []
     instrument = Instrument(Probes({}, strict=True))
     instrument.visit(tree)
@@ -181,10 +181,12 @@ def start(cells: dict[str, str], root: str, strict: bool, noise: int | None = No
     """Watch this kernel.
 
     Args:
-        cells: source of every code cell by its id.
-        root: folder of the repository: files of it that are read are noted.
-        strict: whether an assertion that fails raises.
-        noise: seed of rounding-sized noise on parameters before an optimiser's first step; None for none.
+        cells: the source of every code cell by its id.
+        root: the folder of the repository. Files that are read in its ``results`` and ``benchmarks`` are
+            recorded.
+        strict: whether a failing assertion raises.
+        noise: the seed of noise, of the size of rounding, on parameters before an optimiser's first step;
+            None for no noise.
     """
     from IPython import get_ipython
 
@@ -204,7 +206,7 @@ def start(cells: dict[str, str], root: str, strict: bool, noise: int | None = No
 
 
 def finish(path: str, root: str) -> None:
-    """Write down what was found and what the chapter depends on."""
+    """Write all findings to a file, and all files that the chapter depends on."""
     from IPython import get_ipython
 
     probes = get_ipython().user_ns[_NAME]
@@ -217,7 +219,7 @@ def finish(path: str, root: str) -> None:
 
 
 def _watch(probes: Probes, root: str) -> Callable[[str, tuple], None]:
-    """An audit hook: files that are opened, and folders that are listed, below records and measurements."""
+    """An audit hook that records opened files and listed folders in ``results`` and ``benchmarks``."""
     folders = tuple(str(Path(root, name)) for name in ("results", "benchmarks"))
 
     def hook(event: str, arguments: tuple) -> None:
@@ -233,7 +235,7 @@ def _watch(probes: Probes, root: str) -> Callable[[str, tuple], None]:
 
 
 def _part(text: str, number: int, count: int) -> str:
-    """The words of one comparison of a chain such as ``a < b < c``."""
+    """The source of one comparison in a chain such as ``a < b < c``."""
     return f"{text} [{number}]" if count > 1 else text
 
 
@@ -242,7 +244,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _distance(sign: str, left: Any, right: Any) -> float | None:
-    """How far an ordering is from failing, None where there is none: strings, equalities."""
+    """How far an ordering is from failing. None if this has no meaning, as for strings and equalities."""
     if sign not in _ORDER:
         return None
     try:
@@ -254,7 +256,7 @@ def _distance(sign: str, left: Any, right: Any) -> float | None:
 
 
 def _left_of_tolerance(name: str, *given: Any, **options: Any) -> float | None:
-    """1 for equal values, 0 at the end of the tolerance, in the worst element."""
+    """The unused share of the tolerance in the worst element: 1 for equal values, 0 at the tolerance."""
     usual = _CLOSE[name]
     try:
         left, right = (_numbers(value) for value in given[:2])
@@ -272,7 +274,7 @@ def _left_of_tolerance(name: str, *given: Any, **options: Any) -> float | None:
 
 
 def _quiet():
-    """Infinities and what is no number may be compared; NumPy need not warn of it."""
+    """Suppress NumPy's warnings, because infinities and NaN may be compared."""
     import numpy as np
 
     return np.errstate(all="ignore")

@@ -1,4 +1,4 @@
-"""Noise of the size of a rounding error, which stands for another processor's rounding."""
+"""Noise of the size of rounding errors, in place of another processor's rounding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 def add_noise(seed: int):
     """Change every parameter by about one rounding error before its optimiser's first step.
 
-    Training lets such differences grow, as it does with those between processors. The same noise for every
-    optimiser, from a generator of its own: runs that are the same stay so, and all other random numbers
-    stay what they were. Returns a handle; its ``remove()`` ends it.
+    Training lets such differences grow, like the differences between processors. Every optimiser gets the
+    same noise from a separate generator. Equal runs therefore stay equal, and all other random numbers stay
+    unchanged. Returns a handle; its ``remove()`` stops the noise.
     """
 
     def disturb(optimizer: Optimizer, *_: object) -> None:
-        # A run that is continued brings its state along and was disturbed when it began.
+        # A continued run has its optimiser's state, and got the noise when it began.
         if optimizer.state or optimizer.__dict__.setdefault("_disturbed", False):
             return
         optimizer.__dict__["_disturbed"] = True

@@ -1,4 +1,4 @@
-"""The table of runs: when each chapter was last executed, how long it took, on what, with which versions."""
+"""The table of runs: when each chapter last ran and how long it took, and the machine, data and versions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _PAGES = "pages_with_runs"
 
 
 class _Placeholder(nodes.General, nodes.Element):
-    """Where the table comes when every chapter has run."""
+    """The place for the table, which is filled when every chapter has run."""
 
 
 class ChapterRuns(SphinxDirective):
-    """``{chapter-runs}``: one row for each executed page."""
+    """The directive ``{chapter-runs}``: a table with one row for each executed page."""
 
     def run(self) -> list[nodes.Node]:
-        """Leave a placeholder: other pages may not have run yet."""
+        """Leave a placeholder, because other pages may not have run yet."""
         NbMetadataCollector.set_doc_data(self.env, self.env.docname, _PAGES, True)
         return [_Placeholder()]
 
@@ -49,7 +49,7 @@ class FillRuns(SphinxPostTransform):
     default_priority = 8
 
     def run(self, **kwargs: object) -> None:
-        """Called for each page once all have been read."""
+        """Fill a page. Sphinx calls this for each page when all pages are read."""
         for node in list(self.document.findall(_Placeholder)):
             notes = {name: note_of(_cache(self.app), name) for name in sorted(self.env.found_docs)}
             notes = {name: note for name, note in notes.items() if note}
@@ -58,7 +58,7 @@ class FillRuns(SphinxPostTransform):
 
 
 def connect(app: Sphinx) -> None:
-    """Register directive, transform and the renewal of the page when a chapter has run again."""
+    """Register the directive, the transform, and the update of the page after a chapter has run again."""
     app.add_node(_Placeholder)
     app.add_directive("chapter-runs", ChapterRuns)
     app.add_post_transform(FillRuns)
@@ -66,12 +66,12 @@ def connect(app: Sphinx) -> None:
 
 
 def environment() -> dict:
-    """Machine, data and versions, as far as they can change what a chapter shows."""
+    """The machine, data, versions and commit, as far as they can change what a chapter shows."""
     from ugmm_tutorial.data import images
     from ugmm_tutorial.training.records import environment as made
 
     here = made("cpu")
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces what it says below
+    with contextlib.redirect_stdout(io.StringIO()):  # images() prints its provenance
         provenance = images().provenance
     return {
         "device": here["device"],
@@ -83,7 +83,7 @@ def environment() -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what chapters use."""
+    """The installed versions of the packages that chapters use."""
     found = {}
     for name in _VERSIONS:
         try:

@@ -1,10 +1,10 @@
-"""Symbols of the mathematics in prose: which there are, and which the notation page defines."""
+"""Mathematical symbols: those that the prose uses, and those that the notation page defines."""
 
 from __future__ import annotations
 
 import re
 
-#: Commands that name no quantity: layout, operators, relations, and the numbers pi and e.
+#: Commands that do not name a quantity: layout, operators, relations, and the number pi.
 _OPERATORS = set(
     re.findall(
         r"\w+",
@@ -16,12 +16,12 @@ _OPERATORS = set(
 )
 _NAMES = re.compile(r"\\(?:mathrm|mathtt|text|operatorname)\s*\{((?:[^{}]|\{[^}]*\})*)\}")
 _STYLED = re.compile(r"\\(mathbf|mathcal|mathbb)\s*\{?([A-Za-z])\}?")
-#: Names in upright type that are functions or words of a sentence, not quantities.
+#: Names in upright type that are not quantities: operators, units, layout, or words of a sentence.
 _WORDS = {"d", "nats", "if", "and", "for", "aligned", "gathered"}
 
 
 def formulas(markdown: str) -> list[str]:
-    """Everything between dollar signs, display formulas first."""
+    """All formulas between dollar signs, display formulas first."""
     text = re.sub(r"```.*?```|`[^`\n]*`", " ", markdown, flags=re.DOTALL)
     display = re.findall(r"\$\$(.+?)\$\$", text, flags=re.DOTALL)
     inline = re.findall(r"(?<!\\)\$([^$\n]+)\$", re.sub(r"\$\$.+?\$\$", " ", text, flags=re.DOTALL))
@@ -48,7 +48,7 @@ def symbols(formula: str) -> set[str]:
 
 
 def defined(notation: str, chapter: int) -> set[str]:
-    """Symbols in the first columns of the notation page's tables: the general ones and a chapter's own."""
+    """The general symbols and a chapter's own, from the first columns of the notation page's tables."""
     found, own = set(), None
     for line in notation.splitlines():
         if line.startswith("#") or line.startswith("Chapter "):
@@ -62,6 +62,6 @@ def defined(notation: str, chapter: int) -> set[str]:
 
 
 def undefined(prose: str, notation: str, chapter: int) -> list[str]:
-    """Symbols that a chapter uses and the notation page does not define, in alphabetical order."""
+    """The symbols that a chapter uses but the notation page does not define, in alphabetical order."""
     used = set().union(*(symbols(formula) for formula in formulas(prose)))
     return sorted(used - defined(notation, chapter))

@@ -1,8 +1,8 @@
-"""A plugin of pytest, ``-p training_tests``: what every test compares, and how far that is from failing.
+"""A pytest plugin, ``-p training_tests``. It records how far every test's comparisons are from failing.
 
-Test modules are instrumented as chapters are: an ordering, an ``approx`` or an ``allclose`` that must be true
-notes its margin. A line of JSON for each test that passed goes into the folder that ``UGMM_TESTS_FOUND``
-names. ``UGMM_TESTS_ONLY`` names a file with the tests to run; there may be too many for a command.
+Test modules are instrumented like chapters. An ordering, an ``approx`` or an ``allclose`` that must be true
+records its margin. Each test that passes writes a line of JSON into the folder named by ``UGMM_TESTS_FOUND``.
+``UGMM_TESTS_ONLY`` names a file with the tests to run, because a command may be too short for all of them.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import probes
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
-#: Readings of a clock are compared with nothing, or with a pause that they measured: rounding moves neither.
+#: Comparisons of measured times. Rounding does not affect them, so they have no margin.
 _CLOCK = re.compile(r"test_bench|seconds|timed|taken")
 
 
 class _Probes(probes.Probes):
-    """Findings of one test."""
+    """The findings of one test."""
 
     def _margin(self, cell: str, text: str, margin: float) -> None:
-        """Of a test that passed: what is not close, as it should be, has a margin too."""
+        """Record the margin in a passing test. Values that are rightly not close have a margin too."""
         if not _CLOCK.search(f"{self.cell} {text}"):
             super()._margin(cell, text, abs(margin))
 
     def asserting(self, cell: str, text: str):
-        """Pytest counts assertions that fail."""
+        """Do nothing, because pytest itself counts failing assertions."""
         return nullcontext()
 
     def approximately(self, cell: str, text: str, left: Any, right: Any) -> bool:
-        """``left == approx(right)``, with the share of the tolerance that is left noted."""
+        """The result of ``left == approx(right)``. The unused share of the tolerance is recorded."""
         value, close = (right, left) if hasattr(left, "expected") else (left, right)
         margin = _left_of(close, value)
         if margin is not None:
@@ -50,7 +50,7 @@ class _Probes(probes.Probes):
 
 
 class _Instrument(probes.Instrument):
-    """Follows ``a == approx(b)`` too."""
+    """An instrument that also follows ``a == approx(b)``."""
 
     def _comparison(self, node: ast.Compare) -> ast.expr:
         match node:
@@ -63,7 +63,7 @@ class _Instrument(probes.Instrument):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles a test module with its probes, whatever was compiled before."""
+    """Compiles a test module with its probes, and ignores what was compiled before."""
 
     def get_code(self, fullname: str):
         path = self.get_filename(fullname)
@@ -72,7 +72,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Finder:
-    """Finds the modules of tests for this loader."""
+    """Finds test modules and gives them this loader."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None):
@@ -94,7 +94,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """Only the tests named in a file, if there is one."""
+    """Keep only the tests named in the file, if there is one."""
     if file := os.environ.get("UGMM_TESTS_ONLY"):
         names = set(Path(file).read_text(encoding="utf-8").splitlines())
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in names])
@@ -103,7 +103,7 @@ def pytest_collection_modifyitems(config, items) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Around a test with its fixtures: what does it compare, and does an optimiser take a step?"""
+    """Record what a test with its fixtures compares, and whether an optimiser takes a step."""
     _steps.clear()
     _found.found.clear()
     _found.cell = item.nodeid
@@ -133,7 +133,7 @@ def _is_approx(node: ast.expr) -> bool:
 
 
 def _left_of(close: Any, value: Any) -> float | None:
-    """1 for equal values, 0 at the end of ``approx``'s tolerance, in the worst element."""
+    """The unused share of ``approx``'s tolerance in the worst element: 1 if equal, 0 at the tolerance."""
     expected, relative, absolute = close.expected, close.rel, close.abs
     if isinstance(expected, dict):
         expected, value = list(expected.values()), [value[key] for key in expected]

@@ -1,8 +1,7 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
-``page_runs`` executes the chapters before Sphinx reads them. The page of claims is filled by
-``claims_page``, the table of runs by ``runs_page``; ``chapters`` reads notebooks, and ``lint`` holds the
-rules that they keep.
+``page_runs`` executes the chapters before Sphinx reads them. ``claims_page`` fills the claims page, and
+``runs_page`` the table of runs. ``chapters`` reads notebooks, and ``lint`` has the rules for them.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 MATHJAX_BUNDLE = "tex-chtml.js"
 MATHJAX_FONTS = Path("output", "chtml", "fonts")
 
-#: Interactive parts, in _static, and what a page that has one contains.
+#: Interactive parts in _static, and the markup that shows that a page has one.
 INTERACTIVE = {
     "explorer": 'id="fig-explorer',
     "quiz": '<section id="quiz">',
     "viewer": 'class="submodes"',
 }
 
-#: Markup of docutils and MyST-NB that screen readers stumble over, and its repair.
+#: Markup from docutils and MyST-NB that confuses screen readers, and its replacement.
 REPAIRS = {
     '<summary aria-label="Toggle hidden content">': "<summary>",
     '<div role="list" class="citation-list">': '<div class="citation-list">',
@@ -53,10 +52,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Set what `_config.yml` cannot know: paths and the repository's address."""
+    """Set the options that `_config.yml` cannot know: paths and the repository's address."""
     config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache")
     if page_runs.ONLY in os.environ:
-        # The other chapters are shown as they are stored: without outputs.
+        # The other chapters appear as they are stored, without outputs.
         config.nb_execution_excludepatterns = [
             path.name for path in (ROOT / "book").glob("*.*") if not page_runs.is_wanted(path.stem)
         ]
@@ -76,7 +75,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 
 def mathjax_folder() -> Path | None:
-    """Where pip put MathJax 3, or None; without it Sphinx would link to a server."""
+    """The folder in which pip installed MathJax 3, or None. Without it, Sphinx links to a server."""
     try:
         wheel = distribution("sphinx-mathjax-offline")
     except PackageNotFoundError:
@@ -86,7 +85,7 @@ def mathjax_folder() -> Path | None:
 
 
 def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
-    """Put the one MathJax bundle that pages load, and its fonts, into the site."""
+    """Copy the one MathJax bundle that pages load, and its fonts, into the site."""
     source = mathjax_folder()
     if exception or source is None or app.builder.format != "html":
         return
@@ -102,7 +101,7 @@ def tidy_page(
     context: dict[str, Any],
     doctree: object,
 ) -> None:
-    """Leave out the scripts of Thebe, which the book does not use; repair markup."""
+    """Remove the scripts of Thebe, which the book does not use, and repair markup."""
     scripts = context["script_files"]
     scripts[:] = [s for s in scripts if "thebe" not in f"{s} {getattr(s, 'attributes', '')}".lower()]
     body = context.get("body") or ""
@@ -128,7 +127,7 @@ def add_scripts(
 
 
 def drop_icon_script(app: Sphinx, exception: Exception | None) -> None:
-    """Empty the theme's script of icons, a third of every page's weight: its fonts draw the same icons."""
+    """Empty the theme's icon script, a third of every page's size. The theme's fonts draw the same icons."""
     script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
     if not exception and script.exists():
         script.write_text("// The icons of this site are drawn by fonts.\n", encoding="utf-8")

@@ -1,11 +1,11 @@
-"""What stands for other machines: instruction sets, threads, rounding, and sources of the digits."""
+"""Variations that stand for other machines: instruction sets, threads, rounding, and sources of digits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: Vector units held to what every 64-bit processor has, in each library that chooses for itself.
+#: Limit vector units to what every 64-bit processor has, in each library that chooses its own instructions.
 _BASELINE = {
     "ATEN_CPU_CAPABILITY": "default",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
@@ -14,7 +14,7 @@ _BASELINE = {
     "NUMBA_CPU_FEATURES": "",
     "OPENBLAS_CORETYPE": "Nehalem",
 }
-#: The same, held to AVX2: most laptops of the last ten years.
+#: The same with a limit at AVX2, which most laptops of the last ten years have.
 _AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -26,7 +26,7 @@ _AVX2 = {
 
 @dataclass(frozen=True)
 class Variation:
-    """One other machine: name, environment variables, source of digits, seed of the rounding noise."""
+    """One other machine: name, environment variables, source of digits, noise seed, and number of threads."""
 
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)

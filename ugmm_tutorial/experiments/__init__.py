@@ -1,18 +1,18 @@
-"""The laboratory: every experiment of the book, how it is run, and what came out.
+"""The laboratory: every experiment of the book, the code that runs it, and its results.
 
 The library imports none of it.
 
-    catalogue    what is trained on what
-    runs         one training run: its settings, its files, its network
-    record_checks  whether a record is of this run
-    tables       records as a table
-    tuning       the search for settings
-    replication  our numbers beside the paper's
-    cost         parameters and operations of a network, counted
-    cost_table   the same beside measured times
-    artifacts    where records and measurements lie
-    studies      comparisons that are more than one training run
-    bench        what the layer costs, measured
+    catalogue      all experiments: which network is trained on which data
+    runs           one training run: its settings, its files, its network
+    record_checks  checks that a record belongs to a run
+    tables         records as a table
+    tuning         the search for settings
+    replication    our numbers beside the paper's
+    cost           counts of a network's parameters and operations
+    cost_table     these counts beside measured times
+    artifacts      where records and measurements are stored
+    studies        comparisons that take more than one training run
+    bench          measurements of what the layer costs
 
 Taught in chapters 6 to 7c.
 """

@@ -1,4 +1,4 @@
-"""Where the records and measurements of chapters lie, and what long studies keep to go on from."""
+"""Where the chapters' records and measurements are stored, and where long studies keep their networks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: str) -> Path:
-    """The folder ``results`` or ``benchmarks``: the copy installed with the package, else the checkout's.
+    """Find the folder ``results`` or ``benchmarks``.
 
-    A wheel has such a copy, and what lies beside an installed package may be anybody's.
+    A wheel contains a copy of both. This copy comes first, because a folder of the same name beside an
+    installed package may belong to another project. Without it, the checkout's folder is returned.
 
     Raises:
-        ValueError: another name.
-        FileNotFoundError: neither is there.
+        ValueError: the name is another one.
+        FileNotFoundError: neither folder exists.
     """
     if name not in ("results", "benchmarks"):
         raise ValueError(f"expected 'results' or 'benchmarks', got {name!r}")
@@ -31,9 +32,10 @@ def folder(name: str) -> Path:
 
 
 def scratch(name: str) -> Path:
-    """A study's own folder for networks that it would otherwise train again, made if it is not there.
+    """A study's own folder for trained networks, so that it need not train them again.
 
-    It lies in ``$UGMM_SCRATCH_DIR``, by default in this package's cache of the user.
+    The folder is created if it does not exist. It is in ``$UGMM_SCRATCH_DIR``, by default in the user's cache
+    of this package.
     """
     from platformdirs import user_cache_path
 

@@ -1,9 +1,9 @@
-"""Every experiment of the book as data: what is trained on what.
+"""Every experiment of the book as data: which network is trained on which data set.
 
 :class:`~ugmm_tutorial.experiments.Run` trains them.
 
-An entry never changes silently: it is frozen, and a record repeats it. One that has records is not changed
-any more; a new idea gets a new name.
+An entry cannot change unnoticed: it is frozen, and every record repeats its settings. Do not change an entry
+that has records; give a new idea a new name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ugmm_tutorial.training.config import TrainConfig
 
 __all__ = ["EXPERIMENTS", "GROUPS", "SOURCES", "WIDE", "WIDE_HEAD", "Experiment", "Source", "find", "group"]
 
-#: What the groups of experiments are for.
+#: The purpose of each group of experiments.
 GROUPS = {
     "2": "the six rows of the paper's Table 2, under the settings of its Table 1",
     "variants": "rows of Table 2 where the paper leaves something open, or its author's code says otherwise",
@@ -38,9 +38,9 @@ class Source:
     """A data set as an experiment uses it.
 
     Attributes:
-        name: what :func:`ugmm_tutorial.data.load` knows it by.
-        sizes: how many examples its parts have.
-        options: of ``load``.
+        name: its name in :func:`ugmm_tutorial.data.load`.
+        sizes: the number of examples in each part.
+        options: further arguments of ``load``.
     """
 
     name: str
@@ -48,7 +48,8 @@ class Source:
     options: dict = field(default_factory=dict)
 
 
-#: The data sets of experiments. The paper names no validation set for its final runs: they train on all.
+#: The data sets of experiments. The paper names no validation set for its final runs, so these train on all
+#: 60,000 images.
 SOURCES = {
     "mnist": Source("mnist", {"train": 60_000, "validation": 0, "test": 10_000}, {"validation": 0}),
     "mnist-split": Source("mnist", {"train": 55_000, "validation": 5_000, "test": 10_000}),
@@ -58,19 +59,19 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained on what.
+    """One network, its data and its training.
 
     Attributes:
-        name: kebab-case, the folder of its records.
+        name: in kebab-case; also the name of the folder with its records.
         preset: the network, named as in the paper's Table 2.
         config: how it is trained.
-        data: a key of ``SOURCES``: ``"mnist"`` trains on all 60,000 images, ``"mnist-split"`` sets the last
-            5,000 aside for validation, ``"digits"`` are scikit-learn's.
-        options: what changes the preset.
+        data: a key of ``SOURCES``. ``"mnist"`` trains on all 60,000 images, ``"mnist-split"`` sets the last
+            5,000 aside for validation, and ``"digits"`` takes scikit-learn's digits.
+        options: changes to the preset.
         group: a key of ``GROUPS``, or None.
-        label: the row's name in a table, if it is not the preset's.
-        paper_accuracy: what the paper reports, as a fraction, if it does.
-        recorded: ``options`` under the names that they had when the records were made, if those have changed.
+        label: the row's name in a table, if it differs from the preset's.
+        paper_accuracy: the accuracy that the paper reports, as a fraction; None if it reports none.
+        recorded: ``options`` under their earlier names, if they were renamed after the records were made.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Experiment:
 
     @property
     def metric(self) -> str:
-        """The accuracy it is judged by: on the test images, if measured, else on those for validation."""
+        """The accuracy that counts: on the test images if that is measured, else on the validation images."""
         return "test_accuracy" if "test" in self.config.measure else "validation_accuracy"
 
     @property
@@ -102,7 +103,7 @@ class Experiment:
         """Its data, in the shape that its network takes: images for a ConvNet, rows for the others.
 
         Args:
-            data_dir: where MNIST lies (see :func:`ugmm_tutorial.data.mnist`).
+            data_dir: the folder with MNIST (see :func:`ugmm_tutorial.data.mnist`).
 
         Raises:
             DataError: see :mod:`ugmm_tutorial.data`.
@@ -113,11 +114,14 @@ class Experiment:
         return splits if issubclass(network, networks.ConvNet) else splits.flatten()
 
     def build(self, seed: int | None = None) -> nn.Module:
-        """A fresh network, from PyTorch's global random state, or from a seed, which leaves it alone."""
+        """A fresh network.
+
+        It is drawn from PyTorch's global random state, or from ``seed``, which leaves that state alone.
+        """
         if seed is None:
             return networks.preset(self.preset, **self.options)
         with torch.random.fork_rng([]):
-            # torch.manual_seed would seed CUDA devices too, whose states are not put back here.
+            # torch.manual_seed would also seed the CUDA devices, whose states fork_rng([]) does not restore.
             torch.default_generator.manual_seed(seed)
             return self.build()
 
@@ -126,7 +130,7 @@ def find(name: str) -> Experiment:
     """The experiment of that name.
 
     Raises:
-        ValueError: there is none; the message offers names that are close.
+        ValueError: there is none; the message suggests similar names.
     """
     return look_up(name, EXPERIMENTS, "experiment")
 
@@ -146,7 +150,7 @@ def group(name: str) -> list[Experiment]:
 
 
 def _table_2(name: str, preset: str, accuracy: float, rate: float, milestones: tuple) -> Experiment:
-    """A row of Table 2 under the settings of Table 1; the batch size is that of the author's script."""
+    """A row of Table 2 with the settings of Table 1. The batch size comes from the author's script."""
     config = TrainConfig(epochs=100, batch_size=128, learning_rate=rate, milestones=milestones)
     return Experiment(name, preset, config, group="2", paper_accuracy=accuracy)
 
@@ -157,12 +161,12 @@ _NORMED = _table_2("mnist-ugmm-layernorm", "uGMM-NN + LayerNorm", 0.9834, 1e-2, 
 _CNN_UGMM = _table_2("mnist-cnn-ugmm", "CNN-uGMM", 0.9877, 1e-3, (45, 80))
 _CNN_NORMED = _table_2("mnist-cnn-ugmm-layernorm", "CNN-uGMM + LayerNorm", 0.9912, 1e-3, (45, 80))
 _CNN_MLP = _table_2("mnist-cnn-mlp", "CNN-MLP", 0.9935, 1e-3, (20, 45))
-_SCRIPT = (20, 45, 60)  # milestones of the author's script, for both networks
-_FEWER = {"channels": (16, 32)}  # half of the filters
+_SCRIPT = (20, 45, 60)  # the milestones of the author's script, for both networks
+_FEWER = {"channels": (16, 32)}  # half as many filters
 
 
 def _variant(row: Experiment, name: str, label: str, milestones: tuple = (), **options) -> Experiment:
-    """A row of Table 2 with something else where the paper is open or contradicted by its author's code."""
+    """A row of Table 2 with another setting, where the paper is silent or its author's code disagrees."""
     config = replace(row.config, milestones=milestones or row.config.milestones)
     return replace(
         row, name=name, label=label, config=config, options=options, group="variants", paper_accuracy=None
@@ -170,16 +174,16 @@ def _variant(row: Experiment, name: str, label: str, milestones: tuple = (), **o
 
 
 WIDE = (784, 352, 128, 10)  # as many parameters as the uGMM network 784-128-64-10, within 1.5 %
-WIDE_HEAD = (363, 128, 10)  # and as many as a convolutional one with a head of mixtures, within 0.2 %
+WIDE_HEAD = (363, 128, 10)  # as many as the convolutional network with a uGMM head, within 0.2 %
 
 
 def _fair(name: str, label: str, row: Experiment = _MLP, **options) -> Experiment:
-    """An ordinary network of Table 2 with something that makes the comparison fairer."""
+    """An ordinary network of Table 2, changed to make the comparison fairer."""
     return replace(row, name=name, label=label, options=options, group="fair", paper_accuracy=None)
 
 
 def _tuned(epochs: int, rate: float, scheduler: str) -> TrainConfig:
-    """How the best trial of a search (results/tuning) was trained, or longer: its schedule is stretched."""
+    """The training of the best trial of a search (results/tuning), its schedule stretched to ``epochs``."""
     falls = (round(2 * epochs / 3),) if scheduler == "multistep" else ()
     return TrainConfig(epochs=epochs, learning_rate=rate, scheduler=scheduler, milestones=falls)
 
@@ -187,7 +191,10 @@ def _tuned(epochs: int, rate: float, scheduler: str) -> TrainConfig:
 def _both(
     name: str, preset: str, label: str, rate: float, epochs: int = 20, scheduler: str = "multistep", **options
 ) -> tuple[Experiment, Experiment]:
-    """A tuned network trained as long as in its search, and five times as long; numbers have two digits."""
+    """A tuned network, trained as long as in its search and five times as long.
+
+    Its learning rate and dropout are rounded to two significant digits.
+    """
     short = Experiment(
         f"tuned-{name}", preset, _tuned(epochs, rate, scheduler), options=options, group="tuned", label=label
     )
@@ -220,10 +227,10 @@ _TUNED_CNN_UGMM = _both(
 
 
 def _ablation(name: str, label: str, **options) -> Experiment:
-    """One change of a network that learns well: ``unit`` initialisation, LayerNorm, the paper's dropout.
+    """One change to a network that learns well: ``unit`` initialisation, LayerNorm, the paper's dropout.
 
-    15 epochs, the learning rate falls after ten; what counts are 5,000 images that are neither trained nor
-    tested on.
+    It trains for 15 epochs, and the learning rate falls after ten. The accuracy is measured on 5,000 images
+    that serve neither for training nor for the test.
     """
     base = {"init": "unit", "norm": "layer"}
     config = TrainConfig(epochs=15, learning_rate=1e-2, milestones=(10,), measure=("validation",))
@@ -232,7 +239,7 @@ def _ablation(name: str, label: str, **options) -> Experiment:
 
 
 def _head_ablation(name: str, label: str, **options) -> Experiment:
-    """One change of the head that its search found, as long and judged by the same images as there."""
+    """One change to the tuned head, trained as long as in its search and judged by the same images."""
     base = _TUNED_CNN_UGMM[0]
     return replace(
         base,
@@ -254,7 +261,7 @@ def _digits(name: str, preset: str) -> Experiment:
 
 
 def _untouched(tuned: Experiment, widths: tuple[int, ...]) -> Experiment:
-    """A tuned network on images that its settings were not tuned on: nothing but its widths is other."""
+    """A network tuned on MNIST, trained on scikit-learn's digits. Of its settings only the widths change."""
     return replace(
         tuned,
         name=f"digits-{tuned.name.removesuffix('-long')}",
@@ -266,7 +273,7 @@ def _untouched(tuned: Experiment, widths: tuple[int, ...]) -> Experiment:
 
 
 def _first_epoch(row: Experiment) -> Experiment:
-    """The first epoch of a row alone, for readers with minutes."""
+    """Only the first epoch of a row, for readers who have a few minutes."""
     config = replace(row.config, epochs=1)
     return replace(row, name=f"{row.name}-1-epoch", config=config, group=None, paper_accuracy=None)
 
@@ -301,7 +308,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _fair("mnist-mlp-layernorm", "MLP + LayerNorm", norm="layer"),
         _fair("mnist-mlp-wide", "MLP 784-352-128-10", widths=WIDE),
         _fair("mnist-mlp-wide-layernorm", "MLP 784-352-128-10 + LayerNorm", widths=WIDE, norm="layer"),
-        # A step of it takes about as long as one of the uGMM network (benchmarks/networks-*.csv).
+        # One of its steps takes about as long as one of the uGMM network (benchmarks/networks-*.csv).
         _fair("mnist-mlp-as-slow", "MLP 784-1024-512-10, as slow", widths=(784, 1024, 512, 10)),
         _fair("mnist-cnn-mlp-wide", "CNN-MLP, head 363-128-10", _CNN_MLP, widths=WIDE_HEAD),
         *_TUNED_MLP,
@@ -319,7 +326,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("floor-one-hundredth", "floor one hundredth", min_std=0.01),
         _ablation("floor-one-tenth", "floor one tenth", min_std=0.1),
         _ablation("paper-init", "the paper's initialisation", init="paper"),
-        # Deviations that start at one hardly come near a floor; some of the author's code begin near zero.
+        # Deviations that start at one hardly ever reach a floor. In the author's code some start near zero.
         _ablation("paper-init-no-floor", "paper's start, no floor", init="paper", min_std=0.0),
         _ablation("paper-init-floor-one-tenth", "paper's start, floor one tenth", init="paper", min_std=0.1),
         _ablation(
@@ -331,9 +338,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         _ablation("no-dropout", "no dropout", dropout=0.0),
         _ablation("literal", "dropout as in the paper's equation", dropout_mode="literal"),
         _ablation("inverted", "dropout with a constant correction", dropout_mode="inverted"),
-        # Dropout was made for sums: so the maximum without it, too.
+        # Dropout was designed for sums, so the maximum is also trained without it.
         _ablation("hard-no-dropout", "maximum, no dropout", layer="hard", dropout=0.0),
-        # Behind a LayerNorm these two are one network: what differs, a constant, is taken away. So without.
+        # LayerNorm removes the constant by which these two differ, so they are compared without it.
         _ablation("literal-no-norm", "paper's equation, no LayerNorm", dropout_mode="literal", norm="none"),
         _ablation("inverted-no-norm", "a constant, no LayerNorm", dropout_mode="inverted", norm="none"),
         replace(
@@ -351,7 +358,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         _digits("digits-ugmm", "uGMM-NN"),
         _digits("digits-ugmm-layernorm", "uGMM-NN + LayerNorm"),
         _untouched(_TUNED_MLP[1], (64, 128, 64, 10)),
-        _untouched(_TUNED_WIDE[1], (64, 260, 128, 10)),  # as many parameters as the next, within 0.3 %
+        _untouched(_TUNED_WIDE[1], (64, 260, 128, 10)),  # as many parameters as the next one, within 0.3 %
         _untouched(_TUNED_UGMM[1], (64, 128, 64, 10)),
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a network needs for one example: parameters, exponentials and other operations, counted.
+"""Count a network's parameters, and the exponentials and other operations that one example takes.
 
-Linear and convolutional layers are counted by PyTorch, mixture neurons here. Taught in chapter 6.
+PyTorch counts linear and convolutional layers; this module counts mixture neurons. Taught in chapter 6.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ugmm_tutorial.training.evaluation import evaluating
 
 __all__ = ["Cost", "count"]
 
-#: For each component: subtract the mean, scale, square, subtract from a constant, add the exponential. A
-#: MaxLayer compares with the largest so far instead of adding.
+#: For each component: subtract the mean, scale, square, subtract from a constant, add the exponential.
+#: Instead of adding, a MaxLayer compares with the largest value so far.
 FLOPS_PER_COMPONENT = 5
 
 
@@ -26,10 +26,10 @@ class Cost:
     """Counts of one forward pass for one example.
 
     Attributes:
-        parameters: numbers that are learnt.
-        flops: additions, multiplications and the comparisons of a MaxLayer. Exponentials are not included.
+        parameters: the number of learnt values.
+        flops: additions, multiplications, and the comparisons of a MaxLayer, without exponentials.
         exponentials: one for each component of a mixture neuron, none in a MaxLayer. Softmax, LayerNorm and
-            the one logarithm of each neuron are left out.
+            the single logarithm of each neuron are not counted.
     """
 
     parameters: int
@@ -41,14 +41,14 @@ def count(model: nn.Module, example: Tensor) -> Cost:
     """Count what ``model`` does with one example.
 
     Args:
-        model: any module of linear, convolutional and mixture layers; left in the modes it is in.
-        example: one input without the axis of the batch, such as (784,) or (1, 28, 28).
+        model: any module of linear, convolutional and mixture layers. Its modules keep their modes.
+        example: one input without the batch axis, such as (784,) or (1, 28, 28).
     """
     components = exponentials = 0
 
     def look(layer: MixtureLayer, inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal components, exponentials
-        # One log-weight for each component, whatever else neurons share or leave out.
+        # Every component has one log-weight, whatever other parameters the neurons share or lack.
         met = inputs[0].shape[:-1].numel() * layer.mix_logits.numel()
         components += met
         exponentials += met if layer.sums_components else 0
@@ -56,7 +56,7 @@ def count(model: nn.Module, example: Tensor) -> Cost:
     mixtures = [m for m in model.modules() if isinstance(m, MixtureLayer)]
     hooks = [m.register_forward_hook(look) for m in mixtures]
     try:
-        # Outside of training mode: a mask for dropout is drawn once for a batch, not for an example.
+        # In evaluation mode, because a dropout mask is drawn once for a batch and not for an example.
         with torch.no_grad(), FlopCounterMode(display=False) as counter, evaluating(model):
             model(example.unsqueeze(0))
     finally:

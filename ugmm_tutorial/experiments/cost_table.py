@@ -1,6 +1,6 @@
-"""What the networks of a table cost, beside how accurate they are: counted, and as it was timed.
+"""A table of networks: their counted costs, their measured times, and their accuracies.
 
-Chapters 6 and 7 teach what it counts.
+Chapters 6 and 7 explain the counts.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _COUNTS = ("model", "parameters", "operations", "exponentials")
 
 
 def cost_table(name: str, results: str | Path = "results") -> str:
-    """What each network of a group of experiments takes, as plain text.
+    """What each network of a group of experiments costs, as plain text.
 
-    Operations and exponentials are those of one image (see :mod:`~ugmm_tutorial.experiments.cost`). A step
-    trains on 128 images. It and the classes of 1000 images were timed in the runs that
-    ``benchmarks/networks-*.csv`` store. What stands here are the medians of these runs, for each machine the
-    smallest and the largest. On a GPU the step is one CUDA graph. Accuracies are those of
-    :func:`~ugmm_tutorial.experiments.table`.
+    Operations and exponentials are counted for one image (see :mod:`~ugmm_tutorial.experiments.cost`). Two
+    times come from the runs stored in ``benchmarks/networks-*.csv``: a training step on 128 images, and the
+    prediction of the classes of 1000 images. Each run has a median; the table shows the smallest and the
+    largest of these medians for each machine. On a GPU the step is one CUDA graph. The accuracies are those
+    of :func:`~ugmm_tutorial.experiments.table`.
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
-        RecordError: a record cannot be read, or does not fit together.
-        FileNotFoundError: the package has no stored measurements beside it.
+        RecordError: a record cannot be read, or contradicts itself.
+        FileNotFoundError: the stored measurements are neither in the package nor beside it.
     """
     experiments = group(name)
     machines = _machines(artifacts.folder("benchmarks"))
@@ -60,7 +60,7 @@ class _Machine:
 
     @property
     def step(self) -> str:
-        """How a step is measured: on a GPU as one CUDA graph, or it would wait for Python."""
+        """How a step is measured. On a GPU it is one CUDA graph; otherwise it would wait for Python."""
         return "graph" if self.kind == "GPU" else "step"
 
     @property
@@ -75,7 +75,7 @@ class _Machine:
 
 
 def _machines(folder: Path) -> list[_Machine]:
-    """CPUs first."""
+    """The stored runs by machine, CPUs first."""
     found: dict[str, list[bench.Report]] = {}
     for path in sorted(folder.glob("networks-*.csv")):
         report = bench.load(path)

@@ -1,4 +1,7 @@
-"""Finding something by its name: one error for experiments, searches and studies. Imports nothing of ours."""
+"""Find experiments, searches and studies by name, with one error message for all of them.
+
+Imports nothing else of the package.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ def look_up(name: str, table: Mapping[str, Found], what: str) -> Found:
     """The entry of that name.
 
     Args:
-        name: what was asked for.
-        table: what there is.
-        what: one of these, for the message.
+        name: the name to look up.
+        table: all entries by name.
+        what: the word for one entry, for the message.
 
     Raises:
-        ValueError: there is none; the message offers names that are close, or all of them.
+        ValueError: there is none; the message suggests similar names, or lists all.
     """
     if name in table:
         return table[name]

@@ -1,4 +1,4 @@
-"""Whether a record is what a run of an experiment writes: its settings, and that its numbers fit together."""
+"""Check that a record is one that a run of an experiment writes: its settings, and that its numbers agree."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ __all__ = ["check", "description"]
 def check(
     record: records.Record, experiment: Experiment, config: TrainConfig, path: Path, what_to_do: str
 ) -> None:
-    """Raise if the record is of other settings, its number of epochs apart, or does not fit together.
+    """Raise if the record was made with other settings, or contradicts itself.
+
+    The number of epochs may differ, unless the learning rates depend on it.
 
     Args:
-        record: what was read.
-        experiment: which it should be of.
-        config: how that is trained.
+        record: the record to check.
+        experiment: the experiment it should belong to.
+        config: the training it should come from.
         path: the record's file, for the message.
         what_to_do: the end of the message.
 
     Raises:
         ValueError: it was made with other settings.
-        RecordError: its measurements cannot be those of a run with its settings.
+        RecordError: its measurements cannot come from a run with its settings.
     """
     wanted = description(experiment, config)
     found = {
@@ -47,7 +49,7 @@ def check(
 
 
 def description(experiment: Experiment, config: TrainConfig) -> dict:
-    """What a record of this run must say, whatever its number of epochs."""
+    """What a record of this run must say, with the number of epochs only if learning rates depend on it."""
     settings = records.as_json(asdict(config))
     if not config.depends_on_length:
         del settings["epochs"]
@@ -69,7 +71,7 @@ def description(experiment: Experiment, config: TrainConfig) -> dict:
 
 
 def _contradiction(record: records.Record, experiment: Experiment, config: TrainConfig) -> str | None:
-    """In what way the measurements cannot be those of a run with the record's settings."""
+    """Why the measurements cannot come from a run with the record's settings; None if they can."""
     length = len(record.metrics)
     if (said := record.config.get("epochs")) != length:
         return f"does not fit together: by its config it has {said} epochs, there are {length}"

@@ -1,21 +1,21 @@
-"""Whether a row of the paper's Table 2 is reproduced, by a rule older than nearly all of our runs.
+"""A rule that says whether a row of the paper's Table 2 is reproduced.
 
-It was written down when one run of each fully connected row was finished, and none of a convolutional one.
-The paper gives one number for each row, and says of its MLP that the accuracy was stable over epochs 90 to
-100 (section 4.3); means over these epochs, for all rows, are our reading. If its run were one more of ours,
-its number would fall into the 95 % *prediction* interval of our n runs,
+The rule was written before nearly all of our runs: one run of each fully connected row was finished, and none
+of a convolutional row. The paper gives one number for each row. It says of its MLP that the accuracy was
+stable over epochs 90 to 100 (section 4.3), so we take means over these epochs for all rows. If the paper's
+run were one more of ours, its number would fall into the 95 % *prediction* interval of our n runs,
 
     mean ± t_{n-1} s sqrt(1 + 1/n),
 
-in nineteen cases of twenty. So a row is **reproduced** if the paper's number lies in this interval, widened
-by half of the last digit that the paper prints, and **not reproduced** if it lies outside. There is no
-verdict from fewer than three runs, and none if the interval reaches farther than half a point to either
-side: "reproduced" by runs that differ so much would say little. (A number may lie outside such an interval
-all the same; chapter 6 has a case.) All runs are tested on the same 10,000 images, so the error that comes
-from having only so many of them is common to both sides and does not enter. How many runs there should be
-is not part of the rule, and should have been.
+in nineteen cases out of twenty. A row is therefore **reproduced** if the paper's number lies in this
+interval, widened by half of the last digit that the paper prints. It is **not reproduced** if the number lies
+outside. There is no verdict from fewer than three runs. There is also none if the interval extends more than
+half a percentage point to either side, because "reproduced" would say little about runs that differ so much.
+(A number may still lie outside such an interval; chapter 6 has a case.) All runs are tested on the same
+10,000 images. The error from their limited number affects both sides alike and is left out. The rule does not
+fix the number of runs; it should have done so.
 
-Imports nothing else of the package but :mod:`records`.
+Imports nothing else of the package but :mod:`~ugmm_tutorial.training.records`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ _WIDEST = 0.005
 
 @dataclass(frozen=True)
 class Replication:
-    """Paper against ours for one row; accuracies are fractions.
+    """The paper's number against our runs for one row. Accuracies are fractions.
 
     Attributes:
         paper: the paper's number.
         mean: mean over our runs.
         half: half-width of the 95 % confidence interval of that mean (NaN for one run).
-        reach: half-width of the 95 % prediction interval for one more run, rounding included (NaN for one).
-        runs: how many.
-        lower: how many of them are below the paper's number by more than its rounding, and
-        higher: how many above it.
+        reach: half-width of the 95 % prediction interval for one more run, with the paper's rounding added
+            (NaN for one run).
+        runs: the number of our runs.
+        lower: the number of runs that are below the paper's number by more than its rounding.
+        higher: the number of runs that are above it by more than its rounding.
     """
 
     paper: float
@@ -68,7 +69,7 @@ class Replication:
 
     @property
     def remark(self) -> str:
-        """What several runs agree on where the rule does not decide: that all of them lie on one side."""
+        """``every run lower`` or ``higher`` if at least three runs agree but the rule is undecided."""
         if self.runs < _FEWEST_RUNS or self.word != "undecided" or self.runs not in (self.lower, self.higher):
             return ""
         return f"every run {'lower' if self.lower else 'higher'}"
@@ -87,11 +88,11 @@ def over_window(record: Record, metric: str = "test_accuracy") -> float:
 
 
 def judge(paper: float, accuracies: Sequence[float]) -> Replication:
-    """Hold the paper's number against the accuracies of our runs.
+    """Compare the paper's number with the accuracies of our runs.
 
     Args:
-        paper: a fraction; its last digit, as a percentage, says how it was rounded (of zeros at the end
-            nothing is known, so 98.1 and 98.10 are the same here).
+        paper: a fraction. Its last digit, as a percentage, says how it was rounded. Zeros at the end are
+            lost, so 98.1 and 98.10 are the same here.
         accuracies: one fraction for each of our runs.
 
     Raises:
@@ -101,7 +102,7 @@ def judge(paper: float, accuracies: Sequence[float]) -> Replication:
         raise ValueError("expected at least one run, got none")
     mean, half = mean_and_interval(accuracies)
     runs = len(accuracies)
-    # Both intervals are multiples of s: sqrt(1/n) of it for the mean, sqrt(1 + 1/n) for one more run.
+    # Both half-widths are multiples of s: sqrt(1/n) for the mean, sqrt(1 + 1/n) for one more run.
     rounding = _rounding(paper)
     reach = half * math.sqrt(runs + 1) + rounding
     lower, higher = (sum(sign * (a - paper) > rounding for a in accuracies) for sign in (-1, 1))

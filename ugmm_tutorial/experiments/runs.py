@@ -1,4 +1,4 @@
-"""A run: an experiment from one seed, its settings, its network and its files."""
+"""A run: one experiment with one seed, its settings, its network and its files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Run:
     """One training run of an experiment.
 
     Args:
-        experiment: which one (see :func:`~ugmm_tutorial.experiments.find`).
+        experiment: the experiment (see :func:`~ugmm_tutorial.experiments.find`).
         seed: fixes the initial parameters, the order of the examples and the dropout masks; below 2**32.
-        epochs: how many, instead of the experiment's own number.
+        epochs: the number of epochs, if it is not the experiment's own.
         results: folder of the records.
 
     Raises:
@@ -41,7 +41,7 @@ class Run:
     results: str | Path = "results"
 
     def __post_init__(self) -> None:
-        _ = self.config  # which looks at the settings
+        _ = self.config  # checks the settings
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -56,16 +56,16 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The file of its last state, beside the record; it is not committed."""
+        """The file with its last state. It is beside the record and is not committed."""
         return self.path.with_suffix(".checkpoint.pt")
 
     def record(self) -> records.Record | None:
-        """The record of just this run, or None if it has still to be trained, wholly or in part.
+        """The record of exactly this run, or None if training is still needed, in whole or in part.
 
         Raises:
-            ValueError: a record is there that this run would destroy: of more epochs, of other settings, or
-                of fewer epochs without the checkpoint to continue it from.
-            RecordError: the record cannot be read, or does not fit together.
+            ValueError: there is a record that this run would destroy. It has more epochs or other settings,
+                or it has fewer epochs and no checkpoint to continue from.
+            RecordError: the record cannot be read, or contradicts itself.
         """
         record = self._found()
         if record is None or len(record.metrics) == self.config.epochs:
@@ -86,19 +86,20 @@ class Run:
         progress: bool = True,
         cuda_graph: bool = False,
     ) -> records.Record:
-        """Train it and write its record; go on if it was cut off.
+        """Train the network and write its record. An interrupted run continues from its checkpoint.
 
-        A record of as many epochs is returned as it is; one of fewer is continued from its checkpoint, unless
-        its schedule depends on the number of epochs; its notes are kept.
+        A record with this number of epochs is returned unchanged. A shorter one is continued from its
+        checkpoint, and its notes are kept. A shorter record is refused if the learning rates depend on the
+        number of epochs.
 
         Args:
-            device: where to train.
-            data_dir: where MNIST lies (see :func:`~ugmm_tutorial.data.mnist`).
+            device: the device to train on.
+            data_dir: the folder with MNIST (see :func:`~ugmm_tutorial.data.mnist`).
             progress: show a bar.
             cuda_graph: see :func:`~ugmm_tutorial.training.train`.
 
         Raises:
-            ValueError, RecordError: a stored record does not fit (see :meth:`record`). It stays as it is.
+            ValueError, RecordError: a stored record does not fit (see :meth:`record`). It is left unchanged.
             OSError: a file cannot be written.
             TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
                 :mod:`ugmm_tutorial.data`.
@@ -117,7 +118,7 @@ class Run:
             progress=progress,
             cuda_graph=cuda_graph,
         )
-        earlier = self._found()  # by now another process may have written one, even a longer
+        earlier = self._found()  # another process may have written one meanwhile, even a longer one
         if earlier is not None and len(earlier.metrics) == self.config.epochs:
             return earlier
         model = record.model | record_checks.description(self.experiment, self.config)["model"]
@@ -127,7 +128,7 @@ class Run:
         return record
 
     def network(self) -> nn.Module:
-        """The network as the last checkpoint has it: on the CPU, in evaluation mode.
+        """The network of the last checkpoint, on the CPU and in evaluation mode.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -151,16 +152,18 @@ class Run:
         return model.eval()
 
     def check(self, record: records.Record) -> None:
-        """Raise if a record is not of this run, its number of epochs apart.
+        """Raise if a record does not belong to this run.
+
+        The number of epochs may differ, unless the learning rates depend on it.
 
         Raises:
             ValueError: it was made with other settings.
-            RecordError: it does not fit together.
+            RecordError: it contradicts itself.
         """
         record_checks.check(record, self.experiment, self.config, self.path, self._move)
 
     def _found(self) -> records.Record | None:
-        """The record, if there is one; raise if it is of other settings or of more epochs."""
+        """The record if there is one. Raise if it has other settings or more epochs."""
         if not self.path.exists():
             return None
         record = records.read(self.path)
@@ -174,7 +177,7 @@ class Run:
 
     @property
     def _files(self) -> str:
-        """What must go before it is trained anew: with the checkpoint left there, it would go on from it."""
+        """What to move away before training anew. A run would continue from a checkpoint left behind."""
         return f"it and {self.checkpoint.name}" if self.checkpoint.exists() else "it"
 
     @property

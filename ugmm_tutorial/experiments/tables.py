@@ -1,4 +1,4 @@
-"""Records as a table: the accuracies of a group of experiments, beside the paper's where it reports them."""
+"""Records as a table: the accuracies of a group of experiments, beside those that the paper reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ __all__ = ["accuracy", "table"]
 def table(name: str, results: str | Path = "results") -> str:
     """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
 
-    For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends in
-    a verdict (see :mod:`~ugmm_tutorial.experiments.replication`), with what all runs agree on where that
-    is undecided. Records of fewer epochs than the experiment's are marked and not judged.
+    For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends
+    with a verdict (see :mod:`~ugmm_tutorial.experiments.replication`). If the verdict is undecided, the row
+    also says whether all runs are lower or higher than the paper. Records with fewer epochs than the
+    experiment are shown only if none is complete. The column of epochs marks them, and they get no verdict.
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
-        RecordError: a record cannot be read, or does not fit together.
+        RecordError: a record cannot be read, or contradicts itself.
     """
     rows = [_row(e, _all(e, results)).cells for e in group(name)]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
@@ -32,18 +33,20 @@ def table(name: str, results: str | Path = "results") -> str:
 
 
 def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
-    """What :func:`table` shows as an experiment's accuracy, in percent, and how many epochs if not all.
+    """An experiment's accuracy in percent, as :func:`table` shows it.
+
+    The number of epochs is added if the experiment has more.
 
     Raises:
         ValueError: a record was made with other settings than the experiment's.
-        RecordError: a record cannot be read, or does not fit together.
+        RecordError: a record cannot be read, or contradicts itself.
     """
     row = _row(experiment, _all(experiment, results))
     return f"{row.ours} ({row.done} epochs)" if 0 < row.trained < row.epochs else row.ours
 
 
 def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
-    """The experiment's records, of whatever length; raise if one of them is another's."""
+    """All records of the experiment, of any length. Raise if one of them does not belong to it."""
     found = records.read_all(results, experiment.name)
     for record in found:
         Run(experiment, record.config["seed"], len(record.metrics), results).check(record)
@@ -52,7 +55,10 @@ def _all(experiment: Experiment, results: str | Path) -> list[records.Record]:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a table says of an experiment: how long the shown runs are, and how long they should be."""
+    """One experiment's row in a table.
+
+    ``trained`` is the number of epochs of the shown runs, ``epochs`` the number they should have.
+    """
 
     title: str
     paper: str

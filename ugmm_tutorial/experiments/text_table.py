@@ -1,4 +1,4 @@
-"""A table as plain text in straight columns. Imports nothing else of the package."""
+"""A table as plain text with aligned columns. Imports nothing else of the package."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["aligned"]
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """One line for each row, two spaces between cells, no spaces at the end.
+    """One line for each row, with two spaces between cells and none at the end.
 
     Args:
-        rows: of equal length.
+        rows: the cells of each row; all rows have the same length.
         left: indices of the left-aligned columns; all others are right-aligned.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,7 +1,7 @@
-"""Searches for settings: Optuna, the same budget for every model, judged on 5,000 images set aside.
+"""Searches for settings with Optuna. Every model has the same budget and is judged on 5,000 set-aside images.
 
-The test images are not touched: what a search finds becomes an entry of the catalogue, which is then trained
-anew, on all 60,000 images, and tested at the end. Needs the extra ``tune``.
+A search never touches the test images. Its best settings become an entry of the catalogue. That entry is
+trained anew on all 60,000 images and then tested. Needs the extra ``tune``.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["SEARCHES", "Search", "find", "run", "suggested", "trials_within"]
 
 @dataclass(frozen=True)
 class Search:
-    """One model and the settings that are searched; all searches of one ``epochs`` have the same budget.
+    """One model and the settings to search. Searches with the same ``epochs`` have the same budget.
 
     Attributes:
-        name: kebab-case, the file of its outcome.
+        name: in kebab-case; also the name of the file with its outcome.
         preset: the network, named as in the paper's Table 2.
-        options: what changes the preset and stays as it is.
+        options: fixed changes to the preset.
         inits: initialisations to choose from (mixture neurons only).
-        trials: how many settings are tried.
-        epochs: how long each is trained; those below the median are given up on the way.
+        trials: the number of settings to try.
+        epochs: the length of a trial; a trial that falls below the median is stopped early.
     """
 
     name: str
@@ -71,7 +71,7 @@ def find(name: str) -> Search:
 
 
 def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:
-    """The experiment that a trial stands for: the same choices for every model, but for ``inits``."""
+    """The experiment of a trial. Every model has the same choices, except for ``inits``."""
     rate = trial.suggest_float("learning_rate", 1e-4, 3e-2, log=True)
     dropout = trial.suggest_float("dropout", 0.0, 0.6)
     norm = trial.suggest_categorical("norm", ["none", "layer", "after"])
@@ -90,21 +90,22 @@ def suggested(search: Search, trial: optuna.trial.BaseTrial) -> Experiment:
 
 
 def run(search: Search, *, results: str | Path = "results", data_dir: str | Path | None = None) -> Path:
-    """Try the settings that are still missing and write ``results/tuning/<name>.json`` after each.
+    """Run the missing trials and write ``results/tuning/<name>.json`` after each.
 
-    A search that is cut off goes on from its journal, which lies beside that file; the trial that was running
-    is lost and does not count. A file that has all trials of this search is left as it is, journal or not.
+    An interrupted search continues from its journal, which is beside that file. The trial that was running is
+    lost and does not count. A file with all trials of this search is left unchanged, with or without a
+    journal.
 
     Args:
-        search: which one (see :func:`find`).
+        search: the search (see :func:`find`).
         results: folder of the records.
-        data_dir: where MNIST lies.
+        data_dir: the folder with MNIST.
 
     Raises:
         ImportError: Optuna is not installed.
-        ValueError: the file or the journal is of a search with other settings, or the file has some of the
-            trials and its journal is not there to go on from. Both stay as they are.
-        RecordError: the file cannot be read. It stays as it is.
+        ValueError: the file or the journal comes from a search with other settings, or the file has only some
+            of the trials and there is no journal to continue from. Both are left unchanged.
+        RecordError: the file cannot be read. It is left unchanged.
         DataError: see :mod:`ugmm_tutorial.data`.
     """
     try:
@@ -124,26 +125,30 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
         for _ in range(search.trials - len(done)):
             study.optimize(objective, n_trials=1)
             _write(study, search, path)
-    _write(study, search, path)  # a search can be cut off between its last trial and the file
+    _write(study, search, path)  # an earlier search may have stopped between its last trial and the file
     return path
 
 
 def trials_within(trials: list[dict], epochs: int) -> list[dict]:
-    """The first trials of a stored search, those that were over when it had trained for so many epochs.
+    """The first trials of a stored search: those that ended within a total of ``epochs`` epochs.
 
-    Searches with as many trials may differ in epochs, because each gives up what is below its own median.
+    Searches with the same number of trials may train for different numbers of epochs in total, because each
+    one stops trials that are below its own median.
     """
     ends = itertools.accumulate(trial["epochs"] for trial in trials)
     return [trial for trial, end in zip(trials, ends, strict=True) if end <= epochs]
 
 
 def _settings(search: Search) -> dict:
-    """All that a trial depends on: the number of trials may grow."""
+    """All settings that a trial depends on. The number of trials is left out, because it may grow."""
     return {name: value for name, value in records.as_json(asdict(search)).items() if name != "trials"}
 
 
 def _is_complete(path: Path, search: Search) -> bool:
-    """Whether the file has all trials; raise if it is another search's, or there is nothing to go on from."""
+    """Whether the file has all trials.
+
+    Raise if it belongs to another search, or if trials are missing and there is no journal to continue from.
+    """
     if not path.exists():
         return False
     try:
@@ -174,7 +179,7 @@ def _study(path: Path, search: Search) -> optuna.Study:
     study = optuna.create_study(
         study_name=search.name, storage=storage, direction="maximize", load_if_exists=True
     )
-    if "search" in study.user_attrs:  # older journals do not tell
+    if "search" in study.user_attrs:  # older journals do not store it
         _check_settings(study.user_attrs["search"], search, journal)
     else:
         study.set_user_attr("search", _settings(search))
@@ -190,7 +195,7 @@ def _check_settings(made: dict, search: Search, path: Path) -> None:
         )
 
 
-# Trials that have an outcome. One that was interrupted or failed has none and is made up for.
+# States with an outcome. A trial that was interrupted or failed has none, and another one replaces it.
 _STATES = ("complete", "pruned")
 
 
@@ -199,7 +204,7 @@ def _counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 class _Objective:
-    """Validation accuracy after the last epoch; the data are read once, before the first trial."""
+    """Validation accuracy after the last epoch. The data are read once, before the first trial."""
 
     def __init__(self, search: Search, data_dir: str | Path | None) -> None:
         self.search = search
@@ -219,13 +224,13 @@ class _Objective:
         model = experiment.build(0)
         try:
             record = train(model, self.splits, experiment.config, progress=False, after_epoch=look)
-        except TrainingError:  # diverged: no reason to stop the search
+        except TrainingError:  # training diverged, which is no reason to stop the search
             return 0.0
         return record.final["validation_accuracy"]
 
 
 def _write(study: optuna.Study, search: Search, path: Path) -> None:
-    """All trials that count, the best one, and on what they were run."""
+    """Write all trials that count, the best one, and the machine and versions they ran on."""
     trials = [
         {
             "number": t.number,

@@ -1,10 +1,10 @@
 """The classroom: what chapters need beside the library and the laboratory, which import none of it.
 
 claims           statements that a chapter's code checks
-exercises        exercises and their answers, by chapter
+exercises        exercises and the checks of their answers, by chapter
 plotting         figures in one style
-figure_contract  what every figure must have
-viewer           pictures that readers turn over
+figure_contract  the rules for every figure
+viewer           pictures that readers browse
 """
 
 from ugmm_tutorial.teaching.claims import claim

@@ -1,11 +1,11 @@
 """Numbers in the text, tied to the code that computes them.
 
-``claim("59 times", ratio)`` in a chapter's cell fails unless ``ratio`` rounds to 59. The words are those of
-the prose: the book's lint finds measured numbers that no claim covers, and claims that no sentence makes.
+``claim("59 times", ratio)`` in a chapter's cell fails unless ``ratio`` rounds to 59. The words come from the
+prose. The book's lint finds measured numbers that no claim covers, and claims that no sentence makes.
 
-A reader's machine may round otherwise than ours. In a notebook a claim that fails therefore leaves a note in
-its place and the chapter goes on; elsewhere, and with ``UGMM_CLAIMS=strict``, it raises. Imports nothing else
-of the package.
+A reader's machine may round differently from ours. In a notebook a failing claim therefore prints a note, and
+the chapter goes on. Elsewhere, and with ``UGMM_CLAIMS=strict``, it raises. Imports nothing else of the
+package.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = [
     "stated_numbers",
 ]
 
-#: How a line begins that stands in the place of a claim that failed.
+#: The beginning of the line that a failed claim prints.
 NOTE = "Not so on this machine:"
 
-#: How a verdict on the paper may read; None for what the paper says nothing about.
+#: The possible verdicts on the paper. A claim about which the paper says nothing has None.
 VERDICTS = ("reproduces", "differs", "beyond")
 
 _SMALL = "zero one two three four five six seven eight nine ten eleven twelve"
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "hundred": 100}
 _WORDS = {word: number for number, word in enumerate(_SMALL.split())} | _TENS
 
-#: What one of a unit is, in units of the value: fractions, seconds, bytes, plain numbers.
+#: The size of each unit, in the units of values: fractions, seconds, bytes, plain numbers.
 _UNITS = {
     "%": 0.01,
     "points": 0.01,
@@ -61,7 +61,7 @@ NUMBER = rf"(?:\d{{1,3}}(?:,\d{{3}})+|\d+(?:\.\d+)?|\b(?:{'|'.join(_WORDS)})\b)"
 _POWER = r"(?:\s*(?:\\cdot|·)\s*10\^\{?(?P<power>-?\d+)\}?)?"
 _SIGN = r"(?P<sign>(?<![\w)])[-−])?"
 _QUANTITY = re.compile(rf"{_SIGN}(?P<number>{NUMBER}){_POWER}", re.IGNORECASE)
-# A bound stands right before its number ("less than a factor of ten"), or right behind it ("1.3 % at most").
+# A bound comes right before its number ("less than a factor of ten") or right after it ("1.3 % at most").
 _BETWEEN = r"(?:\s+[^\W\d]+){0,3}\s*[-−]?"
 _AT_MOST = re.compile(rf"\b(?:less than|fewer than|below|under|at most|up to){_BETWEEN}$", re.IGNORECASE)
 _AT_LEAST = re.compile(rf"\b(?:more than|above|over|at least){_BETWEEN}$", re.IGNORECASE)
@@ -70,12 +70,12 @@ _MOST_BEHIND, _LEAST_BEHIND = (re.compile(_BEHIND.format(word)) for word in ("mo
 
 
 class ClaimError(AssertionError):
-    """A sentence and the code behind it disagree; the message gives both numbers."""
+    """A sentence disagrees with its code. The message gives both numbers."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one claim found: every number in the unit of the text, and the interval in which it may lie."""
+    """The result of one claim: every number in the unit of the text, and its allowed interval."""
 
     text: str
     values: tuple[float, ...]
@@ -85,14 +85,14 @@ class Finding:
     @property
     def holds(self) -> bool:
         """Whether every number lies in its interval."""
-        # The last bit of a decimal fraction must not decide.
+        # Allow for the last bit of a decimal fraction.
         return all(
             math.isfinite(value) and low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high)
             for value, (low, high) in zip(self.values, self.allowed, strict=True)
         )
 
 
-#: Called with every finding, before a claim that fails raises or leaves its note: the book's build listens.
+#: Functions that get every finding, before a failing claim raises or prints a note. The book's build has one.
 listeners: list[Callable[[Finding], None]] = []
 
 
@@ -104,25 +104,26 @@ def claim(
     paper: str | None = None,
     record: str | None = None,
 ) -> None:
-    """Assert that ``value`` is what the words of the text say.
+    """Assert that ``value`` agrees with the words of the text.
 
-    A number with a unit ("4.5 ms", "94 %", "12.8 million", "59 times") must be the value rounded to the
-    digits given; percentages are of fractions, times of seconds, sizes of bytes. "Less than 100 MiB",
-    "more than 80 bytes" and "1.3 % at most" are bounds, each of its own number. "31 to 59 times" takes
-    several values, whose smallest and largest these are; other words with several numbers, and "from 94 %
-    to 81 %", take as many values, in the same order.
+    A number with a unit ("4.5 ms", "94 %", "12.8 million", "59 times") must equal the value, rounded to the
+    digits given. Values are fractions for percentages, seconds for times, and bytes for sizes. "Less than
+    100 MiB", "more than 80 bytes" and "1.3 % at most" are bounds, each for its own number. "31 to 59 times"
+    takes several values and states the smallest and the largest. Other words with several numbers, such as
+    "from 94 % to 81 %", take the same number of values in the same order.
 
     Args:
-        text: words of the chapter's prose, as they stand there.
-        value: what the code finds; several values for several numbers.
-        within: allowed distance instead of half of the last digit, in the unit of the text, for results that
-            differ from machine to machine.
-        paper: "reproduces", "differs" or "beyond": how it stands to the paper, for the book's claims page.
-        record: file or folder of the repository that the value comes from, if it is not computed on the spot.
+        text: words of the chapter's prose, copied exactly.
+        value: the value that the code finds, or several values for several numbers.
+        within: the allowed distance in the unit of the text, instead of half of the last digit. It is for
+            results that differ between machines.
+        paper: "reproduces", "differs" or "beyond": how the claim relates to the paper, for the claims page.
+        record: the file or folder of the repository with the value, if the chapter does not compute it.
 
     Raises:
-        ClaimError: the value is another, and claims are strict (see :func:`is_strict`).
-        ValueError: the text states no number, or another count of numbers than there are values.
+        ClaimError: the value disagrees, and claims are strict (see :func:`is_strict`).
+        ValueError: the text states no number, the numbers and the values differ in count, or ``paper`` is
+            another word.
 
     >>> claim("59 times", 58.8)
     >>> claim("less than 100 MiB", 90 * 2**20)
@@ -140,13 +141,13 @@ def claim(
 
 
 def is_strict() -> bool:
-    """Whether a claim that fails raises: always, but in a notebook, where ``UGMM_CLAIMS`` decides.
+    """Whether a failing claim raises instead of printing a note.
 
-    The variable is ``strict`` or ``note``; without it a notebook leaves notes, so that one number that is
-    different on another machine does not keep its reader from the rest of the chapter.
+    The variable ``UGMM_CLAIMS`` decides; it is ``strict`` or ``note``. Without it, claims are strict, except
+    in a notebook. There a different number on the reader's machine does not stop the chapter.
 
     Raises:
-        ValueError: the variable is something else.
+        ValueError: the variable has another value.
     """
     mode = os.environ.get("UGMM_CLAIMS") or ("note" if _in_notebook() else "strict")
     if mode not in ("strict", "note"):
@@ -155,7 +156,7 @@ def is_strict() -> bool:
 
 
 def show_note(sentence: str) -> None:
-    """Print a sentence behind :data:`NOTE`; the book's build makes a note of such a line."""
+    """Print :data:`NOTE` and a sentence. The book's build turns this line into a note."""
     print(f"{NOTE} {sentence}")
 
 
@@ -167,7 +168,7 @@ def _in_notebook() -> bool:
 def _finding(
     text: str, value: SupportsFloat | Iterable[SupportsFloat], within: float | None, record: str | None
 ) -> Finding:
-    """The numbers of the text beside those of the code, in the units of the text."""
+    """Compare the numbers of the text with those of the code, in the units of the text."""
     stated = stated_numbers(text)
     several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
     found = [float(v) for v in value] if several else [float(value)]
@@ -184,10 +185,10 @@ def _finding(
 
 
 def stated_numbers(text: str) -> list[tuple[float, float, float]]:
-    """The numbers in some words of the text: each with its unit's size and half of its last digit.
+    """The numbers in some words of the text, each with the size of its unit and half of its last digit.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no number.
     """
     plain = plain_text(text)
     matches = list(_QUANTITY.finditer(plain))
@@ -198,7 +199,7 @@ def stated_numbers(text: str) -> list[tuple[float, float, float]]:
     unit = 1.0
     for match, end in reversed(list(zip(matches, ends, strict=True))):
         following = plain[match.end() : end]
-        if following.strip() not in ("to", "and"):  # else "31 to 59 ms": both have the second's unit
+        if following.strip() not in ("to", "and"):  # in "31 to 59 ms" both have the second one's unit
             unit = _unit(following)
         digits, power = match["number"], 10.0 ** int(match["power"] or 0)
         places = len(digits.partition(".")[2])
@@ -209,7 +210,7 @@ def stated_numbers(text: str) -> list[tuple[float, float, float]]:
 
 
 def plain_text(text: str) -> str:
-    """Prose without the TeX around its numbers and with single spaces: ``$98\\,\\%$`` reads ``98 %``."""
+    """Prose with single spaces and without the TeX around its numbers: ``$98\\,\\%$`` becomes ``98 %``."""
     text = re.sub(r"\\[,;: ]", " ", text.replace("{,}", ",").replace("\\%", "%"))
     return re.sub(r"\s+", " ", re.sub(r"[$*]", "", text)).strip()
 
@@ -220,7 +221,7 @@ def _unit(following: str) -> float:
 
 
 def stated_bounds(text: str) -> list[str | None]:
-    """For every number of the words whether it is the ``most`` or the ``least`` that may be, or None."""
+    """For every number in the words: ``most`` for an upper bound, ``least`` for a lower bound, else None."""
     plain = plain_text(text)
     found: list[str | None] = []
     start = 0
@@ -237,7 +238,7 @@ def stated_bounds(text: str) -> list[str | None]:
 
 
 def _interval(bound: str | None, number: float, tolerance: float) -> tuple[float, float]:
-    """Where a value may lie that a text states like this."""
+    """The interval that a stated number allows for its value."""
     if bound == "most":
         return -math.inf, number
     if bound == "least":

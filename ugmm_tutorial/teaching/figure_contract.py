@@ -1,8 +1,8 @@
-"""What every figure of the book keeps to: labelled axes, colours safe for colour blindness, legible letters.
+"""The rules for every figure of the book: labelled axes, colours safe for colour blindness, legible letters.
 
-``plotting.use_style()`` watches the figures of a notebook where ``UGMM_CHECK_FIGURES`` is set, as it is when
-the book is built; what breaks the contract is then warned of, and a warning fails the build. Imports nothing
-else of the package.
+If ``UGMM_CHECK_FIGURES`` is set, ``plotting.use_style()`` checks all figures of a notebook. The build of the
+book sets it. A figure that breaks a rule then causes a warning, and a warning fails the build. Imports
+nothing else of the package.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from matplotlib.text import Text
 
 __all__ = ["FigureWarning", "broken_rules", "watch"]
 
-#: Colour maps of one steady lightness, readable in grey as well; and one for differences, which is white at
-#: zero and whose two ends are told apart under all common colour blindnesses.
+#: Colour maps with steadily changing lightness, which are readable in grey too, and one map for differences.
+#: The latter is white at zero, and its two ends differ under all common colour blindnesses.
 COLOR_MAPS = ("cividis", "viridis", "gray", "gray_r", "RdBu_r")
 SMALLEST_LETTERS = 7.0  # points
 LEAST_CONTRAST = 4.5  # WCAG 2.1, AA, for text of normal size
@@ -32,16 +32,16 @@ _LARGEST_GREY_SPREAD = 0.02
 
 
 class FigureWarning(UserWarning):
-    """A figure breaks the book's contract; the message says where."""
+    """A figure breaks the book's contract. The message says where."""
 
 
 def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
-    """What a figure lacks, one sentence each; nothing if it keeps the contract.
+    """The rules that a figure breaks, one sentence each. The list is empty if it keeps the contract.
 
-    Checked are axes without labels (unless their ticks are gone or they are switched off), colours outside
-    ``palette`` and greys, colour maps that are none of ``COLOR_MAPS``, several labelled series without a
-    legend, letters below 7 points or with a contrast below 4.5, and a background that lets the page shine
-    through.
+    The function looks for axes and colour bars without labels (axes that are off or have no ticks need none),
+    colours that are neither in ``palette`` nor grey, colour maps outside ``COLOR_MAPS``, several labelled
+    series without a legend, letters below 7 points or with a contrast below 4.5, and a background that is not
+    opaque.
     """
     allowed = [to_rgb(color) for color in palette]
     broken = [] if to_rgba(figure.get_facecolor())[3] == 1 else ["the background is not opaque"]
@@ -59,10 +59,10 @@ def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
 
 
 def watch(palette: Iterable[str]) -> None:
-    """Warn of every figure of this notebook that breaks the contract, if ``UGMM_CHECK_FIGURES`` is set."""
+    """Warn about every figure of this notebook that breaks the contract, if ``UGMM_CHECK_FIGURES`` is set."""
     if not os.environ.get("UGMM_CHECK_FIGURES"):
         return
-    notebook = sys.modules.get("IPython")  # loaded wherever there is a notebook, and needed nowhere else
+    notebook = sys.modules.get("IPython")  # loaded in every notebook, and needed nowhere else
     shell = notebook.get_ipython() if notebook else None
     if shell is None:
         return
@@ -73,7 +73,7 @@ def watch(palette: Iterable[str]) -> None:
             for sentence in broken_rules(plt.figure(number), palette):
                 warnings.warn(sentence, FigureWarning, stacklevel=2)
 
-    # The notebook shows and closes its figures in callbacks of the same event, so this one has to be first.
+    # Callbacks of the same event show and close the notebook's figures, so this callback must come first.
     plt.switch_backend(mpl.get_backend())
     waiting = list(shell.events.callbacks["post_execute"])
     for callback in waiting:
@@ -115,7 +115,7 @@ def _colors(ax: Axes, allowed: list[tuple[float, float, float]]) -> Iterator[str
     for mappable in (*ax.images, *ax.collections):
         if isinstance(mappable, ScalarMappable) and mappable.get_array() is not None:
             colors = mappable.get_cmap()
-            if colors.name == "unnamed":  # contour lines in colours of their own
+            if colors.name == "unnamed":  # contour lines with their own colours
                 used += list(colors(range(colors.N)))
             elif colors.name not in COLOR_MAPS and mappable.get_array().ndim < 3:
                 yield f"colour map {colors.name!r} is none of {', '.join(COLOR_MAPS)}"
@@ -131,7 +131,7 @@ def _same(one: Iterable[float], other: Iterable[float]) -> bool:
 
 
 def _letters(figure: Figure) -> Iterator[Text]:
-    """Every visible text that says something and stands on the figure's own background."""
+    """Every visible text that is not empty and has the figure's background behind it."""
     figure.canvas.draw()
     hidden = {
         t for ax in figure.axes if not ax.axison for t in (*ax.get_xticklabels(), *ax.get_yticklabels())
@@ -147,7 +147,7 @@ def _letters(figure: Figure) -> Iterator[Text]:
 
 
 def _contrast(one: object, other: object) -> float:
-    """Contrast ratio of two colours after WCAG 2.1."""
+    """The contrast ratio of two colours, as WCAG 2.1 defines it."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

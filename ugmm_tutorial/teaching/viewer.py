@@ -1,7 +1,7 @@
-"""What neurons look at, as pictures: a grid for notebooks and paper, and the data of the live viewer.
+"""What neurons look at, as pictures: a grid for notebooks and paper, and data for the live viewer.
 
-In the built book ``book/_static/viewer.js`` reads the data from the page and puts a viewer with controls in
-the place of the grid; elsewhere, and without scripts, the grid is what there is. Taught in chapter 11.
+In the built book, ``book/_static/viewer.js`` reads the data from the page and replaces the grid by a viewer
+with controls. Elsewhere, and without scripts, readers see the grid. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ _SHARES, _DIFFERENCES = "cividis", "RdBu_r"
 class SubmodeViewer:
     """Mean responsibilities of pixels, by neuron and class.
 
-    As the last value of a cell it writes its data into the page, invisible in Jupyter and Colab.
+    As the last value of a cell, the viewer writes its data into the page. Jupyter and Colab do not show them.
 
     Args:
         submodes: mean responsibility of each pixel, (J, C, H * W) or (J, C, H, W), not negative
             (:func:`~ugmm_tutorial.interpretation.submodes`).
         outputs: mean output of each neuron over the images of each class, (J, C), in nats.
         images: mean image of each class, (C, H * W) or (C, H, W).
-        height: of the images in pixels; by default they are square, or as their shape says.
+        height: the height of the images in pixels. By default it follows from the shape, or the images are
+            square.
 
     Raises:
         ValueError: the shapes do not fit together, or a responsibility is negative or not finite.
@@ -71,15 +72,15 @@ class SubmodeViewer:
         return f"SubmodeViewer({neurons} neurons, {classes} classes, {height} x {width} pixels)"
 
     def differences(self, neuron: int) -> np.ndarray:
-        """What each class adds to the neuron's mean over the classes, (C, H, W)."""
+        """The difference of each class from the neuron's mean over the classes, (C, H, W)."""
         return self.shares[neuron] - self.shares[neuron].mean(axis=0)
 
     def grid(self, neurons: Sequence[int], ax: Axes | None = None) -> Axes:
-        """A row for each neuron: its mean responsibilities, and what each class adds to or takes from them.
+        """A row for each neuron: its mean responsibilities, and the difference that each class makes to them.
 
         Args:
-            neurons: which, at least one.
-            ax: where to draw.
+            neurons: the indices of the neurons, at least one.
+            ax: the axes to draw on; by default those of a new figure.
 
         Raises:
             IndexError: there is no such neuron.
@@ -111,7 +112,7 @@ class SubmodeViewer:
         return ax
 
     def data(self) -> dict:
-        """What the page is given: bytes are base64, shares of a neuron are in 255ths of its ``scale``."""
+        """The data for the page. Bytes are in base64, and a neuron's shares in 255ths of its ``scale``."""
         neurons, classes, height, width = self.shares.shape
         scale = self.shares.reshape(neurons, -1).max(axis=1)
         steps = self.shares / np.where(scale > 0, scale, 1.0)[:, None, None, None]
@@ -132,7 +133,7 @@ class SubmodeViewer:
         }
 
     def _repr_html_(self) -> str:
-        # Digits, letters and base64 only: nothing that could end the element early.
+        # The data have only digits, letters and base64, so nothing can end the element early.
         return f'<script type="application/json" class="submodes">{json.dumps(self.data())}</script>'
 
 
@@ -141,5 +142,5 @@ def _bytes(fractions: np.ndarray) -> str:
 
 
 def _table(name: str) -> str:
-    """A colour map as 256 triples of red, green and blue."""
+    """A colour map as 256 triples of red, green and blue, in base64."""
     return _bytes(mpl.colormaps[name](np.arange(256))[:, :3])

@@ -1,6 +1,6 @@
-"""What the layer costs, measured on this machine: ``python -m ugmm_tutorial bench``.
+"""Measure what the layer costs on this machine: ``python -m ugmm_tutorial bench``.
 
-Everything that is compared is timed in turns within one run, so that a busy machine slows all of it. Only the
+Things that are compared take turns within one run, so that a busy machine slows all of them alike. Only the
 ratios carry over to another machine. Taught in chapter 3.
 """
 
@@ -16,7 +16,7 @@ from ugmm_tutorial.training.records import environment
 
 __all__ = ["SECTIONS", "Report", "load", "run", "targets", "text"]
 
-#: What can be measured, in the order of the report.
+#: The sections, in the order of the report.
 SECTIONS: dict[str, Callable] = {
     "limit": sections.limit,
     "operator": sections.operator,
@@ -39,12 +39,12 @@ def run(
 
     Args:
         device: ``"cpu"`` or a CUDA device.
-        only: names from ``SECTIONS``; all by default.
-        quick: seconds instead of minutes: less patience, no large cases and no ``torch.compile``.
+        only: names from ``SECTIONS``; by default all of them.
+        quick: take seconds instead of minutes: shorter timings, no large cases and no ``torch.compile``.
         progress: called with the name of each section before it starts.
 
     Raises:
-        ValueError: a section is unknown, or one that is named in ``only`` would measure nothing.
+        ValueError: a section is unknown, or a section named in ``only`` would measure nothing.
     """
     if unknown := set(only or ()) - set(SECTIONS):
         raise ValueError(f"unknown section {min(unknown)!r}: expected {', '.join(SECTIONS)}")

@@ -1,4 +1,4 @@
-"""How fast this CPU could be if there were nothing but exponentials."""
+"""How fast this CPU would be if it computed nothing but exponentials."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ugmm_tutorial.kernels.numba_elements import FAST, LOWEST, exp2, power_of_fr
 
 __all__ = ["exponentials", "exponentials_by_integers", "terms"]
 
-_TASKS = 4  # per thread, as the kernel has them
-_ELEMENTS = 1024  # 4 KiB: stays in the first-level cache, four such arrays too
+_TASKS = 4  # per thread, as in the kernel
+_ELEMENTS = 1024  # 4 KiB: even four such arrays fit into the first-level cache
 
 
 @njit(nogil=True, fastmath=FAST)
 def _powers(y, repeats):
     total = np.float32(0.0)
     for i in range(repeats):
-        # Another argument each time, or the compiler would compute the sum once.
+        # The argument changes each time; otherwise the compiler would compute the sum only once.
         step = np.float32(i) * np.float32(1e-3)
         for k in range(y.shape[0]):
             total += exp2(y[k] - step)
@@ -53,17 +53,20 @@ def _terms(x, mean, s, c, repeats):
 
 
 def exponentials(count: int) -> None:
-    """Compute at least ``count`` powers of two on all threads, of numbers in the first-level cache."""
+    """Compute at least ``count`` powers of two on all threads. The exponents are in the first-level cache."""
     _on_all_threads(partial(_powers, _exponents()), count)
 
 
 def exponentials_by_integers(count: int) -> None:
-    """The same as one would write it first, with ``math.floor``, which is an int64 in Numba."""
+    """Like :func:`exponentials`, in the obvious way: with ``math.floor``, which gives an int64 in Numba."""
     _on_all_threads(partial(_powers_by_integers, _exponents()), count)
 
 
 def terms(count: int) -> None:
-    """The same for whole terms of the sum: subtract, scale, square, power of two, all in the cache."""
+    """Compute at least ``count`` whole terms of the sum: subtract, scale, square, power of two.
+
+    Their arguments are in the first-level cache.
+    """
     generator = np.random.default_rng(0)
     x, mean, s, c = (generator.random(_ELEMENTS, dtype=np.float32) for _ in range(4))
     _on_all_threads(partial(_terms, x, mean, s, -c), count)

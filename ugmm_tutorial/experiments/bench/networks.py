@@ -1,4 +1,4 @@
-"""The section of whole networks: a step of training, and inference, for the book's comparisons."""
+"""The section on whole networks: times of a training step and of inference, for the book's comparisons."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ugmm_tutorial.training.steps import CapturedStep, Step
 __all__ = ["TIMED", "networks", "timed_as"]
 
 _BATCH, _AT_ONCE = 128, 1000
-#: What is timed, by its name in the rows.
+#: The networks that are timed, by their names in the rows.
 TIMED: dict[str, Callable[[], nn.Module]] = {
     **{name: partial(preset, name) for name in PRESETS},
     "MLP + LayerNorm": partial(preset, "MLP", norm="layer"),
     "MLP 784-352-128-10": partial(preset, "MLP", widths=WIDE),
-    # Two larger ones, to find one that takes as long as the uGMM network.
+    # Two larger MLPs, to find one that takes as long as the uGMM network.
     "MLP 784-1024-512-10": partial(preset, "MLP", widths=(784, 1024, 512, 10)),
     "MLP 784-2048-1024-10": partial(preset, "MLP", widths=(784, 2048, 1024, 10)),
     "MLP 784-352-128-10 + LayerNorm": partial(preset, "MLP", widths=WIDE, norm="layer"),
@@ -32,9 +32,9 @@ TIMED: dict[str, Callable[[], nn.Module]] = {
 
 
 def networks(device: str, quick: bool) -> list[Row]:
-    """Seconds for a training step on 128 images, and for the classes of 1000 images.
+    """Seconds for a training step on 128 images, and for predicting the classes of 1000 images.
 
-    On a GPU the step is timed twice: as Python launches it, and replayed as one CUDA graph.
+    On a GPU the step is timed twice: launched from Python, and replayed as one CUDA graph.
     """
     torch.manual_seed(0)
     steps, graphs, inference = {}, {}, {}
@@ -44,7 +44,7 @@ def networks(device: str, quick: bool) -> list[Row]:
         if device != "cpu":
             graphs[name] = _step(build().to(device).train(), shape, device, CapturedStep)
         inference[name] = _inference(build().to(device).eval(), shape, device)
-    # A GPU does one thing at a time: its times scatter less than those of a processor that others use.
+    # A GPU does one thing at a time, so its times scatter less than those of a shared CPU.
     seconds = len(TIMED) * (0.2 if quick else 3.0 if device == "cpu" else 1.0)
     rows = []
     measured = (("step", steps, _BATCH), ("graph", graphs, _BATCH), ("inference", inference, _AT_ONCE))
@@ -57,7 +57,10 @@ def networks(device: str, quick: bool) -> list[Row]:
 
 
 def timed_as(network: nn.Module) -> str | None:
-    """The name in ``TIMED`` of the network that does the same on the same sizes, whatever its values are."""
+    """The name in ``TIMED`` of a network with the same operations and sizes; None if there is none.
+
+    The values of parameters and of most options do not matter.
+    """
     mine = _operations(network)
     return next((name for name, theirs in _operations_of_timed().items() if mine == theirs), None)
 
@@ -68,7 +71,7 @@ def _operations_of_timed() -> dict[str, list[tuple]]:
 
 
 def _operations(network: nn.Module) -> list[tuple]:
-    """Of every module that has no others: its class, its shapes, and whether and how it drops anything."""
+    """For every module without submodules: its class, its shapes, and whether and how it applies dropout."""
     found = []
     for name, module in identity.describe(network).items():
         if next(network.get_submodule(name).children(), None) is None:

@@ -1,4 +1,4 @@
-"""A report as plain text: tables, and the targets the package was built for beside what was reached."""
+"""A report as plain text: tables, and the targets of the package beside what was measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Show = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Target:
-    """What should be reached, and what was: ``reached`` is None where it was not measured."""
+    """A target and what was measured. ``reached`` is None if it was not measured."""
 
     what: str
     wanted: str
@@ -29,7 +29,7 @@ class Target:
 
 
 def targets(report: Report) -> list[Target]:
-    """All targets of the operator; those that need another device are not measured."""
+    """All targets, for the operator and for training. Those that need another device are not measured."""
 
     def seconds(name: str, measure: str, shape: tuple[int, int, int] = PAPER) -> float | None:
         return report.value(section="operator", implementation=name, measure=measure, **_shape(shape))
@@ -110,7 +110,7 @@ def _limits(report: Report) -> list[str]:
         speed = row.exponentials / row.value / 1e9
         lines.append(f"  bare {row.implementation:24} {speed:8.2f} billion a second")
     for row in report.select(section="limit", measure="copy"):
-        # Each number is read and written.
+        # Each number is read and written, four bytes each time.
         lines.append(f"  copying memory                {8 * row.batch / row.value / 1e9:8.2f} GB a second")
     return (
         ["", "Limits: nothing but arithmetic on numbers in the cache, nothing but memory", *lines]
@@ -184,7 +184,7 @@ def _arrow(shape: tuple[int, int, int]) -> str:
 
 
 def _excess_error(report: Report, name: str) -> float | None:
-    """The largest error of a fused operator above the broadcast's own, over outputs and gradients."""
+    """How far the error of a fused operator exceeds the broadcast's, at most, over outputs and gradients."""
     excess = [
         r.value - report.value(**(_key(r) | {"implementation": "eager"}))
         for r in report.select(section="accuracy", implementation=name)

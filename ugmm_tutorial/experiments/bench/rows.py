@@ -1,4 +1,4 @@
-"""A measurement as a row, a report as a CSV file with its machine and versions above the rows."""
+"""A measurement is a row. A report is a CSV file with the machine and the versions above its rows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Row:
     Attributes:
         section: part of the report.
         implementation: what was measured, such as ``"cpu"`` or ``"linear"``.
-        batch, inputs, outputs, depth: B, K, J and the number of such layers; 0 where it has no meaning.
-        measure: ``"forward"`` or ``"both"`` (forward and backward) in seconds, ``"graph"`` the same or a
-            step as one CUDA graph, ``"extra"`` in bytes beyond outputs and gradients, or what else the
-            section says.
-        value: the smallest of the repeated measurements, which noise can only make larger.
+        batch, inputs, outputs, depth: B, K, J and the number of such layers; 1 for what has no meaning.
+        measure: ``"forward"`` or ``"both"`` (forward and backward) in seconds, ``"graph"`` for both, or for a
+            step, as one CUDA graph, ``"extra"`` in bytes beyond outputs and gradients, or another measure of
+            the section.
+        value: the smallest of the repeated measurements, because noise can only make them larger.
         median: their median.
-        unit: of both.
+        unit: the unit of value and median.
     """
 
     section: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one run and where it ran (as in a record of an experiment)."""
+    """All rows of one run, and its machine and versions (as in a record of an experiment)."""
 
     environment: dict
     rows: tuple[Row, ...]
@@ -55,10 +55,10 @@ class Report:
         return [r for r in self.rows if all(getattr(r, name) == value for name, value in wanted.items())]
 
     def value(self, **wanted) -> float | None:
-        """The value of the only row that fits, None if there is none.
+        """The value of the only matching row, or None if there is none.
 
         Raises:
-            LookupError: several rows fit.
+            LookupError: several rows match.
         """
         rows = self.select(**wanted)
         if len(rows) > 1:

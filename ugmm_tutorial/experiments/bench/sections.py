@@ -1,4 +1,4 @@
-"""The sections of the benchmark: each measures and returns rows."""
+"""The sections of the benchmark. Each one measures and returns rows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ PAPER = (128, 784, 128)  # batch, inputs, outputs of the first layer of the pape
 _BACKENDS = {"cpu": "numba", "gpu": "triton"}
 _CASES = {"cpu": (PAPER, (512, 256, 256)), "cuda": (PAPER, (4096, 1024, 1024))}
 LARGE = (1024, 4096, 4096)
-# The broadcast keeps about this many numbers per element, forward and backward.
+# The broadcast stores about this many numbers per element, forward and backward.
 _BROADCAST_COPIES = 8
 
 
 def limit(device: str, quick: bool) -> list[Row]:
-    """Seconds for the exponentials of the paper's first layer and nothing else, and for copying memory."""
+    """Seconds for only the exponentials of the paper's first layer, and for copying memory.
+
+    The seconds for exponentials are measured on a CPU, and calculated from the clock rate on a GPU.
+    """
     return [*_arithmetic_limit(device, quick), _copy(device, quick)]
 
 
@@ -49,7 +52,7 @@ def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
     if device != "cpu":
         # Special-function units: 16 results per clock cycle and multiprocessor since Volta.
         properties = torch.cuda.get_device_properties(device)
-        clock = getattr(properties, "clock_rate", None)  # kHz; not every version of PyTorch tells
+        clock = getattr(properties, "clock_rate", None)  # kHz; not every version of PyTorch has it
         if clock is None:
             return []
         seconds = count / (properties.multi_processor_count * 16 * clock * 1e3)
@@ -70,8 +73,8 @@ def _arithmetic_limit(device: str, quick: bool) -> list[Row]:
 def operator(device: str, quick: bool) -> list[Row]:
     """The operator in every implementation, beside a linear layer of the same width.
 
-    On a GPU forward and backward of the paper's first layer are timed as a CUDA graph too: what the device
-    itself takes.
+    On a GPU, forward and backward of the paper's first layer are also timed as a CUDA graph. This gives the
+    time of the device alone.
     """
     rows = []
     for shape in _CASES[torch.device(device).type][: 1 if quick else None]:
@@ -83,7 +86,7 @@ def operator(device: str, quick: bool) -> list[Row]:
             forward[name], both[name] = _forward(function, leaves), _both(function, leaves, upstream)
         for measure, functions in (("forward", forward), ("both", both)):
             rows += _timed(measure, functions, shape, device, quick)
-        if device != "cpu" and shape == PAPER:  # large ones keep a device busy without
+        if device != "cpu" and shape == PAPER:  # larger shapes keep a device busy without a graph
             rows += _timed("graph", {n: _recorded(run) for n, run in both.items()}, shape, device, quick)
         for name, run in both.items():
             rows.append(_extra("operator", name, shape, run, _returned(shape, name), device))
@@ -111,7 +114,7 @@ def accuracy(device: str, quick: bool) -> list[Row]:
 
 
 def step(device: str, quick: bool) -> list[Row]:
-    """A training step of the paper's network, and its parts measured alone."""
+    """A training step of the paper's network, and its parts measured separately."""
     torch.manual_seed(0)
     model = preset("uGMM-NN").to(device).train()
     images, labels = torch.rand(4096, 784), torch.randint(10, (4096,))
@@ -138,14 +141,14 @@ def step(device: str, quick: bool) -> list[Row]:
 
 
 def left_out(device: str, quick: bool) -> str | None:
-    """Why the two sections of large layers, memory and scaling, are not measured, or None if they are."""
+    """Why the two sections on large layers, memory and scaling, are left out; None if they are measured."""
     if quick:
         return "it takes longer than quick=True (--quick) allows, leave that out"
     return kernels.unavailable("numba" if device == "cpu" else "triton")
 
 
 def memory(device: str, quick: bool) -> list[Row]:
-    """A layer that the broadcast cannot train: its (B, J, K) tensor has 69 GB, and it keeps several."""
+    """A layer that the broadcast cannot train: one (B, J, K) tensor has 69 GB, and it stores several."""
     if left_out(device, quick):
         return []
     fused = "cpu" if device == "cpu" else "gpu"
@@ -158,7 +161,7 @@ def memory(device: str, quick: bool) -> list[Row]:
 
 
 def scaling(device: str, quick: bool) -> list[Row]:
-    """Forward and backward of the fused operator where one of B, K, J or the depth grows."""
+    """Forward and backward of the fused operator as one of B, K, J or the depth varies."""
     if left_out(device, quick):
         return []
     fused = "cpu" if device == "cpu" else "gpu"
@@ -181,7 +184,7 @@ def scaling(device: str, quick: bool) -> list[Row]:
 
 
 def _implementations(shape: tuple[int, int, int], device: str, *, compiled: bool) -> dict[str, Callable]:
-    """Functions of (x, mean, log_std, log_weight), the linear layer of (x, weight)."""
+    """The implementations by name: functions of (x, mean, log_std, log_weight); ``linear`` of (x, weight)."""
     found: dict[str, Callable] = {}
     if math.prod(shape) * 4 * _BROADCAST_COPIES < _free_memory(device):
         found["eager"] = reference_log_density
@@ -196,7 +199,7 @@ def _implementations(shape: tuple[int, int, int], device: str, *, compiled: bool
 
 
 def _compiler_is_there(device: str) -> bool:
-    """Whether ``torch.compile`` can build its code: for a CPU that takes a C++ compiler."""
+    """Whether ``torch.compile`` can build its code. For a CPU it needs a C++ compiler."""
     names = filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++", "cl"))
     there = device != "cpu" or any(map(shutil.which, names))
     if not there:
@@ -209,12 +212,12 @@ def _free_memory(device: str) -> float:
 
 
 def _fused(row: str) -> Callable:
-    """The fused operator; rows are named after where it runs."""
+    """The fused operator. Its rows are named after the device it runs on."""
     return lambda *arguments: ugmm_log_density(*arguments, backend=_BACKENDS[row])
 
 
 def _arguments(shape: tuple[int, int, int], device: str) -> list[Tensor]:
-    """Inputs and the parameters of a layer that has begun to learn."""
+    """The inputs and the parameters of a layer that has begun to learn."""
     generator = torch.Generator().manual_seed(0)
     b, k, j = shape
     x = torch.rand(b, k, generator=generator)
@@ -242,7 +245,7 @@ def _timed(
 
 
 def _recorded(run: Callable[[], object]) -> Callable[[], None]:
-    """The same as one CUDA graph: without what Python and PyTorch need to launch its kernels."""
+    """The same call as one CUDA graph, without the time in which Python and PyTorch launch its kernels."""
     for _ in range(3):
         run_aside(run)
     graph, _ = record(run)
@@ -256,7 +259,7 @@ def _results(function: Callable, arguments: list[Tensor], upstream: Tensor) -> l
 
 
 def _operators(model: UGMMNet, x: Tensor) -> Callable[[], None]:
-    """The operator of each layer, forward and backward, on the tensors that reach it, and nothing else."""
+    """Only the operator of each layer, forward and backward, on the tensors that reach this layer."""
     calls = []
     for index, layer in enumerate(model):
         parameters = (
@@ -265,7 +268,7 @@ def _operators(model: UGMMNet, x: Tensor) -> Callable[[], None]:
             layer.dropped_log_weight() if layer.dropout else layer.log_weight,
         )
         leaves = [t.detach().clone().requires_grad_() for t in (x, *parameters)]
-        # Nobody asks for the gradient of the images.
+        # The gradient of the images is not needed.
         leaves[0].requires_grad_(index > 0)
         x = ugmm_log_density(*leaves).detach()
         wanted = [t for t in leaves if t.requires_grad]
@@ -279,7 +282,7 @@ def _operators(model: UGMMNet, x: Tensor) -> Callable[[], None]:
 
 
 def _dropout(layer: MixtureLayer) -> Tensor:
-    """Draw a mask and normalise the weights that stay, forward and backward."""
+    """Draw a dropout mask and normalise the remaining weights, forward and backward."""
     log_weight = layer.dropped_log_weight()
     return torch.autograd.grad(log_weight, layer.mix_logits, torch.ones_like(log_weight))[0]
 
@@ -299,7 +302,7 @@ def _deep(depth: int, device: str) -> Callable[[], None]:
 
 
 def _returned(shape: tuple[int, int, int], name: str) -> int:
-    """Bytes of the outputs and of all gradients."""
+    """The number of bytes in the outputs and all gradients."""
     b, k, j = shape
     return 4 * (b * j + b * k + (1 if name == "linear" else 3) * j * k)
 

@@ -1,4 +1,4 @@
-"""Time in turns, and the memory that a call takes beyond what it returns."""
+"""Time several functions in turns, and measure the memory that a call needs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 
 __all__ = ["in_turns", "peak_memory"]
 
-_SMALLEST_SAMPLE = 1e-2  # seconds: far above the clock's resolution and a thread's time to wake up
-# After a parallel loop, OpenMP's threads spin for milliseconds: nobody should pay for his predecessor's.
+_SMALLEST_SAMPLE = 1e-2  # seconds, far more than the clock's resolution and the time to wake a thread
+# After a parallel loop, OpenMP's threads spin for milliseconds. This must not slow the next function.
 _PAUSE = 0.02
 
 
 def in_turns(
     functions: dict[str, Callable[[], object]], *, seconds: float, device: str = "cpu"
 ) -> dict[str, tuple[float, float]]:
-    """Smallest and median seconds per call of each function, called in turns for ``seconds`` altogether.
+    """Smallest and median seconds per call of each function. They take turns for ``seconds`` in total.
 
-    Each has at least five samples; a sample of a short function is several calls.
+    Each function gets at least five samples. A sample of a short function consists of several calls.
     """
     calls = {name: _calls_per_sample(function, device) for name, function in functions.items()}
     samples: dict[str, list[float]] = {name: [] for name in functions}
@@ -60,7 +60,7 @@ def _wait(device: str) -> None:
 
 
 def peak_memory(function: Callable[[], object], device: str = "cpu") -> int:
-    """Largest number of bytes that PyTorch held at one time for a call, above what it held before."""
+    """The largest number of bytes that PyTorch holds at once during a call, beyond what it held before."""
     if device != "cpu":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -80,7 +80,7 @@ def peak_memory(function: Callable[[], object], device: str = "cpu") -> int:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what the profiler's C++ code writes to standard error, such as that there is no GPU."""
+    """Hide what the profiler's C++ code writes to standard error, such as that there is no GPU."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

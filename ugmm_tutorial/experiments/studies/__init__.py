@@ -1,8 +1,9 @@
-"""Studies: measured comparisons that are more than one training run, each written to one JSON file.
+"""Studies: comparisons that take more than one training run. Each study writes one JSON file.
 
-A study is a module with ``SETTINGS`` (all that its outcome depends on) and ``measure(settings, progress)``,
-which returns what can be written as JSON. ``python -m ugmm_tutorial study NAME`` runs it and writes
-``results/studies/NAME.json``; chapters read that file.
+A study is a module with ``SETTINGS``, which hold everything its outcome depends on, and a function
+``measure(settings, progress)``, which returns results that can be written as JSON. The command
+``python -m ugmm_tutorial study NAME`` runs it and writes ``results/studies/NAME.json``; chapters read that
+file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ugmm_tutorial.training import files, records
 
 __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
 
-#: What each study asks, by the name of its module and its file.
+#: The question of each study, by the name of its module and its file.
 STUDIES: dict[str, str] = {
     "approximation": "What do mixtures and networks of mixture neurons approximate, beside an MLP and a KAN?",
     "concentration": "How many inputs share an answer before training and after 100 epochs?",
@@ -34,7 +35,7 @@ STUDIES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study found: its settings, its results, the seconds it took and on what."""
+    """What a study found: its settings, its results, the seconds it took, and the machine and versions."""
 
     study: str
     settings: dict
@@ -54,12 +55,12 @@ def find(name: str):
 
 
 def run(name: str, *, results: str | Path = "results", progress: bool = True) -> Outcome:
-    """Measure, and write ``results/studies/NAME.json``; an outcome with these settings is returned as it is.
+    """Run a study and write ``results/studies/NAME.json``, or return the outcome that is already stored.
 
     Raises:
-        ValueError: no such study, or the file was made with other settings. It stays as it is.
-        RecordError: the file cannot be read. It stays as it is.
-        OSError: the file could not be written; found out before anything is measured.
+        ValueError: there is no such study, or the file was made with other settings. It is left unchanged.
+        RecordError: the file cannot be read. It is left unchanged.
+        OSError: the file cannot be written. This is checked before the study starts.
     """
     module = find(name)
     path = _path(results, name)
@@ -83,9 +84,9 @@ def read(name: str, results: str | Path = "results") -> Outcome:
     """The stored outcome of a study.
 
     Raises:
-        ValueError: no such study, or the file was made with other settings than the study has now.
-        FileNotFoundError: it has not been run.
-        RecordError: the file is no outcome of a study.
+        ValueError: there is no such study, or the file was made with other settings than the study has now.
+        FileNotFoundError: the study has not been run.
+        RecordError: the file is not the outcome of a study.
     """
     module = find(name)
     path = _path(results, name)

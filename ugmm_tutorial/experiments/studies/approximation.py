@@ -1,18 +1,18 @@
 """What can mixtures of Gaussians, and networks of mixture neurons, approximate? Three measurements.
 
-- Densities: how near the best mixture of M univariate Gaussians comes to known densities, against M.
-- Regression: networks of uGMM layers with a linear readout behind them, beside an MLP and a KAN of as many
-  parameters, on functions without noise.
-- Classification: the same on points in the plane, and there uGMM networks have no readout: their outputs are
-  compared, so that a single layer has the size that inputs and classes give it.
+- Densities: how closely the best mixture of M univariate Gaussians approximates known densities, for each M.
+- Regression: uGMM layers followed by a linear readout, beside an MLP and a KAN with as many parameters, on
+  functions without noise.
+- Classification: the same networks on points in the plane. Here the uGMM networks have no readout, and their
+  largest output is the answer. The numbers of inputs and classes therefore fix the size of a single layer.
 
-Every network is trained on all rows at once with the same number of gradients. For every task, size and kind
-of network one of two variants and one of two optimisers is chosen, on validation rows, with one seed; the
-errors are then those of other seeds, on test rows. Inputs and targets are the same for all. Kinds are
-trained in turns on one thread, so that their seconds can be compared with each other, and with
-nothing else.
+Every network is trained on all rows at once with the same number of gradients. For each task, size and kind
+of network, one of two variants and one of two optimisers is chosen on validation rows with one seed. The
+errors come from other seeds and from test rows. Inputs and targets are the same for all. The kinds of network
+take turns on one thread, so that their times can be compared with each other. The times compare with nothing
+else.
 
-For chapter 12. pykan takes part where it is installed; it is no dependency.
+For chapter 12. pykan takes part if it is installed; it is not a dependency.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SETTINGS: dict = {
 
 
 class _Task(NamedTuple):
-    """Rows and targets of training, validation and test; the loss and the error of outputs."""
+    """Rows and targets for training, validation and test, and the loss and the error of outputs."""
 
     parts: dict[str, tuple[Tensor, Tensor]]
     outputs: int
@@ -84,13 +84,14 @@ def measure(settings: dict, progress: bool) -> dict:
     """Run the study.
 
     Returns:
-        ``densities``, as of ``measure_densities`` in ``approximation_densities``;
-        ``regression`` and ``classification``, by task and contender, a list over sizes: ``chosen`` (variant
-        and optimiser), ``tuning`` (validation errors), ``parameters``, ``errors`` on the test rows,
-        ``seconds`` and ``evaluations`` of every seed, and the ``median`` error. The error of a regression is
-        root mean square over the standard deviation of the targets, that of a classification the share of
-        wrong labels; of outputs that are not finite, 1. ``pykan``: its version. A contender that is not
-        installed is None.
+        ``densities``: the result of ``measure_densities`` in ``approximation_densities``.
+        ``regression`` and ``classification``: for each task and contender a list over sizes. An entry has
+        ``chosen`` (variant and optimiser), ``tuning`` (validation errors), ``parameters``, ``errors`` on the
+        test rows, ``seconds`` and ``evaluations`` for every seed, and the ``median`` error. The error of a
+        regression is the root mean squared error divided by the standard deviation of the targets. The error
+        of a classification is the share of wrong labels. Outputs that are not finite have error 1. A
+        contender that is not installed is None.
+        ``pykan``: its version.
     """
     with one_thread():
         densities = measure_densities(settings["densities"], progress)
@@ -116,7 +117,7 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def _regression(name: str, settings: dict) -> _Task:
-    """Targets with mean zero and deviation one on the training rows."""
+    """The task for a function, its targets scaled to mean zero and deviation one on the training rows."""
     generator = torch.Generator().manual_seed(settings["tuning_seed"])
     raw = {part: sampled(FUNCTIONS[name], n, generator) for part, n in settings["rows"].items()}
     mean, std = raw["train"][1].mean(), raw["train"][1].std()
@@ -141,7 +142,7 @@ def _there(contender: str) -> bool:
 
 
 def _warm_up(settings: dict) -> None:
-    """Kernels are compiled at their first call, which belongs to nobody's seconds."""
+    """Run every kind once, so that no measured time includes the compilation of kernels."""
     task = _regression("x y", settings)
     for contender in filter(_there, settings["contenders"]):
         _run(
@@ -170,7 +171,7 @@ def _run(task: _Task, contender: str, size: int, variant: str, how: str, seed: i
 
 
 def _error(task: _Task, outputs: Tensor, truth: Tensor) -> float:
-    """Of outputs that are not finite, 1: what a constant would reach, or every label wrong."""
+    """The error of outputs. If they are not finite it is 1: that of a constant, or of all labels wrong."""
     return task.error(outputs, truth).item() if outputs.isfinite().all() else 1.0
 
 
@@ -180,7 +181,7 @@ def _compared(task: _Task, sizes: list[int], settings: dict, name: str) -> dict:
     for size in sizes:
         tuned = {contender: _tuned(task, contender, size, settings) for contender in there}
         runs: dict[str, list[dict]] = {contender: [] for contender in there}
-        # In turns: what slows the machine for a while slows all kinds.
+        # The kinds take turns, so that a temporary slowdown of the machine affects all of them.
         for seed in settings["seeds"]:
             for contender in there:
                 chosen = tuned[contender]["chosen"]

@@ -1,8 +1,8 @@
-"""How near does the best mixture of M univariate Gaussians come to a density? A part of approximation.
+"""How closely can a mixture of M univariate Gaussians approximate a density? Part of the approximation study.
 
-The densities are known, so there are no samples, and what is measured is approximation alone. The best
-mixture is the best of several starts, each by expectation maximisation and then by quasi-Newton steps: an
-upper bound on what M components can reach.
+The densities are known, so no samples are needed, and only approximation is measured. Each of several starts
+is improved by expectation maximisation and then by quasi-Newton steps. The best result has an error that is
+an upper bound for the smallest error of M components.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _gumbel(x: Tensor) -> Tensor:
 
 
 def _towards_zero(length: float, longest: float = 1.0, halvings: int = 16) -> list[float]:
-    """Edges of panels that halve towards zero, without it, and are nowhere longer than ``longest``."""
+    """Edges of panels that halve towards zero, excluding it. No panel is longer than ``longest``."""
     ends = [length * 2.0**-k for k in range(halvings, -1, -1)]
     parts = [math.ceil((b - a) / longest) for a, b in itertools.pairwise(ends)]
     fine = [np.linspace(a, b, n + 1)[1:] for (a, b), n in zip(itertools.pairwise(ends), parts, strict=True)]
@@ -60,7 +60,7 @@ def _towards_zero(length: float, longest: float = 1.0, halvings: int = 16) -> li
 _HALF = _towards_zero(0.5, longest=0.1)
 _SIDE = _towards_zero(24.0)
 
-#: One density with a kink, one with jumps, one that is a mixture itself, and two that are analytic.
+#: One density has a kink, one has jumps, one is itself a mixture, and two are analytic.
 TARGETS: dict[str, Target] = {
     "Laplace": Target(_laplace, [-e for e in reversed(_SIDE)] + [0.0] + _SIDE),
     "uniform": Target(torch.zeros_like, [0.0, *_HALF, *(1.0 - e for e in reversed(_HALF[:-1])), 1.0]),
@@ -71,10 +71,10 @@ TARGETS: dict[str, Target] = {
 
 
 def measure_densities(settings: dict, progress: bool) -> dict:
-    """By target and by whether deviations are free or tied, lists over ``settings["components"]``.
+    """Measure all targets, each with free and with tied deviations.
 
-    Each has ``kl`` (nats) and ``l1`` of the best mixture found, ``check``: its KL by another quadrature, and
-    ``slopes``.
+    Each result has three lists over ``settings["components"]`` for the best mixture found: ``kl`` (nats),
+    ``l1``, and ``check``, its KL by another quadrature. It also has ``slopes``.
     """
     found: dict = {}
     for name in settings["targets"]:
@@ -89,7 +89,7 @@ def measure_densities(settings: dict, progress: bool) -> dict:
 
 
 def best_mixtures(target: Target, settings: dict, *, tied: bool) -> list[dict[str, float]]:
-    """For every number of components the best of the starts: ``kl``, ``check`` and ``l1``."""
+    """``kl``, ``check`` and ``l1`` of the best mixture for every number of components."""
     x, weight = univariate.quadrature(target.edges, settings["points"])
     other_x, other_weight = univariate.quadrature(target.edges, settings["points"] + 5)
     log_density, other = target.log_prob(x), target.log_prob(other_x)
@@ -121,14 +121,14 @@ def _starts(
     settings: dict,
     generator: torch.Generator,
 ) -> list[Mixture]:
-    """Means at quantiles, evenly and drawn; then at equal distances, which reach into the tails."""
+    """Starts with means at quantiles, evenly spaced or drawn, and at equal distances that reach the tails."""
     density = log_density, x, weight
     starts = [univariate.quantile_start(*density, components)]
     for _ in range(settings["random_starts"]):
         starts.append(univariate.quantile_start(*density, components, generator))
     for beyond in settings["beyond"]:
         starts.append(univariate.spread_start(*density, components, beyond))
-        # Symmetric starts of symmetric densities stay symmetric, so each is also taken a little moved.
+        # A symmetric start for a symmetric density stays symmetric, so slightly moved copies are tried too.
         for _ in range(settings["moved_starts"]):
             starts.append(univariate.spread_start(*density, components, beyond, generator))
     return starts
@@ -137,14 +137,14 @@ def _starts(
 def _improved(
     log_density: Tensor, x: Tensor, weight: Tensor, starts: list[Mixture], settings: dict, tied: bool
 ) -> list[Mixture]:
-    """What becomes of the starts after some steps, and of the best that differ after many."""
+    """Improve all starts by a few steps, and the best different ones by many more."""
     ends = []
     for start in starts:
         by_em, _ = univariate.fit(log_density, x, weight, start, iterations=settings["em"], tied=tied)
         end = univariate.polish(log_density, x, weight, by_em, iterations=settings["short"], tied=tied)
         ends.append((univariate.kl_divergence(log_density, end, x, weight), end))
     ends.sort(key=lambda pair: pair[0])
-    # Many starts end in the same place: going on from it once is enough.
+    # Many starts end in the same place, and continuing from it once is enough.
     differ = [ends[0]] + [b for a, b in itertools.pairwise(ends) if b[0] > 1.01 * a[0]]
     return [
         univariate.polish(log_density, x, weight, end, iterations=settings["polish"], tied=tied)
@@ -153,7 +153,7 @@ def _improved(
 
 
 def _grown(mixture: Mixture, components: int, generator: torch.Generator) -> Mixture:
-    """A mixture of more components: some are split in two, beside each other."""
+    """A mixture with more components. Randomly chosen ones are split in two that lie beside each other."""
     while len(mixture.mean) < components:
         chosen = int(torch.multinomial(mixture.weight + 1e-3, 1, generator=generator))
         weight = mixture.weight.clone()
@@ -168,11 +168,11 @@ def _grown(mixture: Mixture, components: int, generator: torch.Generator) -> Mix
 
 
 def slopes(components: Sequence[int], kl: Sequence[float], settings: dict) -> dict[str, dict | None]:
-    """Straight lines through log KL, over what is above rounding, from some number of components on.
+    """Fit straight lines to log KL, from ``slope_from`` components on and where KL exceeds ``smallest``.
 
-    ``power`` against log M (slope -2: a quarter at twice as many), ``root`` against the square root of M, and
-    ``exponential`` against M; each with ``slope`` and ``residual``, the root mean square of what the line
-    leaves, in the unit of log KL. None with fewer than three points.
+    ``power`` is a line against log M (at slope -2, twice as many components leave a quarter of the KL),
+    ``root`` against the square root of M, and ``exponential`` against M. Each has ``slope`` and ``residual``,
+    the root mean square of the residuals in the unit of log KL. All are None with fewer than three points.
     """
     pairs = [
         (m, value)

@@ -1,7 +1,7 @@
-"""Four kinds of small networks and one way to train them all. A part of the study of approximation.
+"""Four kinds of small networks and one way to train them all. Part of the approximation study.
 
-A contender has two variants to choose from; which, and with which optimiser, is chosen on validation data.
-The KAN is pykan's, by the authors of Liu et al. (2025), without its symbolic branch; it is no dependency.
+Each contender has two variants. The variant and the optimiser are chosen on validation data. The KAN comes
+from pykan, by the authors of Liu et al. (2025), without its symbolic branch; pykan is not a dependency.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How a network is trained: Adam with this learning rate, or L-BFGS if there is none."""
+    """How a network is trained: by Adam with this learning rate, or by L-BFGS if it is None."""
 
     learning_rate: float | None = None
 
 
-#: What is tried on validation data: bends of the MLP, grids of the KAN, LayerNorms of the uGMM networks.
+#: The choices made on validation data: activations of the MLP, grids of the KAN, LayerNorms of uGMM networks.
 VARIANTS: dict[str, dict[str, Any]] = {
     "MLP": {"relu": nn.ReLU, "silu": nn.SiLU},
     "KAN": {"grid 5": 5, "grid 10": 10},
@@ -51,7 +51,7 @@ _WIDEST = 200
 
 
 class Run(NamedTuple):
-    """A trained network, its training loss, seconds of training and gradients evaluated."""
+    """A trained network, its training loss, the seconds of training, and the number of gradients."""
 
     model: nn.Module
     loss: float
@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 
 class _KAN(nn.Module):
-    """pykan's network, as fast as it can be: no symbolic branch, no activations kept, no checkpoints."""
+    """pykan's network at its fastest: no symbolic branch, no stored activations, no checkpoints."""
 
     def __init__(self, widths: list[int], grid: int, seed: int) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class _KAN(nn.Module):
         np.random.set_state(states[0])  # noqa: NPY002
         random.setstate(states[1])
         for symbolic in self.net.symbolic_fun:
-            symbolic.requires_grad_(False)  # switched off, so not counted
+            symbolic.requires_grad_(False)  # the symbolic branch is off, so its parameters do not count
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
     @torch.no_grad()
     def adapt(self, x: Tensor) -> None:
-        """Lay the splines' grids where the activations are, as its authors' training does."""
+        """Move the grids of the splines to where the activations are, as its authors' training does."""
         self.net.update_grid_from_samples(x)
 
 
@@ -119,7 +119,7 @@ _MAKERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers are learnt."""
+    """The number of learnt parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -131,11 +131,11 @@ def build(
     Args:
         contender: a key of :data:`VARIANTS`.
         inputs, outputs: K and the number of outputs.
-        size: parameters wanted.
-        variant: one of the contender's.
-        seed: of its start; the global generator stays as it is.
-        readout: uGMM layers are followed by a linear layer; without, their last layer has the outputs, and a
-            single layer has the size that inputs and outputs give it.
+        size: the wanted number of parameters.
+        variant: one of the contender's variants.
+        seed: the seed of its initial parameters. The global generator keeps its state.
+        readout: whether a linear layer follows the uGMM layers. Without it, the last uGMM layer gives the
+            outputs, and the numbers of inputs and outputs fix the size of a single layer.
     """
     make, chosen = _MAKERS[contender], VARIANTS[contender][variant]
     with torch.random.fork_rng(devices=[]):
@@ -159,14 +159,14 @@ def train(
     how: str,
     evaluations: int,
 ) -> Run:
-    """All rows at once, up to so many gradients; the state of the last one stays.
+    """Train on all rows at once. The network keeps its last state.
 
     Args:
-        model: changed in place.
-        x, y: rows and what they should give.
-        loss: of outputs and ``y``.
-        how: a key of :data:`OPTIMISERS`; Adam's learning rate falls to zero along a cosine.
-        evaluations: of the loss and its gradient.
+        model: the network; it is changed in place.
+        x, y: the rows and their targets.
+        loss: a function of the outputs and ``y``.
+        how: a key of :data:`OPTIMISERS`. Adam's learning rate falls to zero along a cosine.
+        evaluations: the largest number of evaluations of the loss and its gradient.
     """
     begun, counted = time.perf_counter(), 0
 
@@ -204,7 +204,7 @@ def train(
 
 
 def pykan_version() -> str | None:
-    """The version of pykan that is installed; None where it is not."""
+    """The installed version of pykan, or None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,6 +1,7 @@
-"""Functions to learn and points to classify, for the study of approximation.
+"""Functions to learn and points to classify, for the approximation study.
 
-Three of the functions are examples of Liu et al. (2025); one has a kink along the diagonal, one is additive.
+Three of the functions are examples from Liu et al. (2025), one has a kink along the diagonal, and one is
+additive.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["CLASSES", "FUNCTIONS", "Function", "rings", "sampled", "spirals", "x
 
 
 class Function(NamedTuple):
-    """A function on [-1, 1]^K: how many inputs, and rows (N, K) to values (N,)."""
+    """A function on [-1, 1]^K: the number of inputs K, and a map from rows (N, K) to values (N,)."""
 
     inputs: int
     value: Callable[[Tensor], Tensor]
@@ -43,20 +44,20 @@ FUNCTIONS: dict[str, Function] = {
 
 
 def sampled(function: Function, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Uniform rows (N, K) in the box and the function's values there (N,), without noise, float32."""
+    """Uniform rows (N, K) in the box and the function's values (N,) there, without noise, in float32."""
     x = 2.0 * torch.rand(rows, function.inputs, generator=generator) - 1.0
     return x, function.value(x)
 
 
 def xor_blobs(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Four clouds at the corners of a square, those on a diagonal of one class: (N, 2) and (N,)."""
+    """Four clouds at the corners of a square: points (N, 2) and labels (N,). Each diagonal is one class."""
     corner = torch.randint(2, (rows, 2), generator=generator)
     noise = 0.35 * torch.randn(rows, 2, generator=generator)
     return 2.0 * corner - 1.0 + noise, corner[:, 0] ^ corner[:, 1]
 
 
 def rings(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A ring within a ring: (N, 2) and (N,). Which one a point is on, an additive function can say."""
+    """A ring within a ring: points (N, 2) and labels (N,). An additive function can tell the rings apart."""
     y = torch.randint(2, (rows,), generator=generator)
     angle = 2.0 * math.pi * torch.rand(rows, generator=generator)
     radius = 0.7 + 0.8 * y + 0.15 * torch.randn(rows, generator=generator)
@@ -64,7 +65,7 @@ def rings(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def spirals(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two spirals of one turn and a half, each the other's reflection: (N, 2) and (N,)."""
+    """Two spirals of one and a quarter turns, half a turn apart: points (N, 2) and labels (N,)."""
     y = torch.randint(2, (rows,), generator=generator)
     turn = 0.25 + 1.25 * torch.rand(rows, generator=generator)
     angle = 2.0 * math.pi * turn + math.pi * y

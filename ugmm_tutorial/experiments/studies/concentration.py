@@ -1,9 +1,9 @@
-"""How many inputs share an answer when training goes on: before it, and after 100 epochs.
+"""How many inputs share an answer, before training and after 100 epochs.
 
-The networks are runs of the catalogue: the tuned network trained five times as long as in its search, whose
-shorter relative the study ``pruning`` looks at in the same ways, and the paper's convolutional heads, whose
-inputs are features. Beside the first the equally tuned MLP, whose weights are deleted by magnitude
-(chapters 7 and 11).
+The networks are runs of the catalogue. One is the tuned uGMM network, trained five times as long as in its
+search; the study ``pruning`` measures its shorter run in the same way. The others are the paper's
+convolutional heads, whose inputs are features. The equally tuned MLP is measured beside the first, and its
+weights are deleted by magnitude (chapters 7 and 11).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SETTINGS = {
         "mnist-cnn-ugmm-layernorm": [1, 2],
     },
     "baselines": {"tuned-mlp-long": [2, 3, 4]},
-    "epochs": None,  # as many as the catalogue says
+    "epochs": None,  # the number in the catalogue
     "scopes": {"all layers": None, "first layer": [0]},
-    # Looked at as in that study, so that the two can be held against each other.
+    # Measured as in that study, so that the two can be compared.
     **{
         name: pruning.SETTINGS[name]
         for name in ("fractions", "random_orders", "importance_images", "health_images", "map_images")
@@ -47,7 +47,7 @@ SETTINGS = {
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """For each network and seed: its layers before and after training, maps, accuracies by order."""
+    """For each network and seed: its layers before and after training, its maps, and its deletion curves."""
     results: dict[str, dict[str, list]] = {"networks": {}, "baselines": {}}
     for name, seeds in settings["networks"].items():
         found = [_of_network(name, seed, settings, progress) for seed in tqdm(seeds, disable=not progress)]
@@ -62,14 +62,14 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def _trained(name: str, seed: int, settings: dict, progress: bool) -> tuple[nn.Module, Splits]:
-    """The network of a run, trained if it is not there yet, and its data."""
+    """The network of a run, trained unless its checkpoint exists, and its data."""
     run = Run(find(name), seed, settings["epochs"], artifacts.scratch("concentration"))
     run.train(progress=progress)
     return run.network(), run.experiment.load_data()
 
 
 def _of_network(name: str, seed: int, settings: dict, progress: bool) -> dict:
-    """What is measured of one run; of a ConvNet, its head over its features."""
+    """All measurements of one run. Of a ConvNet, only the head over its features is measured."""
     model, data = _trained(name, seed, settings, progress)
     fresh = find(name).build(seed)
     looked_at = data.train.x[: settings["health_images"]]
@@ -93,7 +93,7 @@ def _of_network(name: str, seed: int, settings: dict, progress: bool) -> dict:
 
 @torch.no_grad()
 def _head(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
-    """The mixture layers of a network and what arrives at them."""
+    """The mixture layers of a network, and the inputs that reach them."""
     if not isinstance(model, ConvNet):
         return model, x
     return model.head, torch.cat([model.features(some) for some in x.split(1000)])

@@ -1,8 +1,8 @@
-"""What becomes of the paper's generative network in 50,000 steps: the symptoms of its optimum (chapter 8).
+"""What happens to the paper's generative network in 50,000 steps: the symptoms of its optimum (chapter 8).
 
-With a floor s under the deviations no output exceeds -log(s sqrt(2 pi)), and a network whose hidden values do
-not depend on the flower reaches that. How near training comes is watched on several networks, together with
-what such a network can still tell apart.
+With a floor s under the deviations, no output exceeds -log(s sqrt(2 pi)). A network whose hidden values do
+not depend on the flower reaches this bound. The study watches how near several networks come to it, and what
+they can still tell apart.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SETTINGS = {
     "split": 0,
     "batch_size": 16,
     "learning_rate": 1e-3,
-    # Eight steps each, so 50,000 steps at the end.
+    # An epoch has eight steps, so training ends after 50,000 steps.
     "epochs": [1, 10, 30, 100, 300, 600, 1000, 1500, 2000, 3000, 4000, 5000, 6250],
     "noise": 1000,
 }
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """Symptoms by variant: each a list over the watched epochs of lists over the seeds."""
+    """The symptoms of each variant. Each symptom is a list over epochs; its entries are lists over seeds."""
     flowers = data.iris(seed=settings["split"])
     results = {}
     with tqdm(total=len(settings["variants"]) * settings["epochs"][-1], disable=not progress) as bar:
@@ -62,15 +62,17 @@ def measure(settings: dict, progress: bool) -> dict:
 
 @torch.no_grad()
 def symptoms(network: nn.Sequential, flowers: data.Splits, noise: int = 1000) -> dict[str, float]:
-    """What tells a useful score from an empty one.
+    """Measures that tell a useful score from an empty one.
 
     Returns:
-        ``log_likelihood``: mean output over the training flowers and their labels, nats; ``bound``: what no
-        output can exceed; ``train_accuracy`` and ``test_accuracy``: of the most probable label;
-        ``root_std``: deviation of the root's components, weighted by who answers; ``spread``: deviation of
-        the last hidden values over the training flowers, weighted likewise; ``gap``: mean difference
-        between a training flower's best and worst label, nats; ``noise``: mean output over uniform noise;
-        ``noise_auc``: how often a flower's score is above that of noise (1 always, 0.5 by chance).
+        ``log_likelihood``: mean output over the training flowers and their labels, in nats;
+        ``bound``: the value that no output can exceed, in nats;
+        ``train_accuracy`` and ``test_accuracy``: accuracies of the most probable label;
+        ``root_std``: mean deviation of the root's components, weighted by their responsibilities;
+        ``spread``: standard deviation of the last hidden values over the training flowers, weighted likewise;
+        ``gap``: mean difference between the scores of a training flower's best and worst labels, in nats;
+        ``noise``: mean output over uniform noise, in nats;
+        ``noise_auc``: how often a flower scores above noise (1 always, 0.5 by chance).
     """
     from sklearn.metrics import roc_auc_score
 
@@ -97,7 +99,7 @@ def symptoms(network: nn.Sequential, flowers: data.Splits, noise: int = 1000) ->
 
 
 def noise_like(flowers: data.Splits, count: int) -> Tensor:
-    """Uniform noise in the box of the training flowers, with labels drawn at random: (count, K + 1)."""
+    """Uniform noise in the range of the training flowers, with random labels: (count, K + 1)."""
     generator = torch.Generator().manual_seed(1)
     x = flowers.train.x
     low, high = x.amin(dim=0), x.amax(dim=0)

@@ -1,24 +1,28 @@
-"""Which density fits small tables best: smoothed neurons, their relatives, or what others ship?
+"""Which density fits small tables best: smoothed neurons, their relatives, or models from other packages?
 
-On four data sets of scikit-learn, by stratified cross-validation, for every contender:
+The study uses four data sets from scikit-learn and stratified cross-validation. It measures for every
+contender:
 
-- held-out log-likelihood in nats per row, of a model of the features alone;
-- imputation: root mean squared error of conditional means where values were deleted at random, with
+- held-out log-likelihood in nats per row, for a model of the features alone;
+- imputation: the root mean squared error of conditional means for values that were deleted at random, with
   the same model;
 - classification by one model for each class, argmax_c log p(x | c) + log prior.
 
-Features are standardised on the training folds, and likelihoods are of standardised features: differences
-between contenders mean something, levels do not carry over to other units. The pixels of the digits are
-whole numbers, on which a density can grow without end: uniform noise from [0, 1) is added to each (Theis et
-al. 2016), and the pixels that are the same in all images are left out. The sizes are chosen on a quarter of
-each training fold, one start for each, the same number of candidates for every contender, and the model is
-fitted again on the whole fold. Intervals are Student's over folds, which share training rows: they are
-somewhat too narrow.
+Features are standardised on the training folds, and likelihoods are those of standardised features.
+Differences between contenders are meaningful, but the levels do not carry over to other units. The pixels of
+the digits are whole numbers, on which a density can grow without bound. Therefore uniform noise from [0, 1)
+is added to each pixel (Theis et al. 2016), and pixels that are the same in all images are left out.
 
-With four features (iris) and depth 2 a circuit's leaves have one feature each, where a smoothed neuron is a
-Gaussian: both kinds of circuit are the same there. In float32, where the fused operator runs.
+Sizes are chosen on a quarter of each training fold, with one start per size. Every contender has equally many
+candidates, except that numbers of components are left out if there are too few rows for them. The model is
+then fitted again on the whole fold. Intervals are Student's over folds. They are somewhat too narrow, because
+folds share training rows.
 
-For chapter 9. SPFlow takes part where it is installed; it is no dependency.
+With four features (iris) and depth 2, each leaf of a circuit has one feature. A smoothed neuron of one
+feature is a Gaussian, so both kinds of circuit are the same there. Our own models run in float32, which the
+fused operator needs.
+
+For chapter 9. SPFlow takes part if it is installed; it is not a dependency.
 """
 
 from __future__ import annotations
@@ -57,14 +61,15 @@ SETTINGS: dict = {
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """Run the study; by data set and contender, the three measures over folds.
+    """Run the study: the three measures over folds, for each data set and contender.
 
     Returns:
         ``{"data": {name: {"rows", "features", "classes", "contenders": {name: ...}}}, "spflow": version}``. A
         contender has ``log_likelihood``, ``accuracy`` and ``imputation_rmse``, each with ``folds``, ``mean``
-        and ``half_width`` (95 %), or None for what it cannot do; ``against_twin``, the paired difference of
-        its log-likelihood to the product twin's; ``sizes`` and ``class_sizes``, chosen in each fold; and
-        ``seconds``. A contender that is not installed is None.
+        and ``half_width`` (95 %), or None if it cannot do this. ``against_twin`` is its log-likelihood minus
+        that of the diagonal Gaussian mixture ("product twin" in the results), paired by fold. ``sizes`` and
+        ``class_sizes`` are the sizes chosen in each fold, and ``seconds`` is the time. A contender that is
+        not installed is None.
     """
     installed = spflow_version()
     results = {}
@@ -88,7 +93,7 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def _data(name: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Features (N, K), float64, and labels (N,)."""
+    """Features (N, K) in float64, and labels (N,)."""
     from sklearn import datasets
 
     raw = getattr(datasets, f"load_{name}")()
@@ -153,7 +158,7 @@ def _one_fold(
 
 
 def _inner_split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of three quarters of the training rows and of the last one."""
+    """Indices of three quarters of the training rows, and of the remaining quarter."""
     from sklearn.model_selection import train_test_split
 
     parts = train_test_split(
@@ -163,7 +168,7 @@ def _inner_split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _allowed(settings: dict, kind: str, rows: int) -> list[float]:
-    """The candidates; numbers of components only as long as there are some rows for each."""
+    """The candidate sizes. A number of components is allowed only if there are enough rows per component."""
     candidates = settings[kind]
     if kind.endswith("bandwidths"):
         return candidates
@@ -172,7 +177,7 @@ def _allowed(settings: dict, kind: str, rows: int) -> list[float]:
 
 
 def _best(candidates: list[float], score: Callable[[float], float]) -> float:
-    """The candidate with the highest score; one whose likelihood is not finite never is."""
+    """The candidate with the highest score. A score that is not finite counts as the lowest."""
     scores = {size: score(size) for size in candidates}
     return max(scores, key=lambda size: scores[size] if math.isfinite(scores[size]) else -math.inf)
 
@@ -180,7 +185,7 @@ def _best(candidates: list[float], score: Callable[[float], float]) -> float:
 def _class_scores(
     rows: Tensor, labels: Tensor, test: Tensor, size: float, fit: Callable[[Tensor, float], Fitted]
 ) -> Tensor:
-    """log p(x | c) + log prior, (N, C), from one model for each class."""
+    """log p(x | c) + log prior, (N, C), with one model for each class."""
     columns = []
     for c in range(int(labels.max()) + 1):
         own = rows[labels == c]
@@ -189,7 +194,7 @@ def _class_scores(
 
 
 def _imputation_error(model: Fitted, test: Tensor, settings: dict, number: int) -> float | None:
-    """RMSE over deleted values, in standard deviations; the deleted ones are the same for all contenders."""
+    """RMSE over deleted values, in standard deviations. The same values are deleted for all contenders."""
     if model.impute is None:
         return None
     draw = torch.Generator().manual_seed(settings["seed"] + number)
@@ -199,7 +204,7 @@ def _imputation_error(model: Fitted, test: Tensor, settings: dict, number: int) 
 
 
 def _compare(contenders: dict[str, dict | None]) -> None:
-    """Add to each contender its differences to the product twin, fold by fold."""
+    """Add to each contender, fold by fold, its difference from the diagonal Gaussian mixture."""
     twin = contenders.get("product twin")
     for found in contenders.values():
         if found is None or twin is None:

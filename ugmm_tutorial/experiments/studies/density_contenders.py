@@ -1,9 +1,9 @@
-"""The densities that the study ``densities`` compares, fitted and asked in one way.
+"""The densities that the study ``densities`` compares, all fitted and evaluated in the same way.
 
-A contender is a function (rows, size, seed, options) -> Fitted. ``size`` is its number of components or,
-for kernels, its bandwidth. Every one starts from one k-means of scikit-learn, where it takes that, and
-has the same number of iterations of EM and the same tolerance; ``min_std`` is the floor of the standard
-deviations, and its square what scikit-learn adds to the variances instead.
+A contender is a function (rows, size, seed, options) -> Fitted. ``size`` is its number of components or, for
+kernels, its bandwidth. Every contender that can start from k-means starts from one run of scikit-learn's
+k-means. All have the same number of EM iterations and the same tolerance. ``min_std`` is the floor of the
+standard deviations; scikit-learn instead adds its square to the variances.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from ugmm_tutorial.density.tractable import TractableDensity
 __all__ = ["CONTENDERS", "Fitted", "spflow_version"]
 
 
-# In float32 the fused operator runs: a step of EM on the digits takes an eighth of the time of float64.
+# The fused operator needs float32. An EM step on the digits then takes an eighth of the time of float64.
 _DTYPE = torch.float32
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted density: log-densities (N,) of rows (N, K), and rows with their NaN filled, if it can."""
+    """A fitted density.
+
+    ``log_prob`` gives log-densities (N,) of rows (N, K). ``impute`` fills the NaN in rows; it is None if the
+    model cannot do this.
+    """
 
     log_prob: Callable[[Tensor], Tensor]
     impute: Callable[[Tensor], Tensor] | None
@@ -67,7 +71,7 @@ def _product(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
 
 
 def _independent(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
-    """One Gaussian for each feature, whatever the size: what knowing nothing of dependence gives."""
+    """One Gaussian for each feature, whatever the size: a baseline that ignores all dependence."""
     return _product(rows, 1, seed, options)
 
 
@@ -115,7 +119,7 @@ def _mixture(covariance: str) -> Callable[[Tensor, int, int, dict], Fitted]:
 
 
 def _full_covariance_mean(mixture, x: Tensor) -> Tensor:
-    """Conditional means of a mixture with full covariances, by the formula for Gaussians, row by row."""
+    """Conditional means of a mixture with full covariances, row by row, from the formula for Gaussians."""
     from scipy.special import softmax
     from scipy.stats import multivariate_normal
 
@@ -138,10 +142,10 @@ def _full_covariance_mean(mixture, x: Tensor) -> Tensor:
 def _kernels(rows: Tensor, size: float, seed: int, options: dict) -> Fitted:
     from sklearn.neighbors import KernelDensity
 
-    # One leaf for all rows: with several, scikit-learn's trees return wrong sums in many dimensions, by more
-    # than a hundred nats on the digits (issues 7492, 25799 and 27186 there, open as we write).
+    # One leaf holds all rows. With several leaves, scikit-learn's trees return wrong sums in many dimensions,
+    # by more than a hundred nats on the digits (its issues 7492, 25799 and 27186, open as we write).
     kernels = KernelDensity(bandwidth=size, leaf_size=len(rows)).fit(rows.numpy())
-    # The same density as a mixture with one component for each row; it knows conditional means.
+    # The same density as a mixture with one component for each row, which can give conditional means.
     twin = DiagonalGaussianMixture(rows.shape[1], len(rows), min_std=size / 2, dtype=rows.dtype)
     with torch.no_grad():
         twin.mean.copy_(rows)
@@ -149,14 +153,14 @@ def _kernels(rows: Tensor, size: float, seed: int, options: dict) -> Fitted:
     impute = _asked(twin).impute
     return Fitted(
         lambda x: torch.as_tensor(kernels.score_samples(x.numpy())),
-        lambda x: torch.cat([impute(part) for part in x.split(64)]),  # many components: a few rows at once
+        lambda x: torch.cat([impute(part) for part in x.split(64)]),  # few rows at once, for many components
     )
 
 
 def _spflow(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
-    """SPFlow's RAT-SPN: float32, its own random start, its EM without bias correction, and the same floor.
+    """SPFlow's RAT-SPN in float32, with its own random start, its EM without bias correction, and our floor.
 
-    With its bias correction on (the default) its likelihood fell by orders of magnitude in our trials.
+    With the bias correction on (the default), its likelihood fell by orders of magnitude in our trials.
     """
     from spflow.learn import expectation_maximization
     from spflow.meta import Scope
@@ -166,7 +170,7 @@ def _spflow(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
     scope, trees = Scope(list(range(rows.shape[1]))), options["trees"]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - it shuffles the features by NumPy's global generator
+        np.random.seed(seed)  # noqa: NPY002 - it shuffles the features with NumPy's global generator
         leaf = Normal(scope=scope, out_channels=size, num_repetitions=trees)
         model = RatSPN(
             [leaf], n_root_nodes=1, n_region_nodes=size, num_repetitions=trees, depth=options["depth"]
@@ -190,7 +194,7 @@ def _spflow(rows: Tensor, size: int, seed: int, options: dict) -> Fitted:
 
 
 def spflow_version() -> str | None:
-    """The version of SPFlow that is installed; None where it is not."""
+    """The installed version of SPFlow, or None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,8 +1,8 @@
-"""How often the label is right on Iris: repeated cross-validation beside well-known models (chapter 8).
+"""How often the label is right on Iris: repeated cross-validation, beside well-known models (chapter 8).
 
-Every model gets the same 50 splits. The intervals are those of Nadeau and Bengio (2003), "Inference for the
-generalization error": training sets overlap, so the folds' variance is multiplied by 1/n + test/train and not
-by 1/n.
+Every model gets the same 50 splits. The intervals follow Nadeau and Bengio (2003), "Inference for the
+generalization error": training sets overlap, so the variance over folds is multiplied by 1/n + test/train
+instead of 1/n.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SETTINGS = {
     "folds": 5,
     "learning_rate": 1e-3,
 }
-# A posterior of zero at the truth would be infinitely wrong: as scikit-learn's log_loss does, at rounding.
+# A posterior of zero for the true label has an infinite loss. Clip it, as scikit-learn's log_loss does.
 _SMALLEST = float(np.finfo(np.float32).eps)
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """For every model ``accuracy`` (a fraction) and ``log_loss`` (nats), one number for each split.
+    """``accuracy`` (a fraction) and ``log_loss`` (nats) of every model, one number for each split.
 
-    For the networks ``train_accuracy`` too, on the flowers that each was trained on.
+    Networks also have ``train_accuracy``, the accuracy on the flowers that each was trained on.
     """
     x, y = _flowers()
     splits = folds(y, settings["repeats"], settings["folds"])
@@ -48,7 +48,7 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def folds(y: np.ndarray, repeats: int, parts: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of training and held-out rows: ``repeats`` times ``parts``, stratified by label."""
+    """Pairs of training and held-out rows, ``repeats`` times ``parts`` of them, stratified by label."""
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     splitter = RepeatedStratifiedKFold(n_splits=parts, n_repeats=repeats, random_state=0)
@@ -56,7 +56,7 @@ def folds(y: np.ndarray, repeats: int, parts: int) -> list[tuple[np.ndarray, np.
 
 
 def baselines() -> dict:
-    """Scikit-learn's models, by the name they have in the results."""
+    """Models from scikit-learn, by their names in the results."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import GaussianNB
@@ -73,7 +73,7 @@ def baselines() -> dict:
 
 
 class _ClassMixtures:
-    """Two diagonal Gaussians for each class, by scikit-learn, and Bayes' rule."""
+    """A mixture of two diagonal Gaussians for each class, by scikit-learn, combined by Bayes' rule."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> _ClassMixtures:
         """Fit a mixture to each class's rows."""
@@ -87,18 +87,18 @@ class _ClassMixtures:
         return self
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
-        """P(class | x), (N, C)."""
+        """The posterior P(class | x), (N, C)."""
         from scipy.special import softmax
 
         return softmax(np.stack([m.score_samples(x) for m in self.mixtures], 1) + np.log(self.prior), axis=1)
 
 
 def corrected_interval(values: list[float], share: float) -> tuple[float, float]:
-    """Mean over folds and half-width of its 95 % interval after Nadeau and Bengio (2003).
+    """The mean over folds, and the half-width of its 95 % interval after Nadeau and Bengio (2003).
 
     Args:
-        values: one number for each split, at least 2.
-        share: held-out rows divided by training rows.
+        values: one number for each split, at least two.
+        share: the number of held-out rows divided by that of training rows.
     """
     from scipy.stats import t
 
@@ -147,7 +147,7 @@ def _scores(posteriors: list[np.ndarray], y: np.ndarray, splits: list) -> dict:
 
 
 def _flowers() -> tuple[np.ndarray, np.ndarray]:
-    """All 150 flowers: x (150, 4) in centimetres, float32, and species (150,)."""
+    """All 150 flowers: x (150, 4) in centimetres, in float32, and species (150,)."""
     parts = data.iris(test=3)
     x, y = (torch.cat([part[i] for part in (parts.train, parts.test)]).numpy() for i in (0, 1))
     return x, y

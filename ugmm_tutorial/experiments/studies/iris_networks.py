@@ -1,4 +1,4 @@
-"""The generative networks that chapter 8 compares on Iris: what changes in each, and how it is built."""
+"""The generative networks that chapter 8 compares on Iris: the changes in each, and how to build it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ SPECIES = 3
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the paper's network and training.
+    """The differences from the paper's network and training.
 
     Attributes:
-        title: for tables and legends.
+        title: its name in tables and legends.
         options: of :class:`~ugmm_tutorial.layers.UGMMLayer`, for every layer.
-        categorical: the label is read by probabilities (chapter 8) instead of a Gaussian.
+        categorical: whether probabilities (chapter 8) read the label instead of a Gaussian.
         objective: as for :class:`~ugmm_tutorial.training.joint.EnsembleTrainer`.
-        coding: the number that stands for setosa, versicolor, virginica.
-        standardised: features have mean 0 and deviation 1 on the training flowers; otherwise centimetres.
-        widths: sizes from the input, features and label, to the one output.
+        coding: the numbers for setosa, versicolor and virginica.
+        standardised: whether features have mean 0 and deviation 1 on the training flowers. Otherwise they are
+            in centimetres.
+        widths: sizes from the input (features and label) to the single output.
         epochs: passes over the training flowers.
-        batch_size: flowers a step.
+        batch_size: the number of flowers in a step.
     """
 
     title: str
@@ -50,7 +51,7 @@ _BOTH = {"init": "paper", "min_std": 0.1, "max_std": 1.0}
 VARIANTS: dict[str, Variant] = {
     # Four features and a label, ten and five neurons; the paper leaves the batch size open.
     "paper": Variant("the paper's network"),
-    # As in the notebook that its author published: other widths, 3,000 steps over all training flowers.
+    # As in the author's published notebook: other widths, and 3,000 steps over all training flowers.
     "notebook": Variant(
         "its author's notebook", standardised=True, widths=(5, 20, 8, 1), epochs=3000, batch_size=150
     ),
@@ -79,7 +80,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def build(variant: Variant, seed: int) -> nn.Sequential:
-    """One network of a variant; PyTorch's random state is left as it was."""
+    """One network of a variant. PyTorch's global random state does not change."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         if not variant.categorical:

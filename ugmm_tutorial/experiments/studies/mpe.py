@@ -1,8 +1,8 @@
-"""How far certified most probable explanations go: Iris, wine, other networks, and what each bound is worth.
+"""How far certified most probable explanations go: Iris, wine, other networks, and the value of each bound.
 
-The networks are trained as the paper trains its generative one (Adam, learning rate 1e-3, 300 epochs,
-features and label as inputs). It does not say how large its batches were: ``"minibatch"`` and ``"full
-batch"`` are both measured.
+The networks are trained like the paper's generative one (Adam, learning rate 1e-3, 300 epochs, features and
+label as inputs). The paper does not give its batch size, so both ``"minibatch"`` and ``"full batch"`` are
+measured.
 
 Run with ``python -m ugmm_tutorial study mpe``. Taught in chapter 10.
 """
@@ -58,7 +58,7 @@ SETTINGS: dict = {
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """Everything that chapter 10 says about certified explanations, in numbers."""
+    """All numbers that chapter 10 gives about certified explanations."""
     say: Callable[[str], None] = print if progress else lambda _: None
     rows = iris_rows()
     box = ranges(rows)
@@ -87,13 +87,13 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def iris_rows() -> Tensor:
-    """Features in centimetres and the label as a number, (120, 5): the part to train on."""
+    """The training flowers (120, 5): features in centimetres, and the label as a number."""
     x, y = data.iris().train
     return torch.cat([x, y.float().unsqueeze(1)], dim=1)
 
 
 def _wine_rows() -> Tensor:
-    """The 13 measurements of 178 wines, in standard deviations from their means."""
+    """The 13 measurements of 178 wines, (178, 13), in standard deviations from their means."""
     from sklearn.datasets import load_wine
 
     x = torch.from_numpy(load_wine().data)
@@ -107,12 +107,12 @@ def trained(widths: list[int], rows: Tensor, batch_size: int, settings: dict) ->
 
 
 def ranges(rows: Tensor) -> list[tuple[float, float]]:
-    """The range of the data."""
+    """The smallest and the largest value of each column."""
     return [(float(low), float(high)) for low, high in zip(rows.amin(dim=0), rows.amax(dim=0), strict=True)]
 
 
 def _ask(net: UGMMNet, *query, **options) -> dict:
-    """The result of ``mpe``, with the time of the processor beside that of the clock."""
+    """The result of ``mpe``, with its CPU time beside its wall-clock time."""
     start = time.process_time()
     result = mpe(net, *query, **options)
     return _report(result) | {"cpu_seconds": time.process_time() - start}
@@ -130,7 +130,7 @@ def _report(result: MPEResult) -> dict:
 
 
 def _iris_queries(net: UGMMNet, box: list, settings: dict) -> dict:
-    """A typical flower of each species, and the best of all with the label continuous and discrete."""
+    """A typical flower of each species, and the best flower of all with a continuous and a discrete label."""
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["time_limit"]}
     found = {
         f"features given label {c}": _ask(net, {4: float(c)}, range(4), box[:4], **limits) for c in range(3)
@@ -142,7 +142,7 @@ def _iris_queries(net: UGMMNet, box: list, settings: dict) -> dict:
 
 
 def _ablation(net: UGMMNet, box: list, settings: dict) -> list[dict]:
-    """All five inputs sought, with some of the improvements of the branch and bound."""
+    """Queries for all five inputs, with different improvements of the branch and bound."""
     unknown = {name for some in settings["ablation"] for name in some} - set(IMPROVEMENTS)
     if unknown:
         raise ValueError(f"unknown improvements {sorted(unknown)}")
@@ -154,7 +154,7 @@ def _ablation(net: UGMMNet, box: list, settings: dict) -> list[dict]:
 
 
 def _tolerances(net: UGMMNet, box: list, settings: dict) -> list[dict]:
-    """What a smaller gap costs."""
+    """The cost of a smaller gap."""
     limit = settings["time_limit"]
     return [
         {"tolerance": tolerance} | _ask(net, {}, range(5), box, tolerance=tolerance, time_limit=limit)
@@ -163,7 +163,7 @@ def _tolerances(net: UGMMNet, box: list, settings: dict) -> list[dict]:
 
 
 def _sizes(net: UGMMNet, rows: Tensor, sizes: list[int], settings: dict) -> list[dict]:
-    """The first inputs sought, the others observed as in the row nearest to the mean of all."""
+    """Queries for the first inputs. The others are observed, as in the row nearest to the mean row."""
     box = ranges(rows)
     typical = rows[(rows - rows.mean(dim=0)).norm(dim=1).argmin()].tolist()
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["time_limit"]}
@@ -190,7 +190,7 @@ def _other_networks(rows: Tensor, box: list, settings: dict) -> list[dict]:
 
 
 def _local_methods(net: UGMMNet, box: list, settings: dict) -> dict:
-    """How far ascent and coordinate ascent stay below the certified optimum over all five inputs, by seed."""
+    """How far ascent and coordinate ascent stay below the certified upper bound over all inputs, by seed."""
     limits = {"tolerance": settings["tolerance"], "time_limit": settings["time_limit"]}
     best = mpe(net, {}, range(5), box, **limits)
 

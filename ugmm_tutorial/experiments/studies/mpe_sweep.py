@@ -1,7 +1,7 @@
-"""Random networks against the bounds: no value and no slope may lie outside, not even by a rounding error.
+"""Test the bounds on random networks: no value and no slope may lie outside, not even by a rounding error.
 
-The oracle writes the network down once more, in NumPy's long double, whose unit of rounding is 2048 times
-smaller than float64's on x86. Part of the study ``mpe``.
+The oracle is a second implementation of the network in NumPy's long double. On x86 its unit of rounding is
+2048 times smaller than that of float64. Part of the study ``mpe``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def sweep(networks: int, seed: int) -> dict:
 
 
 def random_case(rng: np.random.Generator) -> tuple[UGMMNet, np.ndarray, np.ndarray, np.ndarray]:
-    """A network and a box ``low``, ``high`` (K,), with points (P, K) in it, half of them corners."""
+    """A network, a box ``low``, ``high`` (K,), and points (P, K) in it, of which half are corners."""
     widths = [int(n) for n in rng.integers(1, 9, size=rng.integers(1, 5))] + [1]
     net = UGMMNet(widths, dtype=torch.float64, min_std=0.0)
     spread, width = 10.0 ** rng.uniform(-1, 2), 10.0 ** rng.uniform(-2.5, 1)
@@ -60,7 +60,7 @@ def random_case(rng: np.random.Generator) -> tuple[UGMMNet, np.ndarray, np.ndarr
 
 
 def violations(net: UGMMNet, low: np.ndarray, high: np.ndarray, points: np.ndarray) -> tuple[int, int]:
-    """How many of the values, and of the slopes, at the points lie outside the bounds for the box."""
+    """The number of points with a value outside the bounds for the box, and of points with such a slope."""
     layers = only_output(layers_of(net), 0)
     bounds = output_bounds(layers, torch.from_numpy(low).unsqueeze(1), torch.from_numpy(high).unsqueeze(1))
     least, most = (g[:, 0].numpy() for g in gradient_bounds(layers, bounds))
@@ -70,7 +70,7 @@ def violations(net: UGMMNet, low: np.ndarray, high: np.ndarray, points: np.ndarr
 
 
 def exact_values_and_slopes(net: UGMMNet, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Output 0 at points (P, K) and its gradient there, (P,) and (P, K), in long double."""
+    """Output 0 at points (P, K), and its gradient there: (P,) and (P, K), in long double."""
     z = points.astype(np.longdouble)
     jacobian = np.broadcast_to(np.eye(z.shape[1], dtype=np.longdouble), (len(z), z.shape[1], z.shape[1]))
     for layer in net:

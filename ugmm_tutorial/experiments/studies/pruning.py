@@ -1,9 +1,9 @@
-"""What the tuned uGMM network can do without: components deleted by responsibility, by weight, at random.
+"""What the tuned uGMM network can do without: components are deleted by responsibility, weight, or at random.
 
-The networks are trained on all but the last 5,000 training images, responsibilities are measured on
-training images, and accuracies on the test images. Beside them the equally tuned MLP, whose weights are
-deleted by magnitude. Then smaller networks: parameters, accuracy before and after two more epochs, and time
-(chapter 11).
+The networks are trained on all but the last 5,000 training images. Responsibilities are measured on training
+images, accuracies on the test images. The equally tuned MLP is measured beside them, and its weights are
+deleted by magnitude. The study then builds smaller networks and measures their parameters, their accuracy
+before and after two more epochs, and their time (chapter 11).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ SETTINGS = {
     "epochs": 20,
     "seeds": [0, 1, 2],
     "fractions": [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
-    # Which layers lose components, counted from the input; None is all of them.
+    # The layers that lose components, counted from the input; None stands for all.
     "scopes": {"all layers": None, "first layer": [0], "later layers": [1, 2]},
     "random_orders": 3,
     "importance_images": 20000,
     "health_images": 2000,
-    # Deleting anew for every image looks at all components of each: fewer images do.
+    # Deleting separately for every image examines all components each time, so fewer images are used.
     "by_example_images": 500,
     "by_example_fractions": [0.0, 0.5, 0.9, 0.95, 0.99],
     "map_images": 500,
@@ -61,7 +61,7 @@ SETTINGS = {
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """For each seed: accuracies by order and scope, the state of the layers, the pruned networks."""
+    """For each seed: accuracies by order and scope, the state of the layers, and the pruned networks."""
     experiment = replace(catalogue.find(settings["experiment"]), data=settings["data"])
     data = experiment.load_data()
     results: dict[str, list] = {
@@ -99,7 +99,10 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def _trained(name: str, seed: int, data: Splits, settings: dict, progress: bool) -> tuple[nn.Module, float]:
-    """The experiment's network, trained on the study's data, and the seconds that took, perhaps earlier."""
+    """The experiment's network, trained on the study's data, and the seconds of training.
+
+    A finished checkpoint is not trained again; the seconds are then those of the earlier training.
+    """
     experiment = catalogue.find(name)
     config = replace(experiment.config, seed=seed, epochs=settings["epochs"], measure=())
     model = experiment.build(seed)
@@ -111,7 +114,7 @@ def _trained(name: str, seed: int, data: Splits, settings: dict, progress: bool)
 def _pruned(
     model: nn.Module, by_responsibility: list[Tensor], data: Splits, seed: int, settings: dict, progress: bool
 ) -> list[dict]:
-    """For every ``keep``: parameters, accuracies as pruned and after fine-tuning, milliseconds."""
+    """For every ``keep``: parameters, accuracies after pruning and after fine-tuning, and milliseconds."""
     orders = {"responsibility": by_responsibility, "weight": importance(model, "weight")}
     fine = settings["fine_tuning"]
     config = replace(
@@ -140,7 +143,7 @@ def _pruned(
 
 
 def _times(networks: dict[str, nn.Module], x: Tensor, settings: dict) -> dict[str, float]:
-    """Smallest milliseconds for 1000 images on one thread; all networks take turns."""
+    """The smallest time for 1000 images on one thread, in milliseconds. All networks take turns."""
 
     def scores(network: nn.Module):
         def call() -> Tensor:

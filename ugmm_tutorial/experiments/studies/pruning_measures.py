@@ -1,4 +1,4 @@
-"""What the studies of pruning and of concentration measure alike: layers, maps, curves of deletion.
+"""Measurements that the studies of pruning and concentration share: layers, maps, and deletion curves.
 
 Taught in chapter 11.
 """
@@ -19,7 +19,7 @@ __all__ = ["component_curves", "layer_summary", "magnitude_curves", "map_distanc
 
 
 def layer_summary(model: nn.Module, x: Tensor) -> list[dict]:
-    """For every layer: who is dead, silent or a twin, and how many components share an answer."""
+    """For every layer: dead neurons, silent components and twins, and how many components share an answer."""
     rows = []
     for state, found in zip(health(model, x), statistics(model, x), strict=True):
         effective = found.effective
@@ -43,13 +43,16 @@ def layer_summary(model: nn.Module, x: Tensor) -> list[dict]:
 
 @torch.no_grad()
 def map_distances(model: nn.Module, examples: Examples) -> dict[str, float]:
-    """How the back-projected maps of images differ: distances are total variations, from 0 to 1.
+    """How the back-projected maps of images differ. Distances are total variations, from 0 to 1.
 
     Returns:
-        ``ink``: share of pixels that are not blank; ``share_on_ink``: of the map of the true class;
-        ``pixels``: how many pixels share it, exp(entropy); ``between_classes``: distance of the true
-        class's map from that of the strongest other class, for the same image; ``between_images``: from
-        the same class's map for the next image of another class.
+        ``ink``: the share of pixels that are not blank;
+        ``share_on_ink``: the share of the true class's map that lies on such pixels;
+        ``pixels``: how many pixels share this map, exp(entropy);
+        ``between_classes``: the distance between the maps of the true class and the strongest other class,
+        for the same image;
+        ``between_images``: the distance between the true class's maps for this image and for the next image
+        of another class.
     """
     x, y = examples
     maps, rows = back_project(model, x), torch.arange(len(y))
@@ -70,7 +73,7 @@ def map_distances(model: nn.Module, examples: Examples) -> dict[str, float]:
 def component_curves(
     model: nn.Module, orders: dict[str, list[Tensor]], test: Examples, settings: dict
 ) -> dict:
-    """Accuracies over the fractions: by scope and order; at random a list of several orders."""
+    """Accuracies over the fractions, by scope and order. The random entry is a list over several orders."""
     fractions = settings["fractions"]
     orders = orders | {
         "weight": importance(model, "weight"),
@@ -89,7 +92,7 @@ def component_curves(
 
 
 def magnitude_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
-    """The same for the weights of an MLP, its biases left: by magnitude in each layer, and at random."""
+    """The same for the weights of an MLP, deleted by magnitude in each layer and at random. Biases stay."""
     curves: dict[str, dict] = {}
     for scope, layers in settings["scopes"].items():
         curves[scope] = {"magnitude": [], "random": [[] for _ in range(settings["random_orders"])]}
@@ -105,7 +108,7 @@ def magnitude_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
 
 
 def _without(model: nn.Module, fraction: float, layers: list[int] | None, method) -> nn.Module:
-    """A copy of an MLP without a fraction of the weights of some of its linear layers."""
+    """A copy of an MLP in which some linear layers lack a fraction of their weights."""
     cut = copy.deepcopy(model)
     linear = [module for module in cut if isinstance(module, nn.Linear)]
     for place, module in enumerate(linear):

@@ -1,10 +1,10 @@
 """Do linear relaxations close more boxes than the mean-value bound? A comparison for chapter 10.
 
-A linear relaxation carries, for every unit, a plane above and a plane below it over the box, from layer to
-layer. A Gaussian term is concave in its input, so a tangent lies above and a chord below it; the sum of
-exponentials of planes is replaced by chords, its logarithm by a tangent above, or the convex logsumexp by a
-tangent plane below. That is the idea of CROWN (Zhang et al. 2018) for these neurons. Rounding is not
-accounted for: this is for comparison, not for certificates.
+A linear relaxation carries a plane above and a plane below every unit over the box, from layer to layer. A
+Gaussian term is concave in its input, so a tangent lies above it and a chord below it. For the upper plane,
+chords replace the exponentials of planes, and a tangent replaces the logarithm of their sum. For the lower
+plane, a tangent plane replaces the convex logsumexp. This is the idea of CROWN (Zhang et al. 2018), applied
+to mixture neurons. Rounding is ignored, because the bounds serve for comparison and not as certificates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["SETTINGS", "linear_bound", "mean_value_bound", "measure"]
 
 SETTINGS: dict = {
     "networks": explanations.SETTINGS["batch_sizes"],
-    "widths": [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001],  # of the boxes, against the range of the data
-    "near": 10.0,  # boxes near the optimum lie within this many widths around it
+    "widths": [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001],  # of the boxes, as fractions of the data's range
+    "near": 10.0,  # centres of boxes near the optimum fill a range of this many widths around it
     "boxes": 1000,
     "points": 50,
     "seed": 0,
@@ -42,11 +42,12 @@ class _Plane(NamedTuple):
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """By network and place (anywhere, near the optimum), a list over the widths.
+    """For each network and place (anywhere, near the optimum), a list over the widths.
 
-    Each entry has ``excess``: by how much each bound is above the best of some points, the median over the
-    boxes, nats; ``closed``: share of the boxes that the interval bound alone, or together with another,
-    shows to hold nothing better than the optimum; and ``violations``: bounds below a value.
+    Each entry has three measures for each bound. ``excess`` is how far the bound lies above the best of some
+    points: the median over the boxes, in nats. ``closed`` is the share of boxes in which the interval bound,
+    alone or together with this one, rules out anything better than the optimum. ``violations`` is the number
+    of boxes in which the bound lies below the best of the points.
     """
     rows = explanations.iris_rows()
     sides = torch.tensor(explanations.ranges(rows), dtype=torch.float64)
@@ -67,7 +68,7 @@ def measure(settings: dict, progress: bool) -> dict:
 
 
 def linear_bound(layers: Sequence[Layer], bounds: Sequence[LayerBounds], low: Tensor, high: Tensor) -> Tensor:
-    """Upper bounds (B,) of a network with one output on boxes ``[low, high]``, (K, B) each."""
+    """Upper bounds (B,) on a network with one output over boxes ``[low, high]``, each (K, B)."""
     half = 0.5 * (high - low)
     identity = torch.eye(len(low), dtype=low.dtype).unsqueeze(-1).expand(-1, -1, low.shape[1])
     below = above = _Plane(identity, 0.5 * (low + high))
@@ -81,20 +82,20 @@ def linear_bound(layers: Sequence[Layer], bounds: Sequence[LayerBounds], low: Te
 def mean_value_bound(
     layers: Sequence[Layer], bounds: Sequence[LayerBounds], low: Tensor, high: Tensor
 ) -> Tensor:
-    """The bound of the branch and bound from the middle of the box, (B,)."""
+    """The mean-value bound of the branch and bound, from the middle of each box, (B,)."""
     least, most = gradient_bounds(layers, bounds)
     rise = torch.maximum(most.clamp(min=0.0), (-least).clamp(min=0.0)) * 0.5 * (high - low)
     return evaluate(layers, 0.5 * (low + high))[0] + rise.sum(dim=0)
 
 
 def _above(layer: Layer, bound: LayerBounds, below: _Plane, above: _Plane) -> _Plane:
-    """Planes over the terms (J, K): tangents at the middle of each input's interval."""
+    """Planes above the terms (J, K): tangents at the middle of each input's interval."""
     precision = layer.inverse_std**2
     point = 0.5 * (bound.low + bound.high)
     away = point - layer.mean
     slope = -away * precision
     rising = slope >= 0.0
-    # A rising tangent is highest where its input is: take the plane above it, else the one below.
+    # Where the tangent rises, bound its input by the plane above it; where it falls, by the plane below it.
     z = torch.where(rising, above.value, below.value)
     value = layer.log_peak - 0.5 * away * away * precision + slope * (z - point)
     planes = torch.where(rising.unsqueeze(2), above.slope, below.slope)
@@ -102,7 +103,7 @@ def _above(layer: Layer, bound: LayerBounds, below: _Plane, above: _Plane) -> _P
 
 
 def _below(layer: Layer, bound: LayerBounds, below: _Plane, above: _Plane) -> _Plane:
-    """Planes under the terms: chords over each input's interval."""
+    """Planes below the terms: chords over each input's interval."""
     precision = layer.inverse_std**2
     ends = [layer.log_peak - 0.5 * (z - layer.mean) ** 2 * precision for z in (bound.low, bound.high)]
     width = bound.high - bound.low
@@ -115,12 +116,15 @@ def _below(layer: Layer, bound: LayerBounds, below: _Plane, above: _Plane) -> _P
 
 
 def _reach(plane: _Plane, half: Tensor) -> Tensor:
-    """How far a plane rises above its value at the middle within the box."""
+    """How far a plane rises within the box above its value at the middle."""
     return (plane.slope.abs() * half).sum(dim=-2)
 
 
 def _exponentials(planes: _Plane, half: Tensor) -> tuple[Tensor, _Plane]:
-    """A plane over the sum of the planes' exponentials by chords, divided by exp of the first result."""
+    """A plane above the sum of exponentials of planes, from chords, and the shift that scales it.
+
+    The second result bounds the sum divided by exp(first result).
+    """
     reach = _reach(planes, half)
     shift = (planes.value + reach).amax(dim=1)
     low, high = (torch.exp(planes.value + r - shift.unsqueeze(1)) for r in (-reach, reach))
@@ -130,19 +134,19 @@ def _exponentials(planes: _Plane, half: Tensor) -> tuple[Tensor, _Plane]:
 
 
 def _logarithm(shift: Tensor, total: _Plane) -> _Plane:
-    """The tangent of the concave logarithm: a plane over it."""
+    """A plane above the logarithm, which is concave: its tangent."""
     return _Plane(total.slope / total.value.unsqueeze(1), total.value.log() + shift)
 
 
 def _tangent_below(planes: _Plane) -> _Plane:
-    """The tangent plane of the convex logsumexp at the middle."""
+    """A plane below the logsumexp, which is convex: its tangent plane at the middle."""
     value = torch.logsumexp(planes.value, dim=1)
     share = torch.exp(planes.value - value.unsqueeze(1))
     return _Plane((share.unsqueeze(2) * planes.slope).sum(dim=1), value)
 
 
 def _boxes(sides: Tensor, width: float, centre: Tensor | None, settings: dict) -> tuple[Tensor, Tensor]:
-    """Random boxes (K, B) of a width, anywhere in the data's range or around a point, cut at its ends."""
+    """Random boxes (K, B) of one width, anywhere in the data's range or near a point, clipped to it."""
     generator = torch.Generator().manual_seed(settings["seed"])
     low, high = sides[:, :1], sides[:, 1:]
     share = torch.rand(len(sides), settings["boxes"], generator=generator, dtype=torch.float64)

@@ -1,17 +1,18 @@
 """Does a uGMM network know what it does not know? Beside two MLPs, ensembles and MC dropout (chapter 11).
 
-The networks are the best of three equal searches, trained again without the last 5,000 training images, on
-which the temperatures are fitted. The test images are then judged as they are, corrupted, and against images
-of no class:
+The networks are the best of three equal searches, and a uGMM network without LayerNorm on its outputs. They
+are trained again without the last 5,000 training images, on which the temperatures are fitted. The networks
+then see the test images unchanged and corrupted, and outliers that belong to no class. Three kinds of
+predictions are judged:
 
-- single networks, the mean over seeds with its 95 % interval (Student's t);
-- an ensemble, the mean of the probabilities of all seeds;
-- MC dropout, the mean over passes, again over seeds; at the middle severity only, for time.
+- single networks: the mean over seeds with its 95 % interval (Student's t);
+- an ensemble: the mean of the probabilities of all seeds;
+- MC dropout: the mean over passes, again over seeds, and only at the middle severity to save time.
 
-A score of strangeness is judged by its AUROC (larger is stranger, 0.5 is guessing) against every set of
-outliers, and by how well it tells wrong answers from right ones. What a density by construction would give:
-a diagonal Gaussian mixture of the pixels, the product twin of chapter 9, and Gaussians around the class means
-of each network's last hidden features.
+An out-of-distribution score is judged in two ways: by its AUROC against every set of outliers (scores should
+be higher for outliers, and 0.5 is guessing), and by how well it tells wrong answers from right ones. Two
+densities serve for comparison: a diagonal Gaussian mixture of the pixels, as in chapter 9, and Gaussians
+around the class means of each network's last hidden features.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ SETTINGS = {
     "density": {"components": 50, "min_std": 0.1, "rows": 10000},
 }
 _MIDDLE = 3
-_DIGITS = 5  # significant ones in the file
-# Log-densities, or what stands for them: asked to either side too, and kept as histograms.
+_DIGITS = 5  # significant digits in the file
+# Log-densities, or scores in their place. They are also judged on both sides, and kept as histograms.
 _LEVELS = ("energy", "root logsumexp", "layer 1")
 
 
 class _Sets(NamedTuple):
-    """What is asked about: rows of pixels by name; "test" stands among both the shifted and the strange."""
+    """Rows of pixels by name: corrupted images and outliers. "test" is an entry of both."""
 
     shifted: dict[str, Tensor]
     strange: dict[str, Tensor]
@@ -76,7 +77,7 @@ class _Sets(NamedTuple):
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """For every family what its networks, their ensemble and MC dropout reach, and the density's AUROC."""
+    """The results of each family's networks, their ensemble and MC dropout, and the AUROC of the density."""
     splits = load(settings["data"])
     sets = _sets(splits, settings)
     results: dict = {"families": {}, "density": _pixel_density(splits, sets, settings)}
@@ -130,9 +131,9 @@ def _family(
 
 
 def _judged(held_out: Tensor, said: dict[str, Tensor], sets: _Sets, bins: int) -> dict:
-    """Metrics on the test images, and by kind and severity of corruption; severity 0 is the test images.
+    """Metrics on the test images, and by kind and severity of corruption. Severity 0 is the test images.
 
-    ``held_out`` and ``said`` are logits, or log-probabilities.
+    ``held_out`` and ``said`` are logits or log-probabilities.
     """
     temperature = fit_temperature(held_out, sets.validation.y)
     before = {name: _metrics(z, sets.labels, bins) for name, z in said.items()}
@@ -183,10 +184,10 @@ def _diagrams(said: list[dict], labels: Tensor, temperatures: list[float], bins:
 
 
 def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Tensor]) -> dict:
-    """Scores by set and name, those of Gaussians around the class means of the last features among them.
+    """Out-of-distribution scores by set and name.
 
-    Log-densities are asked in two ways: how low, and how far from usual, which is measured on the images for
-    validation.
+    They include the score of Gaussians around the class means of the last features. Log-densities give two
+    scores: how low they are, and how far they are from what is usual on the validation images.
     """
     gaussians = ClassGaussians(penultimate(network, splits.train.x), splits.train.y)
     usual = ood_scores(network, splits.validation.x)
@@ -202,7 +203,7 @@ def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Ten
 
 
 def _told_apart(scores: dict, z: Tensor, labels: Tensor) -> dict:
-    """AUROC by score: of every set of outliers against the test images, of wrong against right answers."""
+    """AUROC of each score: for outliers against the test images, and for wrong against right answers."""
     inside = scores["test"]
     wrong = (z.argmax(dim=1) != labels).numpy()
     against = {
@@ -215,7 +216,7 @@ def _told_apart(scores: dict, z: Tensor, labels: Tensor) -> dict:
 
 
 def _histograms(scores: dict) -> dict:
-    """Of one network, how some scores are spread over the test images and over every set of outliers."""
+    """Histograms of some scores of one network, over the test images and over every set of outliers."""
     found = {}
     for key in (key for key in _LEVELS if key in scores["test"]):
         edges = np.histogram_bin_edges(np.concatenate([s[key] for s in scores.values()]), bins=30)
@@ -264,7 +265,7 @@ def _ensemble(
     scores = {}
     for name, x in sets.strange.items():
         members = torch.stack([torch.softmax(logits(n, x), dim=1) for n in networks])
-        # Softmax scores of the mean; the others have no mean of which they would be the score.
+        # Softmax scores are computed from the mean probabilities; all other scores are averaged over seeds.
         averaged = {key: np.mean([s[name][key] for s in strange], axis=0) for key in strange[0][name]}
         scores[name] = averaged | _softmax_scores(members)
     return _judged(validation, mean, sets, bins) | _told_apart(scores, mean["test"], sets.labels)
@@ -297,5 +298,5 @@ def _softmax_scores(members: Tensor) -> dict[str, np.ndarray]:
 
 
 def _log_mean(members: Tensor) -> Tensor:
-    """Logarithm of the mean probabilities: logits of which they are the softmax."""
+    """The logarithm of the mean probabilities. These are logits whose softmax is the mean."""
     return members.mean(dim=0).clamp(min=torch.finfo(members.dtype).tiny).log()

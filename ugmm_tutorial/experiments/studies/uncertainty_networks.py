@@ -1,7 +1,7 @@
-"""The networks that chapter 11 asks how sure they are, trained alike from several seeds.
+"""The networks whose confidence chapter 11 examines, all trained alike from several seeds.
 
-Their checkpoints lie in ``$UGMM_SCRATCH_DIR``, by default a per-user cache, so that a study that was cut off
-goes on; a checkpoint of other settings, data or code of the network is refused by ``train``.
+Their checkpoints are in ``$UGMM_SCRATCH_DIR``, by default a cache of the user, so that an interrupted study
+can continue. ``train`` refuses a checkpoint that was made with other settings, data or network code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["FAMILIES", "as_images", "load", "trained"]
 
 _TUNED = {"options": {}, "epochs": 20, "seeds": 5, "dropout": True}
 
-#: Experiments of the catalogue, what changes them, and whether MC dropout is measured. "ugmm-bare" has no
-#: LayerNorm on its outputs: its logits are its log-densities.
+#: Experiments of the catalogue, the changes to them, and whether MC dropout is measured. "ugmm-bare" has no
+#: LayerNorm on its outputs, so its logits are its log-densities.
 FAMILIES: dict[str, dict] = {
     "ugmm": {"experiment": "tuned-ugmm", **_TUNED},
     "mlp": {"experiment": "tuned-mlp", **_TUNED},
@@ -36,18 +36,18 @@ FAMILIES: dict[str, dict] = {
 
 
 def load(name: str) -> data.Splits:
-    """The data of that name in the catalogue, an image a row."""
+    """The data of that name in the catalogue, with one image in each row."""
     return replace(find("tuned-mlp"), data=name).load_data()
 
 
 def as_images(rows: Tensor) -> Tensor:
-    """Square images (N, 1, H, W) of rows (N, H W)."""
+    """Square images (N, 1, H, W) from rows (N, H W)."""
     side = round(rows.shape[1] ** 0.5)
     return rows.reshape(-1, 1, side, side)
 
 
 def trained(family: dict, splits: data.Splits, seed: int, progress: bool) -> nn.Module:
-    """The network of one seed, trained now or taken from its checkpoint, after the last epoch."""
+    """The network of one seed after the last epoch, trained now or taken from its checkpoint."""
     experiment = find(family["experiment"])
     options = experiment.options | family["options"]
     experiment = replace(experiment, options=options)

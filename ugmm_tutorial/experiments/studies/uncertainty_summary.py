@@ -1,4 +1,4 @@
-"""What several seeds found, joined: every number becomes its mean and interval, and the file stays small."""
+"""Join the results of several seeds: numbers become means with intervals, and the file stays small."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["over_seeds", "rounded"]
 
 
 def over_seeds(found: list):
-    """Join equal structures, one of each seed, into one.
+    """Join structures of the same form, one for each seed, into one.
 
-    A number becomes ``{"mean", "half_width", "seeds"}``, with the half-width of the 95 % interval (None for a
-    single seed) and the numbers themselves; numbers within lists, which are curves, go without these.
+    A number becomes ``{"mean", "half_width", "seeds"}``: the mean, the half-width of the 95 % interval (None
+    for a single seed), and the numbers of all seeds. Lists are curves, and their entries have no ``seeds``.
     """
     first = found[0]
     if isinstance(first, dict):
@@ -26,7 +26,7 @@ def over_seeds(found: list):
 
 
 def rounded(found, digits: int):
-    """The same with arrays as lists, and so many significant digits for every number that is not whole."""
+    """A copy with arrays as lists, and with floats rounded to this many significant digits."""
     if isinstance(found, dict):
         return {key: rounded(value, digits) for key, value in found.items()}
     if isinstance(found, (list, tuple)):

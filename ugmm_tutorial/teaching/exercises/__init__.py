@@ -1,6 +1,6 @@
-"""Checks for the book's exercises: ``check("1.1", answer)`` says whether it is right, and if not, why.
+"""Checks for the book's exercises: ``check("1.1", answer)`` says whether an answer is right, and if not, why.
 
-The answers are numbers, functions or classes, as each exercise says. Hints recognise common mistakes.
+Answers are numbers, functions or classes, as each exercise says. Hints recognise common mistakes.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in 
 def check(exercise: str, answer: object) -> Feedback:
     """Check an answer to one of the book's exercises.
 
-    The same answer always gets the same feedback. An answer that fails to run, or that is of an
-    unexpected type, gets a hint and no exception; global random numbers stay as they are.
+    The same answer always gets the same feedback. An answer that fails to run, or that has an unexpected
+    type, gets a hint instead of an exception. The global random state does not change.
 
     Args:
-        exercise: its number, chapter and place, such as ``"1.1"``.
-        answer: what the exercise asks for. ``...`` and None count as not answered yet, and so does a
-            function that returns one of these.
+        exercise: its number, from the chapter and the place in it, such as ``"1.1"``.
+        answer: what the exercise asks for. ``...`` and None count as not answered yet. So does a function
+            that returns one of these, unless it is meant to work in place.
 
     Raises:
         ValueError: there is no such exercise.
@@ -64,7 +64,7 @@ def check(exercise: str, answer: object) -> Feedback:
     try:
         if answer is None or answer is ...:
             raise Unanswered
-        # The reader's code may draw random numbers: always the same ones, and none of the notebook's.
+        # The reader's code may draw random numbers. They are always the same, and not the notebook's.
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.default_generator.manual_seed(0)
             return Feedback(number, True, checker(answer))
@@ -73,5 +73,5 @@ def check(exercise: str, answer: object) -> Feedback:
     except NotYet as hint:
         return Feedback(number, False, str(hint))
     except Exception as error:
-        # Checkers guard every use of the answer that they foresee; this is for the others.
+        # Checkers guard every use of the answer that they foresee. This handles all other errors.
         return Feedback(number, False, f"Checking it raised {type(error).__name__}. {first_hint}")

@@ -1,7 +1,7 @@
-"""Shared by all exercises: reading what a reader hands in, calling it safely, and comparing it.
+"""Functions for all exercises: read a reader's answer, call it safely, and compare it.
 
-A checker returns one sentence worth knowing if the answer is right, and raises :class:`NotYet` with a hint
-if it is not.
+A checker returns a sentence worth knowing if the answer is right, and raises :class:`NotYet` with a hint if
+it is not.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = [
 
 
 class NotYet(Exception):
-    """The answer is not right yet; the message is the hint."""
+    """The answer is not right yet. The message is the hint."""
 
 
 class Unanswered(NotYet):
-    """The answer is still the stub that the notebook came with."""
+    """The answer is still the stub from the notebook."""
 
 
 class Exercise(NamedTuple):
-    """One exercise: how its answer is checked, and the hint for those who have not begun."""
+    """One exercise: the function that checks its answer, and the hint for readers who have not begun."""
 
     checker: Callable[[object], str]
     first_hint: str
@@ -58,12 +58,12 @@ def shown(answer: object) -> str:
 
 
 def as_number(answer: object, wanted: str = "one number") -> float:
-    """The answer as a float: an int, a float, or an array or tensor with one element."""
+    """The answer as a float. It may be an int, a float, or anything else that holds exactly one number."""
     return as_numbers(answer, wanted, count=1)[0]
 
 
 def as_numbers(answer: object, wanted: str, count: int | None = None) -> list[float]:
-    """The answer as a list of floats: a number, a tuple, list or set of them, an array or a tensor."""
+    """The answer as a list of floats: a number, a tuple, list or set of numbers, an array or a tensor."""
     if answer is None or answer is ...:
         raise Unanswered
     values = _flat(answer)
@@ -76,14 +76,14 @@ def as_numbers(answer: object, wanted: str, count: int | None = None) -> list[fl
 
 
 def _flat(answer: object) -> list[float] | None:
-    """All numbers in an answer, or None if there is something else in it."""
+    """All numbers in an answer, or None if it contains anything else."""
     if isinstance(answer, (tuple, list, set, frozenset)):
         if any(value is None or value is ... for value in answer):
             raise Unanswered
         parts = [_flat(value) for value in answer]
         return None if None in parts else [value for part in parts for value in part]
     if isinstance(answer, (str, bytes, bool)):
-        return None  # float() would take them
+        return None  # conversion to numbers might accept them
     try:
         # torch.tensor also reads NumPy's scalars and arrays.
         values = answer.detach().cpu() if isinstance(answer, Tensor) else torch.tensor(answer)
@@ -94,20 +94,20 @@ def _flat(answer: object) -> list[float] | None:
 
 
 def as_function(answer: object, signature: str) -> Callable:
-    """The answer itself if it can be called."""
+    """The answer itself, if it can be called."""
     if not callable(answer):
         raise NotYet(f"Expected the function {signature} itself, not called, got {shown(answer)}.")
     return answer
 
 
 def as_tensor(value: object, shape: tuple[int, ...], axes: str, hints: Mapping[tuple, str]) -> Tensor:
-    """What a reader's function returned, in float64, if it is a tensor of that shape and finite.
+    """What a reader's function returned, in float64, if it is a finite tensor of that shape.
 
     Args:
-        value: what was returned.
+        value: the returned value.
         shape: the shape it must have.
         axes: the names of its axes, for the hint.
-        hints: what went wrong, for some wrong shapes.
+        hints: the mistake behind some wrong shapes.
     """
     if isinstance(value, tuple) and hasattr(value, "indices"):
         raise NotYet("A maximum along an axis returns values and indices: return the values only.")
@@ -138,9 +138,9 @@ _ADVICE = {
 
 
 def call(function: Callable, *arguments: object, silent: bool = False) -> object:
-    """Call what the reader wrote, on copies of our tensors; whatever it raises becomes a hint.
+    """Call the reader's function on copies of our tensors. An exception becomes a hint.
 
-    ``silent`` functions work in place and may return nothing; for all others that means unanswered.
+    ``silent`` functions work in place and may return nothing. For all others, this means unanswered.
     """
     copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
     try:
@@ -160,12 +160,12 @@ def call(function: Callable, *arguments: object, silent: bool = False) -> object
 
 
 def draw(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal random numbers from a generator of their own: the reader's random state stays as it is."""
+    """Normal random numbers from their own generator. The reader's random state does not change."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype, device="cpu")
 
 
 def close(value: Tensor | float, other: Tensor | float, rtol: float = 1e-4, atol: float = 1e-4) -> bool:
-    """Whether two numbers, or two tensors of one shape, agree."""
+    """Whether two numbers, or two tensors of the same shape, agree."""
     value, other = (torch.as_tensor(v, dtype=torch.float64) for v in (value, other))
     return value.shape == other.shape and torch.allclose(value, other, rtol=rtol, atol=atol)
 
@@ -177,7 +177,7 @@ def compare(
     otherwise: str,
     **tolerance: float,
 ) -> None:
-    """Raise the hint of the first mistake that gives this value, ``otherwise`` if none does."""
+    """Raise the hint of the first mistake that gives this value, or ``otherwise``. A right value passes."""
     if close(value, right, **tolerance):
         return
     for hint, wrong in mistakes.items():
@@ -187,6 +187,6 @@ def compare(
 
 
 def power_of_ten(value: float, right: float, rtol: float) -> bool:
-    """Whether a value has the right digits and the wrong power of ten."""
+    """Whether a value has the right digits but the wrong power of ten."""
     shifts = (n for n in range(-15, 16) if n)
     return any(close(value, right * 10.0**n, rtol=rtol, atol=0.0) for n in shifts)

@@ -58,7 +58,7 @@ def narrowest_neuron(answer: object) -> str:
 
 
 def hard_neuron(answer: object) -> str:
-    """1.2: the neuron with a maximum over components in place of the logsumexp."""
+    """1.2: the neuron with a maximum over components instead of the logsumexp."""
     function = as_function(answer, "hard_neuron(x, mean, std, weight)")
     x, mean = 2 * draw(4, 5, 3, seed=0), torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64)
     std = torch.tensor([0.6, 1.5, 0.8], dtype=torch.float64)
@@ -103,15 +103,15 @@ def _terms(x: Tensor, mean: Tensor, std: Tensor, weight: Tensor) -> Tensor:
 
 # --- 1.3 --------------------------------------------------------------------------------------------
 
-_FARTHER = (3.5, 4, 5, 6, 8, 10)  # radii where the neuron has to be as low as at 3
+_FARTHER = (3.5, 4, 5, 6, 8, 10)  # radii where the neuron must be as low as at 3
 
 
 def only_near_the_origin(answer: object) -> str:
-    """1.3: features of two inputs over which one neuron is high only near the origin."""
+    """1.3: features of two inputs with which one neuron is high only near the origin."""
     function = as_function(answer, "features(x)")
     angle = torch.arange(360, dtype=torch.float64) * (math.pi / 180)
     circle = torch.stack((angle.cos(), angle.sin()), dim=-1)
-    # The origin, and 360 directions at three distances from it.
+    # The origin, and points in 360 directions at three distances from it.
     points = torch.cat((torch.zeros(1, 2, dtype=torch.float64), 3 * circle, 0.3 * circle, 0.1 * circle))
     found = _features(function, points)
     if not close(_features(function, points[-60:].reshape(3, 20, 2)).flatten(0, 1), found[-60:], 1e-6, 1e-6):
@@ -146,7 +146,7 @@ def _features(function, x: Tensor) -> Tensor:
 
 
 def _neuron(features: Tensor) -> Tensor:
-    """Output over features (..., F), up to a constant: means 0, deviations 1, equal weights."""
+    """The output for features (..., F), up to a constant: means 0, deviations 1, equal weights."""
     return torch.logsumexp(-0.5 * features**2, dim=-1)
 
 
@@ -158,7 +158,7 @@ def _place(radius: float, lost: Tensor) -> str:
 
 
 def _why_high(found: Tensor, lost: Tensor) -> str:
-    """What keeps the neuron high at radius 3 in some direction."""
+    """Why the neuron is still high at radius 3 in some direction."""
     origin, far, close_by = found[0], found[1:361], found[361:721]
     least = lost.min()
     place = _place(3, lost)

@@ -31,7 +31,7 @@ __all__ = ["EXERCISES", "bounds_of_a_layer", "found_by_hand", "highest_output"]
 
 
 def highest_output(answer: object) -> str:
-    """10.1: a neuron of two inputs with means 0 and 4, both inputs within [0, 3]."""
+    """10.1: the highest output of a neuron with means 0 and 4, its two inputs within [0, 3]."""
 
     def out(first: float, second: float, log_weight: float = math.log(0.5)) -> float:
         terms = (log_weight - HALF_LOG_2PI - 0.5 * d * d for d in (first, second))
@@ -55,7 +55,7 @@ def highest_output(answer: object) -> str:
 
 
 def bounds_of_a_layer(answer: object) -> str:
-    """10.2: interval bounds of a layer, low and high."""
+    """10.2: lower and upper interval bounds of a layer."""
     function = as_function(answer, "layer_bounds(low, high, mean, log_std, log_weight)")
     low, width = draw(6, 3, seed=0), 2.0 * draw(6, 3, seed=1).abs()
     layer = UGMMLayer(3, 4, min_std=0.0, dtype=torch.float64)
@@ -82,7 +82,7 @@ def bounds_of_a_layer(answer: object) -> str:
 
 
 _NEARER_END = "a mean inside the box is reached: the distance is then zero, not that of the nearer end."
-#: Where the same wrong number has another reason in the lower bound.
+#: Hints for wrong numbers that have another cause in the lower bound.
 _OF_LOWER = {_NEARER_END: "the least is reached at the farther end, not at the nearer one."}
 
 
@@ -135,7 +135,7 @@ _TOLERANCE = 1e-3
 
 
 def found_by_hand(answer: object) -> str:
-    """10.3: the highest point of three networks over boxes of three inputs, with few evaluations."""
+    """10.3: the highest point of three networks over a box of three inputs, with few evaluations."""
     function = as_function(answer, "highest(root, low, high)")
     low, high = torch.full((3,), -3.0, dtype=torch.float64), torch.full((3,), 3.0, dtype=torch.float64)
     most = 0
@@ -165,13 +165,13 @@ def _network(seed: int) -> UGMMNet:
     with torch.random.fork_rng([]):
         torch.manual_seed(100 + seed)
         network = UGMMNet((3, 6, 1), init="paper", min_std=0.2).double().requires_grad_(False)
-        # Means where hidden values lie, so that there is something to find.
+        # Put the means where hidden values are, so that there is something to find.
         network[1].mean.copy_(network[0](6.0 * torch.rand(1, 3, dtype=torch.float64) - 3.0))
     return network
 
 
 class _Counted:
-    """A network as a function of rows, which counts them."""
+    """A network as a function that counts the rows it gets."""
 
     def __init__(self, network: UGMMNet) -> None:
         self.network, self.points = network, 0

@@ -1,4 +1,4 @@
-"""Exercises of chapter 11: what deletion costs, calibration with bins of equal mass, dead neurons."""
+"""Exercises of chapter 11: the cost of deletion, calibration with bins of equal mass, and dead neurons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["EXERCISES", "calibration_error", "dead", "lost_by_deletion"]
 
 
 def lost_by_deletion(answer: object) -> str:
-    """11.1: the change of an output whose components with 90 % of the responsibility are deleted."""
+    """11.1: the change of an output when components with 90 % of the responsibility are deleted."""
     deleted = 0.9
     left = 1 - deleted
     of_either_sign = {
@@ -58,7 +58,7 @@ def _compare(
     otherwise: str,
     **tolerance: float,
 ) -> None:
-    """As ``compare``, where several wrong values may have the same hint."""
+    """Like ``compare``, but several wrong values may share a hint."""
     if close(value, right, **tolerance):
         return
     for hint, wrong in mistakes.items():
@@ -73,7 +73,7 @@ _BINS = 6
 
 
 def calibration_error(answer: object) -> str:
-    """11.2: mean distance of accuracy and confidence over bins of equal numbers of examples."""
+    """11.2: the mean distance between accuracy and confidence, over bins with equally many examples."""
     function = as_function(answer, "calibration_error(confidence, right, bins)")
     confidence, right = _claims(60, seed=0)
     _compare(
@@ -100,7 +100,7 @@ def _error_of(function, confidence: Tensor, right: Tensor, bins: int) -> float:
 
 
 def _claims(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Confidences in no order, most of them high, where fewer answers are right than claimed."""
+    """Confidences in random order, most of them high, and which answers are right: fewer than claimed."""
     confidence = torch.sigmoid(1.2 + 1.4 * draw(count, seed=seed))
     chance = 0.35 + 0.45 * confidence
     return confidence, torch.special.ndtr(draw(count, seed=seed + 100)) < chance
@@ -163,7 +163,7 @@ def _calibration_mistakes(
 
 
 def _by_width(confidence: Tensor, right: Tensor, bins: int) -> list[float]:
-    """With bins of equal width: weighted by their numbers of examples, and not."""
+    """The error with bins of equal width: weighted by their numbers of examples, and unweighted."""
     member = (confidence * bins).long().clamp(max=bins - 1)
     held = [(confidence[member == b], right[member == b].double()) for b in range(bins)]
     sizes = [(len(c), abs((r.mean() - c.mean()).item())) for c, r in held if len(c)]
@@ -176,19 +176,19 @@ def _by_width(confidence: Tensor, right: Tensor, bins: int) -> list[float]:
 _EXAMPLES = 100
 _LEVEL, _LAST_DIGIT = -40.5, 2.0**-18
 _UNITS = {"1024": 1024.0, "1/4096": 1.0 / 4096.0}
-#: The columns of the planted layer; the living ones spread alike within a factor of ten, so that a rule may
-#: call anything constant that spreads by less than a hundredth of what is usual, or by less than 1e-5 of it.
+#: The columns of the planted layer. The spreads of living neurons differ by less than a factor of ten. A rule
+#: may therefore call a neuron constant if it spreads by less than a hundredth, or 1e-5, of what is usual.
 _PLANTED = ("usual", "same", "usual", "rare", "usual", "usual", "rounded", "far", "usual", "same", "usual")
 
 
 def dead(answer: object) -> str:
-    """11.3: a rule that says which neurons' outputs do not depend on the example."""
+    """11.3: a rule that finds the neurons whose outputs do not depend on the example."""
     function = as_function(answer, "dead(outputs)")
     layer = _layer(_PLANTED)
     said = _verdict(function, layer)
     if said == [kind not in ("same", "rounded") for kind in _PLANTED]:
         raise NotYet("The wrong way round: True is for neurons that tell nothing.")
-    # Differences of close numbers are exact, also in float32.
+    # Differences of close numbers are exact, even in float32.
     if _verdict(function, layer - layer[0]) != said:
         raise NotYet(
             "Your answer changes if each neuron's first output is subtracted from all of its outputs. Levels "
@@ -229,7 +229,7 @@ def _verdict(function, outputs: Tensor) -> list[bool]:
 
 
 def _layer(kinds: tuple[str, ...]) -> Tensor:
-    """Outputs (N, J) in nats, float32 as a network's, of neurons that are planted by name."""
+    """Outputs (N, J) of neurons of the named kinds, in nats and in float32, like those of a network."""
     noise = draw(_EXAMPLES, len(kinds), seed=0, dtype=torch.float32)
     columns = []
     for place, kind in enumerate(kinds):
@@ -248,7 +248,7 @@ def _layer(kinds: tuple[str, ...]) -> Tensor:
 
 
 def _by_kind(said: list[bool]) -> dict[str, bool]:
-    """Whether each kind was answered: all of the dead called dead, any of the living called dead."""
+    """Whether each kind is called dead: all neurons of kind "same", or any neuron of another kind."""
     answers: dict[str, list[bool]] = {}
     for kind, one in zip(_PLANTED, said, strict=True):
         answers.setdefault(kind, []).append(one)

@@ -1,4 +1,4 @@
-"""Exercises of chapter 12: the fourth corner, a step of expectation maximisation, XOR with few parameters."""
+"""Exercises of chapter 12: the fourth corner, an EM step, and XOR with few parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["EXERCISES", "em_step", "four_clouds", "fourth_corner", "small_xor"]
 
 
 def fourth_corner(answer: object) -> str:
-    """12.1: exp(out) is 0.20, 0.35 and 0.10 at three corners of a rectangle; out at the fourth."""
+    """12.1: out at the fourth corner of a rectangle, if exp(out) is 0.20, 0.35 and 0.10 at the others."""
     right = math.log(0.35 + 0.10 - 0.20)
     mistakes = {
         "This is the exponential; the output is its logarithm.": 0.25,
@@ -51,7 +51,7 @@ def fourth_corner(answer: object) -> str:
 
 
 def em_step(answer: object) -> str:
-    """12.2: one step of expectation maximisation with masses in place of counts."""
+    """12.2: one step of expectation maximisation (EM), with masses instead of counts."""
     function = as_function(answer, "em_step(x, mass, weight, mean, std)")
     x = draw(40, seed=0).mul(2).sort().values
     mass = draw(40, seed=1).exp()
@@ -84,7 +84,7 @@ def _shares(x: Tensor, mixture: Mixture) -> Tensor:
 
 
 def _step(x: Tensor, mass: Tensor, start: Mixture) -> Mixture:
-    """The step without the floor that :func:`ugmm_tutorial.approximation.univariate.fit` adds."""
+    """The EM step, without the floor that :func:`ugmm_tutorial.approximation.univariate.fit` adds."""
     shares = mass.unsqueeze(1) * _shares(x, start)
     count = shares.sum(dim=0)
     mean = (shares * x.unsqueeze(1)).sum(dim=0) / count
@@ -126,7 +126,7 @@ _WANTED = 0.98
 
 
 def four_clouds(rows: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Points (N, 2) in clouds at the corners of a square and their labels (N,): 0 where the signs agree."""
+    """Points (N, 2) in clouds at the corners of a square, and labels (N,), which are 0 where signs agree."""
     generator = torch.Generator().manual_seed(seed)
     corner = torch.randint(2, (rows, 2), generator=generator)
     noise = torch.randn(rows, 2, generator=generator, dtype=torch.float64)
@@ -134,7 +134,7 @@ def four_clouds(rows: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def small_xor(answer: object) -> str:
-    """12.3: a network of mixture neurons with few parameters that tells the clouds' diagonals apart."""
+    """12.3: a network of mixture neurons with few parameters that separates the diagonals of the clouds."""
     function = as_function(answer, "small_network(x, y)")
     network = call(function, *four_clouds(400, seed=0))
     if not isinstance(network, nn.Module):
@@ -159,7 +159,7 @@ def small_xor(answer: object) -> str:
 
 
 def _scores(network: nn.Module, layers: list[nn.Module], x: Tensor) -> Tensor:
-    """The network's scores (N, 2), if they come from its layers and nothing is done between these."""
+    """The network's scores (N, 2). Its layers must produce them, with no other operation in between."""
     handed, as_it_is = [x], True
 
     def watch(module: nn.Module, inputs: tuple, output: Tensor) -> None:

@@ -31,7 +31,7 @@ __all__ = ["EXERCISES", "rescue", "resting_deviation", "shared_deviation"]
 
 
 def resting_deviation(answer: object) -> str:
-    """2.1: every z at which a component that answers gets no gradient on its deviation."""
+    """2.1: every z at which an answering component has a zero gradient for its deviation."""
     values = as_numbers(answer, "one number or several, such as (0.5, 2)")
     if not values:
         raise Unanswered
@@ -65,7 +65,7 @@ _WRONG_LOG_STD = {
 
 
 def shared_deviation(answer: object) -> str:
-    """2.2: a layer with one deviation for each neuron, shared by its components."""
+    """2.2: a layer in which the components of each neuron share one deviation."""
     if not isinstance(answer, type) or not issubclass(answer, nn.Module):
         instance = " Pass the class, not a layer made from it." if isinstance(answer, nn.Module) else ""
         raise NotYet(f"Expected a subclass of nn.Module, got {shown(answer)}.{instance}")
@@ -164,7 +164,7 @@ _CENTRES = (3.0, 5.0, -4.0, 8.0)  # one for each input, none of them at 0
 
 
 def rescue(answer: object) -> str:
-    """2.3: means of forgotten components moved, in place, to where their inputs live."""
+    """2.3: a function that moves the means of forgotten components in place to where their inputs are."""
     function = as_function(answer, "rescue(layer, x)")
     layer, x = _forgetful_layer()
     responsibility = _mean_responsibility(layer, x)
@@ -194,10 +194,11 @@ def rescue(answer: object) -> str:
 
 
 def _forgetful_layer() -> tuple[UGMMLayer, Tensor]:
-    """A layer with five components 50 away, and three that tell rules apart.
+    """A layer with five components that are 50 too far away, and three that distinguish rules.
 
-    Component (0, 0) answers only for a few examples. Component (3, 1) stays: its mean responsibility is about
-    1e-4. Component (3, 3) is forgotten with about 1e-7, although its largest responsibility is above 1e-6.
+    Component (0, 0) answers only for a few examples. Component (3, 1) is not forgotten: its mean
+    responsibility is about 1e-4. Component (3, 3) is forgotten: its mean responsibility is about 1e-7,
+    although its largest one is above 1e-6.
     """
     centres = torch.tensor(_CENTRES, dtype=torch.float32)
     x = centres + 0.5 * draw(200, len(_CENTRES), seed=0, dtype=torch.float32)
@@ -226,7 +227,7 @@ def _nothing_moved(function, returned: object) -> NotYet:
             f"The layer is as it was: `rescue` returned {shown(returned)}, but should work in place."
         )
     code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is not None and not code.co_names:  # a body that uses no attribute does nothing with a layer
+    if code is not None and not code.co_names:  # without any attribute, the body does nothing with a layer
         return Unanswered()
     return NotYet("No mean has moved. Indexing with a mask makes a copy: assign to the parameter itself.")
 
@@ -234,7 +235,7 @@ def _nothing_moved(function, returned: object) -> NotYet:
 def _check_places(layer: UGMMLayer, x: Tensor, forgotten: Tensor) -> None:
     low, high = x.amin(dim=0), x.amax(dim=0)
     mean = layer.mean.detach()
-    outside = forgotten & ~((mean >= low) & (mean <= high))  # also where it is NaN
+    outside = forgotten & ~((mean >= low) & (mean <= high))  # true for NaN as well
     if outside.any():
         j, k = outside.nonzero()[0].tolist()
         lives = f"input {k} lives between {low[k].item():.1f} and {high[k].item():.1f}"

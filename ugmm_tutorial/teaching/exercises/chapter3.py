@@ -29,7 +29,7 @@ _LN2 = math.log(2)
 
 
 def ridge(answer: object) -> str:
-    """3.1: the intensity from which on a machine waits for arithmetic rather than memory."""
+    """3.1: the intensity above which a machine waits for arithmetic instead of memory."""
     value = as_number(answer)
     exponentials, bandwidth = 1.2e10, 3e10
     right = exponentials / bandwidth
@@ -95,7 +95,7 @@ def with_background(answer: object) -> str:
     otherwise = "The outputs are others: is l - log(background) what is summed for every component?"
     compare(got, right, mistakes, otherwise)
 
-    # Forty deviations away no sum of plain exponentials survives in float32.
+    # At forty deviations, every sum of plain exponentials underflows in float32.
     far = x + 40.0
     compare(
         _outputs(function, far, *parameters, background),
@@ -125,7 +125,7 @@ def _right(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, backgro
 
 
 def exponents(answer: object) -> str:
-    """3.3: the exponents as three products and their sum, which is what matrix units can do."""
+    """3.3: the exponents as a sum of three products, which matrix units can compute."""
     function = as_function(answer, "exponents(x, mean, std)")
     x, mean = draw(5, 3, seed=0), draw(4, 3, seed=1)
     std = 1.5 + 0.2 * draw(4, 3, seed=2)
@@ -153,7 +153,7 @@ def exponents(answer: object) -> str:
 
 
 def _check_lost_digits(function) -> None:
-    """Multiplied out, large numbers cancel in float32; a difference taken first keeps every digit."""
+    """Check that the square is expanded. Then large numbers cancel in float32; a difference loses nothing."""
     x = 100.0 + draw(5, 3, seed=3, dtype=torch.float32)
     std = torch.full((4, 3), 1e-3, dtype=torch.float32)
     mean = x[:4] + 1e-3 * (1.5 + draw(4, 3, seed=4, dtype=torch.float32).abs())

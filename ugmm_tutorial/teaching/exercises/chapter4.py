@@ -26,7 +26,7 @@ __all__ = ["EXERCISES", "all_lost", "balanced_mask", "dropped_log_weight"]
 
 
 def all_lost(answer: object) -> str:
-    """4.1: probability that one of 8 neurons over 4 inputs loses all its components at p = 0.5."""
+    """4.1: the probability that any of 8 neurons over 4 inputs loses all its components at p = 0.5."""
     value = as_number(answer)
     one = 0.5**4
     right = 1 - (1 - one) ** 8
@@ -55,13 +55,13 @@ _P = 0.4
 
 
 def dropped_log_weight(answer: object) -> str:
-    """4.2: log-weights under a given mask, in three semantics, with the heaviest component rescued."""
+    """4.2: log-weights under a given mask, in three modes. An empty neuron keeps its heaviest component."""
     function = as_function(answer, "dropped_log_weight(logits, kept, p, mode)")
     logits = draw(3, 4, seed=0)
     kept = torch.tensor([[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     for mode in _MODES:
         leaf = logits.clone().requires_grad_()
-        # The reader's function works on a copy, through which gradients still reach the leaf.
+        # The reader's function gets a copy, through which gradients still reach the leaf.
         got = _log_weights(call(function, leaf, kept, _P, mode), mode)
         _check_pattern(got.detach(), logits, kept, mode)
         _check_values(got.detach(), logits, kept, mode)
@@ -159,7 +159,7 @@ def _check_values(got: Tensor, logits: Tensor, kept: Tensor, mode: str) -> None:
 
 
 def balanced_mask(answer: object) -> str:
-    """4.3: a mask that keeps the same number of components in every neuron, up to one."""
+    """4.3: a mask that keeps equally many components in every neuron, up to a difference of one."""
     function = as_function(answer, "balanced_mask(neurons, inputs, p)")
     whole = _mask(function, 600, 6, 0.5)
     _check_counts(whole, 3, 3)
@@ -206,7 +206,7 @@ def _mask(function, neurons: int, inputs: int, p: float) -> Tensor:
 
 
 def _check_counts(mask: Tensor, low: int, high: int) -> None:
-    """Every row keeps ``low`` to ``high`` components."""
+    """Check that every row keeps ``low`` to ``high`` components, and that counts differ by at most one."""
     counts = mask.sum(dim=-1)
     fewest, most = counts.min().item(), counts.max().item()
     if fewest == 0:

@@ -62,7 +62,7 @@ def normalised_by_hand(answer: object) -> str:
 
 
 def gradient_by_hand(answer: object) -> str:
-    """5.2: the gradient of a LayerNorm without gain, bias and epsilon with respect to its inputs."""
+    """5.2: the gradient of a LayerNorm (without gain, bias and epsilon) with respect to its inputs."""
     function = as_function(answer, "layer_norm_gradient(h, g)")
     h, g = 0.5 * draw(6, 5, seed=0) - 2.0, draw(6, 5, seed=1)
     hints = {
@@ -118,7 +118,7 @@ _LEAST_SIGNAL = 0.05
 
 
 def start_from_data(answer: object) -> str:
-    """5.3: a start of a deep network without LayerNorm from which the signal arrives at its end."""
+    """5.3: an initialisation that lets the signal reach the end of a deep network without LayerNorm."""
     function = as_function(answer, "start(network, x)")
     examples = torch.sigmoid(draw(600, 4, seed=2) @ draw(4, 20, seed=3)).float()
     for seed in (0, 1):
@@ -156,7 +156,7 @@ def _check_in_place(network: nn.Module, before: list, state: dict, returned: obj
 
 @torch.no_grad()
 def _check_signal(network: nn.Module, x: Tensor) -> None:
-    """The spread of each neuron over examples that ``start`` has not seen, its median in each layer."""
+    """Check each layer's signal: the median spread of its neurons over examples unknown to ``start``."""
     for number, layer in enumerate(network, start=1):
         x = layer(x)
         if not x.isfinite().all():

@@ -26,7 +26,7 @@ __all__ = ["EXERCISES", "confidence", "images_needed", "judge"]
 
 
 def images_needed(answer: object) -> str:
-    """6.1: test images for a standard error of 0.05 points at an accuracy of 98 %."""
+    """6.1: the number of test images for a standard error of 0.05 points at an accuracy of 98 %."""
     value, error = as_number(answer), 0.05 / 100
     variance = 0.98 * 0.02
     right = variance / error**2
@@ -52,7 +52,7 @@ def images_needed(answer: object) -> str:
 
 
 def confidence(answer: object) -> str:
-    """6.2: mean confidence when right and when wrong, and the share of right among the surest tenth."""
+    """6.2: mean confidence of right and of wrong answers, and the share of right ones in the surest tenth."""
     function = as_function(answer, "confidence(outputs, labels)")
     outputs, labels = _answers_of_a_network()
     wanted = "three numbers: confidence when right, confidence when wrong, share"
@@ -117,7 +117,7 @@ def confidence(answer: object) -> str:
 
 
 def _answers_of_a_network() -> tuple[Tensor, Tensor]:
-    """Outputs for 400 images, mostly right; ten of the wrong ones are confident."""
+    """Outputs for 400 images, most of them right. Ten of the wrong answers are confident."""
     labels = torch.randint(10, (400,), generator=torch.Generator().manual_seed(0))
     outputs = 1.5 * draw(400, 10, seed=1)
     outputs[torch.arange(400), labels] += 2.5
@@ -132,7 +132,7 @@ _DRAWS = 200
 
 
 def judge(answer: object) -> str:
-    """6.3: a rule that says which of two networks is better, from their answers to the same images."""
+    """6.3: a rule that decides which of two networks is better, from their answers to the same images."""
     function = as_function(answer, "judge(right_a, right_b)")
     _check_clear_difference(function)
     _check_identical(function)
@@ -150,7 +150,7 @@ def _verdict(function, right_a: Tensor, right_b: Tensor) -> str:
 
 
 def _images(both: int, only_a: int, only_b: int, neither: int) -> tuple[Tensor, Tensor]:
-    """Which of the images each network got right, in an order without meaning."""
+    """Which of the images each network got right, in random order."""
     counts = torch.tensor([both, only_a, only_b, neither])
     kinds = torch.repeat_interleave(torch.arange(4), counts)
     kinds = kinds[torch.randperm(len(kinds), generator=torch.Generator().manual_seed(0))]
@@ -181,7 +181,10 @@ def _check_identical(function) -> None:
 
 
 def _check_equal_networks(function) -> None:
-    """Equally good on every image; images differ in how hard they are, so the answers go together."""
+    """Check networks that are equally good on every image.
+
+    Images differ in difficulty, so the answers of both networks are correlated.
+    """
     generator = torch.Generator().manual_seed(0)
     decided = 0
     for number in range(_DRAWS):
@@ -200,7 +203,7 @@ def _check_equal_networks(function) -> None:
 
 
 def _check_paired_difference(function) -> None:
-    """17 images decide; as if on separate test sets, 95.5 % against 94.0 % would be chance."""
+    """Check a case that 17 images decide. On separate test sets, 95.5 % against 94.0 % would be chance."""
     a, b = _images(both=939, only_a=16, only_b=1, neither=44)
     if (_verdict(function, a, b), _verdict(function, b, a)) != ("A", "B"):
         raise NotYet(

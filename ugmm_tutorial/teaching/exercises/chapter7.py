@@ -27,7 +27,7 @@ __all__ = ["EXERCISES", "cheap_head", "feature_gradient", "features_of_digits", 
 
 
 def number_of_features(answer: object) -> str:
-    """7.1: features that the network of this chapter makes of an image of 40 x 40 pixels."""
+    """7.1: the number of features that this chapter's network computes from an image of 40 x 40 pixels."""
     value = as_number(answer)
     mistakes = {
         "These are the features of an image of 28 x 28 pixels.": 1024,
@@ -50,7 +50,7 @@ def number_of_features(answer: object) -> str:
 
 
 def feature_gradient(answer: object) -> str:
-    """7.2: what a layer of mixture neurons sends back to its inputs."""
+    """7.2: the gradient that a layer of mixture neurons sends back to its inputs."""
     function = as_function(answer, "feature_gradient(x, mean, log_std, log_weight, g)")
     x, g = draw(5, 4, seed=0), draw(5, 3, seed=1)
     mean, log_std = draw(3, 4, seed=2), 0.3 * draw(3, 4, seed=3)
@@ -101,7 +101,7 @@ _LEAST_ACCURACY = 0.94
 
 
 def features_of_digits() -> tuple[Tensor, Tensor]:
-    """Features (1797, 144) that 16 random filters of 3 x 3 make of the small digits, and the labels."""
+    """Features (1797, 144) of the small digits from 16 random 3 x 3 filters, and the labels (1797,)."""
     digits = data.digits()
     parts = (digits.train, digits.validation, digits.test)
     images, labels = torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts])
@@ -111,7 +111,7 @@ def features_of_digits() -> tuple[Tensor, Tensor]:
 
 
 def cheap_head(answer: object) -> str:
-    """7.3: a head of mixture neurons with few exponentials, trained on features by the reader."""
+    """7.3: a head of mixture neurons with few exponentials, which the reader trains on features."""
     function = as_function(answer, "cheap_head(x, y)")
     x, y = features_of_digits()
     head = call(function, x[:1200], y[:1200])

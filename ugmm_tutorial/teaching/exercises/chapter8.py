@@ -1,4 +1,4 @@
-"""Exercises of chapter 8: the highest score there is, the posterior over labels, a network that earns it."""
+"""Exercises of chapter 8: the highest possible score, the posterior over labels, and training for it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = ["EXERCISES", "highest_score", "posterior", "trained_for_labels"]
 
 
 def highest_score(answer: object) -> str:
-    """8.1: what no mean output can exceed with a floor of 0.05 under the deviations."""
+    """8.1: the value that no mean output can exceed with a floor of 0.05 under the deviations."""
     floor = 0.05
     mistakes = {
         "This is the density itself; outputs are logarithms.": 1 / (floor * math.sqrt(2 * math.pi)),
         "The sign is turned around: narrower components are higher.": math.log(
             floor * math.sqrt(2 * math.pi)
         ),
-        # Nearly the same number: the second is -log2(floor sqrt(2 pi)).
+        # Two mistakes give nearly the same number; the second is -log2(floor sqrt(2 pi)).
         "The square root of two pi is missing, or the logarithm is to base 2: outputs are in nats.": (
             -math.log(floor)
         ),
@@ -58,7 +58,7 @@ def highest_score(answer: object) -> str:
 
 
 def posterior(answer: object) -> str:
-    """8.2: P(label | x) from a joint score."""
+    """8.2: the posterior P(label | x) from a joint score."""
     function = as_function(answer, "posterior(root, x, labels)")
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -121,10 +121,10 @@ _LEAST_ACCURACY = 0.92
 
 
 def trained_for_labels(answer: object) -> str:
-    """8.3: a network of mixture neurons, trained by the reader on half of the flowers."""
+    """8.3: a network of mixture neurons, which the reader trains on half of the flowers."""
     function = as_function(answer, "fit(x, y)")
     flowers = data.iris(test=75, seed=3)
-    # Of the dtype that the reader's network has unless they say otherwise.
+    # The dtype of the reader's network, unless the reader chooses another.
     x, held_out = (part.x.to(torch.get_default_dtype()) for part in (flowers.train, flowers.test))
     network = call(function, x, flowers.train.y.clone())
     if not isinstance(network, nn.Module):

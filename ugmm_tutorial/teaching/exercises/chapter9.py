@@ -1,4 +1,4 @@
-"""Exercises of chapter 9: an integral over a box, smoothed neurons with gaps, a density for half-moons."""
+"""Exercises of chapter 9: an integral over a box, smoothed neurons with missing inputs, and half-moons."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["EXERCISES", "box_integral", "half_moons", "moon_density", "with_gaps
 
 
 def box_integral(answer: object) -> str:
-    """9.1: the integral of a neuron's exponential over the cube of side 20, three inputs."""
+    """9.1: the integral of a neuron's exponential over a cube of side 20, for three inputs."""
     mistakes = {
         "A term is constant in both inputs that it does not read, not in one.": 20.0,
         "A term's own input integrates to its mass, one, and not to the side of the box.": 8000.0,
@@ -45,7 +45,7 @@ def box_integral(answer: object) -> str:
 
 
 def with_gaps(answer: object) -> str:
-    """9.2: log-densities of smoothed neurons where some inputs are missing."""
+    """9.2: log-densities of smoothed neurons when some inputs are missing."""
     function = as_function(answer, "smoothed_log_prob(x, mean, log_std, log_weight, log_background)")
     x, mean, log_std = draw(6, 4, seed=0), draw(3, 4, seed=1), 0.3 * draw(3, 4, seed=2)
     log_weight = draw(3, 4, seed=3).log_softmax(dim=-1)
@@ -64,7 +64,7 @@ def with_gaps(answer: object) -> str:
     right = _with_gaps(*arguments)
     mistakes = _gap_mistakes(arguments, right)
     if isinstance(got, Tensor) and got.shape == (6, 3) and not got[-1].isfinite().all():
-        # Whoever drops or renormalises terms has nothing left in the last row, where all is missing.
+        # Dropping or renormalising terms leaves nothing in the last row, where all inputs are missing.
         for hint, wrong in mistakes.items():
             if close(got[:-1], wrong[:-1]):
                 raise NotYet(hint)
@@ -90,13 +90,13 @@ def _with_gaps(
     base: bool = True,
     ratio: bool = True,
 ) -> Tensor:
-    """The answer; each flag makes a common mistake."""
+    """The right answer. Changing a flag makes a common mistake."""
     missing = x.isnan()
     z = (x.nan_to_num().unsqueeze(1) - mean) / log_std.exp()
     terms = -0.5 * z.square() - log_std - HALF_LOG_2PI
     b = log_background.masked_fill(missing, 0.0)
     terms = terms - b.unsqueeze(1) if ratio else terms
-    # Where all terms are dropped there is nothing left: a number stands for it, so that it can be compared.
+    # A row whose terms are all dropped would be -inf. A finite number replaces it, so that it is comparable.
     filling = -1e4 if dropped else 0.0
     terms = terms.masked_fill(missing.unsqueeze(1), filling) if own else terms
     total = torch.logsumexp(log_weight + terms, dim=-1)
@@ -134,7 +134,7 @@ _LEAST = -1.25
 
 
 def half_moons() -> tuple[Tensor, Tensor]:
-    """Points on two noisy half-moons, from scikit-learn: (300, 2) to fit and (300, 2) to judge."""
+    """Points on two noisy half-moons, from scikit-learn: (300, 2) to fit and (300, 2) to test."""
     from sklearn.datasets import make_moons
 
     points = torch.from_numpy(make_moons(600, noise=0.1, random_state=0)[0])

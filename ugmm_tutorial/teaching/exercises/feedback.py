@@ -1,4 +1,4 @@
-"""What a reader gets back: whether the answer is right, and one sentence that helps."""
+"""The feedback for a reader: whether the answer is right, and one helpful sentence."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 __all__ = ["UNANSWERED", "Feedback"]
 
-#: How the hint of an exercise begins that has not been tried.
+#: The beginning of the hint for an exercise that has not been tried.
 UNANSWERED = "not answered yet."
 
 
 @dataclass(frozen=True, repr=False)
 class Feedback:
-    """The verdict on one answer; true if it is right.
+    """The verdict on one answer. It is true if the answer is right.
 
     Attributes:
-        exercise: its number, such as ``"1.1"``.
+        exercise: the number of the exercise, such as ``"1.1"``.
         passed: whether the answer is right.
-        hint: what to look at next; after a right answer, something worth knowing.
+        hint: what to look at next, or something worth knowing after a right answer.
     """
 
     exercise: str
@@ -30,7 +30,7 @@ class Feedback:
     def __str__(self) -> str:
         verdict = "right. " if self.passed else "not yet. "
         if self.hint.startswith(UNANSWERED):
-            verdict = ""  # the hint says it
+            verdict = ""  # the hint says so
         return f"Exercise {self.exercise}: {verdict}{self.hint}"
 
     # A notebook shows the value of a cell's last line by its repr.

@@ -1,12 +1,12 @@
-"""Figures of the book: every function draws into ``ax`` (or a new one) and returns it.
+"""Figures of the book: every function draws on ``ax`` (or on new axes) and returns it.
 
     style        colours, ink, the look of all figures
     schematics   drawings without data
     mixtures     densities, one neuron at one input, contours
     results      curves, reliability, matrices, images
 
-Colours are Okabe and Ito's, safe for colour blindness; backgrounds stay opaque, so that every figure reads
-in light and dark pages alike. What they keep to is written down in ``figure_contract``.
+Colours are those of Okabe and Ito, which are safe for colour blindness. Backgrounds are opaque, so that every
+figure is readable on light and dark pages. ``figure_contract`` has the rules for figures.
 """
 
 from ugmm_tutorial.teaching.plotting.mixtures import mixture_density, neuron_explorer, response_surface

@@ -16,17 +16,18 @@ __all__ = ["mixture_density", "neuron_explorer", "response_surface"]
 def mixture_density(
     mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None, *, label: str = "component"
 ) -> Axes:
-    """A univariate mixture: its weighted components filled, their sum dashed (the paper's Figure 2).
+    """A univariate mixture: its weighted components are filled, and their sum is dashed (paper, Figure 2).
 
     Args:
         mean: component means, (K,).
         std: component standard deviations, (K,), > 0.
         weight: mixing weights, (K,).
         ax: where to draw.
-        label: what the components are called in the legend.
+        label: the name of the components in the legend.
 
     Raises:
-        ValueError: no components, lengths differ, a number is not finite or a deviation not positive.
+        ValueError: there are no components, lengths differ, a number is not finite, or a deviation is not
+            positive.
     """
     mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (mean, std, weight))
     if not 1 <= len(mean) == len(std) == len(weight):
@@ -50,7 +51,7 @@ def mixture_density(
 
 
 def _places(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Where to draw the densities: evenly over all of them, and around each mean, narrow as it may be."""
+    """The points at which to draw the densities: evenly over all, and densely around each mean."""
     evenly = np.linspace((mean - 4 * std).min(), (mean + 4 * std).max(), 800)
     around = mean[:, None] + std[:, None] * np.linspace(-4, 4, 201)  # odd, so that the mean is one of them
     return np.unique(np.concatenate([evenly, around.ravel()]))
@@ -59,10 +60,10 @@ def _places(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 def neuron_explorer(
     x: ArrayLike, mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None
 ) -> Axes:
-    """One neuron at one input: its mixture, and on each component a marker where it is read.
+    """One neuron at one input: its mixture, and a marker on each component.
 
-    The marker of component k stands at input x_k; the legend gives its responsibility r_k, the title the
-    neuron's output.
+    The marker of component k is at input x_k, where the neuron evaluates this component. The legend gives its
+    responsibility r_k, and the title gives the neuron's output.
 
     Args:
         x: the inputs, (K,).
@@ -72,7 +73,7 @@ def neuron_explorer(
         ax: where to draw.
 
     Raises:
-        ValueError: as for :func:`mixture_density`, or a weight is negative or all are zero.
+        ValueError: as for :func:`mixture_density`, or a weight is negative, or all weights are zero.
     """
     x, mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (x, mean, std, weight))
     if not (weight >= 0).all() or not (weight > 0).any():
@@ -82,7 +83,7 @@ def neuron_explorer(
     drawn_before = 0 if ax is None else len(ax.lines)
     ax = mixture_density(mean, std, weight, ax)
     curves = ax.lines[drawn_before : drawn_before + len(mean)]
-    with np.errstate(divide="ignore"):  # the logarithm of a weight of zero is as it should be
+    with np.errstate(divide="ignore"):  # a weight of zero has the logarithm -inf, as it should
         terms = np.log(weight) - np.log(std) - 0.5 * np.log(2 * np.pi) - 0.5 * ((x - mean) / std) ** 2
     out = np.logaddexp.reduce(terms)
     for k, (curve, marker) in enumerate(zip(curves, itertools.cycle("osD^vP"), strict=False)):
@@ -109,7 +110,7 @@ def response_surface(
         x2: grid of the second input, (M,).
         values: the function on the grid, (M, N).
         ax: where to draw.
-        label: what the colours mean, with its unit.
+        label: the meaning of the colours, with its unit.
     """
     ax = axes(ax, figsize=(5.2, 4.2))
     filled = ax.contourf(x1, x2, values, levels=12, cmap="cividis")

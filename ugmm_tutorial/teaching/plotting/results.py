@@ -1,4 +1,4 @@
-"""What was measured: curves over epochs and severities, reliability, matrices, images."""
+"""Figures of measurements: curves over epochs and severities, reliability, matrices, images."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["heat_map", "image_grid", "learning_curves", "reliability_diagram", "
 
 
 class _Binned(Protocol):
-    """What a reliability diagram needs of its bins (chapter 11)."""
+    """The bins of a reliability diagram (chapter 11)."""
 
     confidence: ArrayLike
     accuracy: ArrayLike
     ece: float
 
     def accuracy_interval(self) -> tuple[ArrayLike, ArrayLike]:
-        """Lower and upper ends, (bins,)."""
+        """Lower and upper ends of each bin's 95 % interval, (bins,) each."""
 
 
 def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax: Axes | None = None) -> Axes:
     """One metric against the epoch: the mean over seeds as a line, their range as a band.
 
     Args:
-        runs: for each name in the legend the records of its runs (one a seed, of equal length).
+        runs: for each name in the legend, the records of its runs (one per seed, of equal length).
         metric: a metric of the records, for example ``test_loss`` (nats) or ``test_accuracy`` (a fraction).
         ax: where to draw.
 
     Raises:
-        ValueError: there is nothing to draw, a name has no records, or records of different lengths.
+        ValueError: there is nothing to draw, a name has no records, or its records differ in length.
     """
     if not runs:
         raise ValueError("expected the records of at least one run, got none")
@@ -62,17 +62,17 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
 
 
 def reliability_diagram(bins: Mapping[str, _Binned], ax: Axes | None = None) -> Axes:
-    """How often answers are right against how sure they are: on the dashed line they claim what they keep.
+    """Accuracy against confidence. On the dashed line they are equal.
 
-    Below it a network is too sure. The bars are each bin's 95 % interval; the legend gives the calibration
-    errors.
+    Below this line a network is overconfident. The bars are the 95 % intervals of the bins, and the legend
+    gives the calibration errors.
 
     Args:
-        bins: for each name in the legend what :func:`~ugmm_tutorial.uncertainty.reliability` returns.
+        bins: for each name in the legend, the result of :func:`~ugmm_tutorial.uncertainty.reliability`.
         ax: where to draw.
 
     Raises:
-        ValueError: nothing to draw.
+        ValueError: there is nothing to draw.
     """
     if not bins:
         raise ValueError("expected the bins of at least one network, got none")
@@ -84,7 +84,7 @@ def reliability_diagram(bins: Mapping[str, _Binned], ax: Axes | None = None) -> 
         ax.errorbar(
             confidence,
             accuracy,
-            # An accuracy of 0 or 1 may lie beyond the end of its interval by rounding.
+            # By rounding, an accuracy of 0 or 1 may lie just outside its interval.
             yerr=np.clip([accuracy - low, high - accuracy], 0.0, None),
             color=COLORS[number % len(COLORS)],
             marker="osD^vP"[number % 6],
@@ -103,16 +103,16 @@ def reliability_diagram(bins: Mapping[str, _Binned], ax: Axes | None = None) -> 
 def severity_curves(
     curves: Mapping[str, Sequence[float] | Sequence[Mapping]], ax: Axes | None = None, *, ylabel: str
 ) -> Axes:
-    """A metric against the severity of a corruption, from 0, the images as they are.
+    """A metric against the severity of a corruption. Severity 0 is the unchanged images.
 
     Args:
-        curves: for each name in the legend one number a severity, or one ``{"mean", "half_width"}``, whose
-            interval is drawn as a band.
+        curves: for each name in the legend, one number for each severity, or one ``{"mean", "half_width"}``,
+            whose interval is drawn as a band.
         ax: where to draw.
         ylabel: the metric, with its unit.
 
     Raises:
-        ValueError: nothing to draw, or curves of different lengths.
+        ValueError: there is nothing to draw, or the curves differ in length.
     """
     lengths = {name: len(curve) for name, curve in curves.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
@@ -136,18 +136,18 @@ def severity_curves(
 def heat_map(
     values: ArrayLike, ax: Axes | None = None, *, label: str, xlabel: str, ylabel: str, annotate: bool = False
 ) -> Axes:
-    """A matrix as colours, rows from top to bottom, optionally with its numbers.
+    """A matrix as colours, with its rows from top to bottom and optionally with its numbers.
 
     Args:
-        values: (rows, columns).
+        values: the matrix, (rows, columns).
         ax: where to draw.
-        label: what the colours mean, with its unit.
-        xlabel: what the columns are.
-        ylabel: what the rows are.
+        label: the meaning of the colours, with its unit.
+        xlabel: the meaning of the columns.
+        ylabel: the meaning of the rows.
         annotate: write each value into its cell.
 
     Raises:
-        ValueError: the values are no matrix, or an empty one.
+        ValueError: the values are not a matrix, or it is empty.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or values.size == 0:
@@ -159,7 +159,7 @@ def heat_map(
         cmap="cividis",
         annot=annotate,
         fmt=".2f",
-        # Numbers stand on a light patch: no colour of letters is readable on every colour of the map.
+        # Numbers get a light patch, because no text colour is readable on every colour of the map.
         annot_kws={"color": INK, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}},
         cbar_kws={"label": label},
     )
@@ -170,16 +170,16 @@ def heat_map(
 def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None, *, columns: int = 6) -> Axes:
     """Grey images in a grid, each with a short title above it, all on one scale from white to black.
 
-    White is 0, or the lowest value if there is one below; black is the highest.
+    White is 0, or the lowest value if it is negative. Black is the highest value.
 
     Args:
         images: (N, H, W) or (N, 1, H, W), N >= 1.
         titles: N short strings.
         ax: where to draw.
-        columns: images a row, at least 1.
+        columns: the number of images in a row, at least 1.
 
     Raises:
-        ValueError: images of another shape, another number of titles, or no columns.
+        ValueError: the images have another shape, the number of titles differs, or there are no columns.
     """
     images = np.asarray(images, dtype=float)
     grey = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images

@@ -1,4 +1,4 @@
-"""Drawings without data: a neuron, the shapes of a layer, where its terms live."""
+"""Drawings without data: a neuron, the shapes in a layer, and where its terms are stored."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["broadcast_schematic", "fused_schematic", "neuron_schematic"]
 def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
     """One uGMM neuron with its inputs, after the paper's Figure 1.
 
-    Each input x_k enters through its own component (mean, standard deviation, weight); the neuron sums
-    the weighted densities and hands on the logarithm.
+    Each input x_k has its own component (mean, standard deviation, weight). The neuron sums the weighted
+    densities and outputs the logarithm.
 
     Args:
-        num_inputs: how many inputs to draw, at least 1.
+        num_inputs: the number of inputs to draw, at least 1.
         ax: where to draw.
 
     Raises:
-        TypeError: ``num_inputs`` is no integer.
+        TypeError: ``num_inputs`` is not an integer.
         ValueError: it is below 1.
     """
     positive_integer("num_inputs", num_inputs)
@@ -48,7 +48,7 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
 
 
 def broadcast_schematic(ax: Axes | None = None) -> Axes:
-    """The shapes of a layer: inputs (B, K) against parameters (J, K), terms (B, J, K), outputs (B, J)."""
+    """The shapes in a layer: inputs (B, K) and parameters (J, K), terms (B, J, K), outputs (B, J)."""
     ax = axes(ax, figsize=(7.4, 2.7))
     _box(ax, (0.0, 0.6), (1.1, 1.2), 0.0, "inputs\n(B, 1, K)", COLORS[0])
     _box(ax, (2.1, 0.6), (1.1, 0.8), 0.0, "parameters\n(J, K)", COLORS[1])
@@ -65,7 +65,7 @@ def broadcast_schematic(ax: Axes | None = None) -> Axes:
 
 
 def fused_schematic(ax: Axes | None = None) -> Axes:
-    """Where the terms live: a block in memory when broadcast, a handful in registers when fused."""
+    """Where the terms are stored: a block in memory when broadcast, a few in registers when fused."""
     ax = axes(ax, figsize=(7.4, 4.2))
     for height, title in ((2.6, "broadcast"), (0.0, "fused")):
         _box(ax, (0.0, height), (1.1, 1.2), 0.0, "inputs and\nparameters", COLORS[0])
@@ -96,7 +96,7 @@ def _bell(ax: Axes, *, center: float, base: float, color: str, width: float) -> 
 def _box(
     ax: Axes, corner: tuple[float, float], size: tuple[float, float], depth: float, text: str, color: str
 ) -> None:
-    """A sheet, or a block of sheets if ``depth`` is not 0, with its name below."""
+    """Draw a sheet, or a block of sheets if ``depth`` is not 0, with its name below."""
     for step in np.linspace(depth, 0.0, 4 if depth else 1):
         place = (corner[0] + step, corner[1] + step)
         ax.add_patch(Rectangle(place, *size, facecolor="white", edgecolor=color, linewidth=2))

@@ -1,4 +1,4 @@
-"""The book's look: colours, ink, dashes, and the axes that a figure draws into."""
+"""The book's look: colours, ink, dashes, and the axes that a figure draws on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ugmm_tutorial.teaching import figure_contract
 
 __all__ = ["COLORS", "DASHES", "INK", "axes", "use_style"]
 
-#: Okabe and Ito (2002), darkest of the light ones left out: told apart under all common colour blindnesses.
+#: Okabe and Ito (2002) without yellow and black. They can be told apart under all common colour blindnesses.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#222222"
-# Beside their colours, curves of one picture differ in these; the mixture's own dashes are not among them.
+# Curves in one figure differ in dashes as well as in colour. The dashes of mixture sums are not among these.
 DASHES = ("-", (0, (8, 2)), (0, (8, 2, 1, 2)), (0, (1, 1)))
 
 
@@ -41,5 +41,5 @@ def use_style() -> None:
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
-    """``ax``, or that of a new figure."""
+    """``ax``, or the axes of a new figure."""
     return plt.subplots(figsize=figsize)[1] if ax is None else ax
