@@ -104,7 +104,7 @@ def _pytest(variation: Variation, names: list[str] | None, files: list[str]) -> 
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False
         )
-        # 1 means that tests failed, which is a valid finding; 5 that every test of the changed files is left out here.
+        # 1: tests failed, which is a valid finding; 5: every test of these files is left out here.
         if done.returncode not in (0, 1, 5):
             raise RuntimeError(f"pytest did not run:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         lines = [

@@ -70,7 +70,7 @@ def _write(results: Path, name: str, *curves: list[float], metric: str = "test_a
             data={"name": experiment.data.partition("-")[0], "sizes": SIZES[experiment.data]},
             model={
                 "preset": experiment.preset,
-                "options": records.as_json(experiment.options),
+                "options": records.as_json(experiment.recorded or experiment.options),
                 "network": type(network).__name__,
                 "parameters": sum(p.numel() for p in network.parameters()),
             },

@@ -83,17 +83,13 @@ def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeyp
         made(inputs(2, 4))
         assert ("backend" in repr(made)) == (backend == "reference")
     assert asked == ["auto", "reference"]
-    with pytest.raises(ValueError, match="unknown backend 'cuda': expected one of auto, reference, cpu, gpu"):
+    with pytest.raises(ValueError, match=r"unknown backend 'cuda'.*auto, reference, numba, triton"):
         UGMMLayer(4, 3, backend="cuda")
 
 
 def test_repr_mentions_dropout_only_where_there_is_some():
     assert repr(UGMMLayer(4, 3)) == "UGMMLayer(in_features=4, out_features=3, min_std=0.001, init='unit')"
     assert "dropout=0.5, dropout_mode='renormalize', min_std" in repr(UGMMLayer(4, 3, dropout=0.5))
-
-
-def test_repr_mentions_the_mask_only_if_it_is_drawn_for_every_example():
-    """Checkpoints know a network by its repr: that of older ones must not change."""
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -207,7 +207,9 @@ def test_no_other_width_comes_nearer_to_the_number_of_parameters(name, size):
     for variant in VARIANTS[name]:
         made = parameters(build(name, 2, 1, size, variant, 0, readout=True))
         make = approximation_learners._MAKERS[name]
-        counts = [parameters(make(2, 1, width, variant, 0, True)) for width in range(1, 100)]
+        smallest = 3 if variant == "after" else 1  # a LayerNorm over two numbers is refused
+        chosen = VARIANTS[name][variant]
+        counts = [parameters(make(2, 1, width, chosen, 0, True)) for width in range(smallest, 100)]
         assert made == min(counts, key=lambda n: abs(n - size))
         assert abs(made - size) < 0.25 * size
 

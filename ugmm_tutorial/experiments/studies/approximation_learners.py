@@ -140,7 +140,7 @@ def build(
     make, chosen = _MAKERS[contender], VARIANTS[contender][variant]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        best, width = None, 1
+        best, width = None, 3 if chosen == "after" else 1  # LayerNorm takes three numbers or more
         while width <= _WIDEST:
             model = make(inputs, outputs, width, chosen, seed, readout)
             away = abs(parameters(model) - size)
