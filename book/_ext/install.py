@@ -170,7 +170,7 @@ def check_space(environment):
         try:
             final, downloads = float(stated), float(stated) / 2
         except ValueError:
-            raise InstallError(f"UGMM_INSTALL_GB={stated} is no number of gigabytes") from None
+            raise InstallError(f"UGMM_INSTALL_GB={stated} is not a number of gigabytes") from None
     left = max(0.0, 1 - size_of(environment) / GB / final)
     needs = [
         ("the environment", existing(environment), final * left),

@@ -200,7 +200,7 @@ def claims(chapter: Chapter) -> list[str]:
             if not path.exists():
                 found.append(f"{claim.cell}: record {claim.record} is not there")
             elif path.is_dir() and not any(part.is_file() for part in path.iterdir()):
-                found.append(f"{claim.cell}: record {claim.record} is no file and no folder of files")
+                found.append(f"{claim.cell}: record {claim.record} is neither a file nor a folder of files")
     return found
 
 

@@ -94,7 +94,7 @@ BREAKING = {
     "record that is everything": (
         "claims",
         partial(add_record, record="results"),
-        "results is no file and no folder of files",
+        "results is neither a file nor a folder of files",
     ),
     "record in a variable": (
         "claims",

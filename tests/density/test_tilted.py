@@ -182,7 +182,7 @@ def test_the_bound_is_reached_where_every_input_is_at_its_mean():
 
 def test_a_bound_that_is_none_is_noticed():
     model = tilted(log_bound=-9.0)
-    with pytest.raises(RuntimeError, match="log_bound is no bound"):
+    with pytest.raises(RuntimeError, match="log_bound is not an upper bound"):
         model.sample(10)
 
 

@@ -82,7 +82,7 @@ def test_a_report_comes_back_from_its_file(tmp_path):
 def test_another_file_is_refused_as_a_report(tmp_path, content):
     path = tmp_path / "other.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"other\.csv is no report of `python -m ugmm_tutorial bench`"):
+    with pytest.raises(ValueError, match=r"other\.csv is not a report of `python -m ugmm_tutorial bench`"):
         bench.load(path)
 
 

@@ -93,6 +93,8 @@ def test_a_label_that_is_no_class_is_refused(label, shown):
         ((1, 3), {"num_labels": 2}, "in_features >= 2"),
         ((3, 3), {"num_labels": 1}, "num_labels >= 2"),
         ((3, 3), {"num_labels": 2, "dropout": 0.1}, "no dropout"),
+        ((3, 3), {"num_labels": 2, "dropout_mode": "literal"}, "no dropout_mode"),
+        ((3, 3), {"num_labels": 2, "components": 5}, "no components"),
         ((3, 3), {"num_labels": 2, "min_std": -1.0}, "min_std >= 0"),
     ],
 )

@@ -60,7 +60,7 @@ def complete(
         log_accept = log_tilt(proposals.flatten(0, 1)).reshape(len(some), each) - log_bound
         if (log_accept > _ROUNDING).any():
             raise RuntimeError(
-                f"root exceeds its bound by {log_accept.max().item():.3g}: log_bound is no bound"
+                f"root exceeds its bound by {log_accept.max().item():.3g}: log_bound is not an upper bound"
             )
         uniform = torch.rand(log_accept.shape, generator=generator, dtype=torch.float64, device=rows.device)
         success = uniform.log() < log_accept

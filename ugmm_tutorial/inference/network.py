@@ -82,7 +82,7 @@ def _layer(module: nn.Module, place: int) -> Layer:
     if not (isinstance(module, UGMMLayer) and module.sums_components):
         raise TypeError(
             f"expected every module to be a UGMMLayer, got {type(module).__name__} as module {place}: its "
-            "outputs are no logsumexp of Gaussian terms, which all bounds here are made for"
+            "outputs are not a logsumexp of Gaussian terms, which all bounds here are made for"
         )
     if module.mean.dtype not in (torch.float32, torch.float64):
         raise TypeError(

@@ -34,7 +34,7 @@ class CategoricalLeafLayer(MixtureLayer):
         out_features: neurons, at least 1.
         num_labels: classes, at least 2.
         layer_options: ``min_std``, ``max_std``, ``init``, ``backend``, ``device``, ``dtype`` of
-            :class:`~ugmm_tutorial.layers.MixtureLayer`. Dropout is not offered.
+            :class:`~ugmm_tutorial.layers.MixtureLayer`. There is no dropout.
 
     Raises:
         TypeError, ValueError: as for :class:`~ugmm_tutorial.layers.UGMMLayer`. The forward pass raises
@@ -52,8 +52,9 @@ class CategoricalLeafLayer(MixtureLayer):
             raise ValueError(f"expected in_features >= 2, features and a label, got {in_features}")
         if num_labels < 2:
             raise ValueError(f"expected num_labels >= 2, got {num_labels}")
-        if "dropout" in layer_options:
-            raise ValueError("expected no dropout: a categorical leaf has none")
+        for name in ("dropout", "dropout_mode", "components"):
+            if name in layer_options:
+                raise ValueError(f"expected no {name}: this layer has a component per input and no dropout")
         super().__init__(in_features, out_features, **layer_options)
         self.num_labels = num_labels
         self.label_logits = nn.Parameter(self.mean.new_empty(out_features, num_labels))

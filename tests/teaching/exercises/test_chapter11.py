@@ -135,7 +135,7 @@ WRONG = [
     ("11.1", 3.322, "base 2"),
     ("11.1", 2.197, "log-odds"),
     ("11.1", 0, "none is renormalised"),
-    ("11.1", -90, "Per cent are no nats"),
+    ("11.1", -90, "Per cent are not nats"),
     ("11.1", -2.5, "A responsibility is a term's share"),
     ("11.1", "little", "Expected one number"),
     # 11.2
@@ -186,7 +186,7 @@ WRONG = [
     ("11.3", lambda outputs: outputs.std(dim=0) == 0, "up to the last digit of float32"),
     ("11.3", lambda outputs: dead(outputs, threshold=1e-9), "up to the last digit of float32"),
     ("11.3", lambda outputs: torch.zeros(outputs.shape[1], dtype=torch.bool), "yours calls it alive"),
-    ("11.3", lambda outputs: dead(outputs, typical=lambda s: 1e3 * s.quantile(0.25)), "a lowest place"),
+    ("11.3", lambda outputs: dead(outputs, typical=lambda s: 1e3 * s.quantile(0.25)), "to be lowest among"),
     ("11.3", lambda outputs: spread(outputs) < 1e-3 * spread(outputs).max(), "zero is not less than"),
     ("11.3", lambda outputs: outputs.std(dim=0) / outputs.std(dim=0).mean() < 1e-3, "zero over zero is NaN"),
     ("11.3", lambda outputs: dead(outputs.T), "not for each example"),

@@ -83,14 +83,14 @@ def load(path: str | Path) -> Report:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no such report.
+        ValueError: the file is not such a report.
     """
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     try:
         environment = json.loads(lines[0].removeprefix("# "))
         rows = [_row(cells) for cells in csv.DictReader(lines[1:])]
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no report of `python -m ugmm_tutorial bench`: {error}") from error
+        raise ValueError(f"{path} is not a report of `python -m ugmm_tutorial bench`: {error}") from error
     return Report(environment, tuple(rows))
 
 

@@ -46,7 +46,7 @@ def narrowest_neuron(answer: object) -> str:
         "One is the area under the density, not its height, nor the logarithm of it.": 1.0,
     }
     if value <= 0 and not any(close(value, wrong, rtol=4e-3, atol=0.0) for wrong in mistakes.values()):
-        raise NotYet("A density is no probability: it may exceed one, and its logarithm may be positive.")
+        raise NotYet("A density is not a probability: it may exceed one, and its logarithm may be positive.")
     otherwise = "At the right input the exponent vanishes; what is left of the formula there?"
     if abs(value - right) < 0.05:
         otherwise = "Nearly: please give two decimals."

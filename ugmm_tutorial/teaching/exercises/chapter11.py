@@ -38,7 +38,7 @@ def lost_by_deletion(answer: object) -> str:
         "These are log-odds: compare what is left with what was there, not with what is gone.": (
             math.log(deleted / left)
         ),
-        "Per cent are no nats: by which factor does the sum under the logarithm shrink?": 100 * deleted,
+        "Per cent are not nats: by which factor does the sum under the logarithm shrink?": 100 * deleted,
     }
     mistakes = {
         "An output is the logarithm of a sum: can it rise when terms are taken out?": (-math.log(left),),
@@ -130,8 +130,8 @@ def _calibration_mistakes(
     return {
         "Bins that claim too much and others that claim too little cancel: absolute values come before the "
         "mean over the bins.": (gaps.mean(), -gaps.mean()),
-        "This is a distance for each example, and a right answer at 0.8 is no error of 0.2: first take the "
-        "means of a bin.": ((r - c).abs().mean(),),
+        "This is a distance for each example, and a right answer at 0.8 is not an error of 0.2: first take "
+        "the means of a bin.": ((r - c).abs().mean(),),
         "The bins hold examples as they come: sort them by confidence first.": (
             error(confidence.reshape(bins, -1), right.reshape(bins, -1)),
         ),
@@ -281,7 +281,7 @@ def _check_layers_of_one_sort(function) -> None:
     alive = tuple(kind for kind in _PLANTED if kind in ("usual", "rare", "far"))
     if any(_verdict(function, _layer(alive))):
         raise NotYet(
-            "In a layer without any dead neuron yours finds one: a lowest place among the others is no proof."
+            "In a layer without any dead neuron yours finds one: to be lowest among others proves nothing."
         )
     if not all(_verdict(function, _layer(("same",) * 5))):
         raise NotYet(

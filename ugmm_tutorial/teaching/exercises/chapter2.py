@@ -121,7 +121,7 @@ def _check_outputs(layer: nn.Module, x: Tensor) -> None:
     right = _outputs(x, mean, log_std, log_weight)
     with torch.no_grad():
         mistakes = {
-            "The weights do not sum to one: `mix_logits` are no log-weights yet.": (
+            "The weights do not sum to one: `mix_logits` are not log-weights yet.": (
                 _outputs(x, mean, log_std, logits)
             ),
             "The softmax runs over the neurons; weights sum to one over the inputs.": (
