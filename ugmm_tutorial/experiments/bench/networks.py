@@ -11,7 +11,7 @@ from torch import nn
 from ugmm_tutorial.experiments.bench.rows import Row
 from ugmm_tutorial.experiments.bench.timing import in_turns
 from ugmm_tutorial.experiments.catalogue import WIDE, WIDE_HEAD
-from ugmm_tutorial.networks import PRESETS, preset
+from ugmm_tutorial.networks import PRESETS, ConvNet, preset
 from ugmm_tutorial.training import identity
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
@@ -39,7 +39,7 @@ def networks(device: str, quick: bool) -> list[Row]:
     torch.manual_seed(0)
     steps, graphs, inference = {}, {}, {}
     for name, build in TIMED.items():
-        shape = (1, 28, 28) if name.startswith("CNN") else (784,)
+        shape = (1, 28, 28) if isinstance(build(), ConvNet) else (784,)
         steps[name] = _step(build().to(device).train(), shape, device)
         if device != "cpu":
             graphs[name] = _step(build().to(device).train(), shape, device, CapturedStep)

@@ -62,15 +62,16 @@ SETTINGS = {
     "density": {"components": 50, "min_std": 0.1, "rows": 10000},
 }
 _MIDDLE = 3
+_TEST = ("test", 0)  # the test images as a kind of corruption, unchanged
 _DIGITS = 5  # significant digits in the file
 # Log-densities, or scores in their place. They are also judged on both sides, and kept as histograms.
 _LEVELS = ("energy", "root logsumexp", "layer 1")
 
 
 class _Sets(NamedTuple):
-    """Rows of pixels by name: corrupted images and outliers. "test" is an entry of both."""
+    """Rows of pixels: images by kind and severity of corruption, outliers by name, test images in both."""
 
-    shifted: dict[str, Tensor]
+    shifted: dict[tuple[str, int], Tensor]
     strange: dict[str, Tensor]
     validation: data.Examples
     labels: Tensor
@@ -90,15 +91,19 @@ def measure(settings: dict, progress: bool) -> dict:
 
 def _sets(splits: data.Splits, settings: dict) -> _Sets:
     images = as_images(splits.test.x)
-    shifted = {"test": images} | {
-        f"{kind} {severity}": corrupt(images, kind, severity)
+    shifted = {_TEST: images} | {
+        (kind, severity): corrupt(images, kind, severity)
         for kind, amounts in settings["severities"].items()
         for severity in range(1, len(amounts) + 1)
     }
     digits = None if splits.name == "digits" else torch.cat([p.x for p in _parts(data.digits())])
     strange = {"test": images} | outliers(images[: settings["outliers"]], other=digits)
-    rows = [{name: x.flatten(1) for name, x in some.items()} for some in (shifted, strange)]
-    return _Sets(*rows, splits.validation, splits.test.y)
+    return _Sets(
+        {corruption: x.flatten(1) for corruption, x in shifted.items()},
+        {name: x.flatten(1) for name, x in strange.items()},
+        splits.validation,
+        splits.test.y,
+    )
 
 
 def _parts(splits: data.Splits) -> Sequence[data.Examples]:
@@ -110,10 +115,10 @@ def _family(
 ) -> dict:
     bins = settings["bins"]
     held_out = [logits(n, sets.validation.x) for n in networks]
-    said = [{name: logits(n, x) for name, x in sets.shifted.items()} for n in networks]
+    said = [{corruption: logits(n, x) for corruption, x in sets.shifted.items()} for n in networks]
     strange = [_strangeness(n, splits, sets.strange) for n in networks]
     single = [
-        _judged(v, s, sets, bins) | _told_apart(scores, s["test"], sets.labels)
+        _judged(v, s, sets, bins) | _told_apart(scores, s[_TEST], sets.labels)
         for v, s, scores in zip(held_out, said, strange, strict=True)
     ]
     found = {
@@ -130,27 +135,24 @@ def _family(
 # --- probabilities ----------------------------------------------------------------------------------
 
 
-def _judged(held_out: Tensor, said: dict[str, Tensor], sets: _Sets, bins: int) -> dict:
+def _judged(held_out: Tensor, said: dict[tuple[str, int], Tensor], sets: _Sets, bins: int) -> dict:
     """Metrics on the test images, and by kind and severity of corruption. Severity 0 is the test images.
 
     ``held_out`` and ``said`` are logits or log-probabilities.
     """
     temperature = fit_temperature(held_out, sets.validation.y)
-    before = {name: _metrics(z, sets.labels, bins) for name, z in said.items()}
-    after = {name: _metrics(z / temperature, sets.labels, bins) for name, z in said.items()}
-    kinds: dict[str, list[str]] = {}
-    for name in said:
-        kinds.setdefault(name.rpartition(" ")[0], ["test"]).append(name)
-    del kinds[""]
+    before = {corruption: _metrics(z, sets.labels, bins) for corruption, z in said.items()}
+    after = {corruption: _metrics(z / temperature, sets.labels, bins) for corruption, z in said.items()}
+    severities = {kind: [_TEST, *(c for c in said if c[0] == kind)] for kind, _ in said if kind != _TEST[0]}
     return {
         "temperature": temperature,
-        "test": before["test"],
-        "test_scaled": after["test"],
-        "calibrated_ece": float(calibrated_ece(torch.softmax(said["test"], 1), bins=bins).mean()),
+        "test": before[_TEST],
+        "test_scaled": after[_TEST],
+        "calibrated_ece": float(calibrated_ece(torch.softmax(said[_TEST], 1), bins=bins).mean()),
         "corrupted": {
-            kind: {key: [before[n][key] for n in names] for key in before["test"]}
-            | {f"{key}_scaled": [after[n][key] for n in names] for key in ("nll", "ece")}
-            for kind, names in kinds.items()
+            kind: {key: [before[c][key] for c in corruptions] for key in before[_TEST]}
+            | {f"{key}_scaled": [after[c][key] for c in corruptions] for key in ("nll", "ece")}
+            for kind, corruptions in severities.items()
         },
     }
 
@@ -169,15 +171,15 @@ def _metrics(z: Tensor, labels: Tensor, bins: int) -> dict:
 
 def _diagrams(said: list[dict], labels: Tensor, temperatures: list[float], bins: int) -> dict:
     """Reliability over the answers of all seeds, on the test images and at the middle severities."""
-    shown = [name for name in said[0] if name == "test" or name.endswith(f" {_MIDDLE}")]
+    shown = {"test": _TEST} | {f"{kind} {_MIDDLE}": (kind, _MIDDLE) for kind, n in said[0] if n == _MIDDLE}
     many = labels.repeat(len(said))
 
-    def binned(name: str, divisors: Sequence[float]) -> dict:
-        p = torch.cat([torch.softmax(s[name] / t, dim=1) for s, t in zip(said, divisors, strict=True)])
+    def binned(corruption: tuple[str, int], divisors: Sequence[float]) -> dict:
+        p = torch.cat([torch.softmax(s[corruption] / t, dim=1) for s, t in zip(said, divisors, strict=True)])
         return vars(reliability(p, many, bins=bins))
 
     ones = [1.0] * len(said)
-    return {name: {"before": binned(name, ones), "after": binned(name, temperatures)} for name in shown}
+    return {name: {"before": binned(c, ones), "after": binned(c, temperatures)} for name, c in shown.items()}
 
 
 # --- scores -----------------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ def _ensemble(
     networks: list[nn.Module], held_out: list[Tensor], said: list[dict], strange: list[dict], sets: _Sets,
     bins: int,
 ) -> dict:  # fmt: skip
-    mean = {name: _log_mean(torch.stack([torch.softmax(s[name], 1) for s in said])) for name in said[0]}
+    mean = {c: _log_mean(torch.stack([torch.softmax(s[c], 1) for s in said])) for c in said[0]}
     validation = _log_mean(torch.stack([torch.softmax(z, 1) for z in held_out]))
     scores = {}
     for name, x in sets.strange.items():
@@ -268,7 +270,7 @@ def _ensemble(
         # Softmax scores are computed from the mean probabilities; all other scores are averaged over seeds.
         averaged = {key: np.mean([s[name][key] for s in strange], axis=0) for key in strange[0][name]}
         scores[name] = averaged | _softmax_scores(members)
-    return _judged(validation, mean, sets, bins) | _told_apart(scores, mean["test"], sets.labels)
+    return _judged(validation, mean, sets, bins) | _told_apart(scores, mean[_TEST], sets.labels)
 
 
 def _thinned(network: nn.Module, sets: _Sets, settings: dict) -> dict:
@@ -277,15 +279,15 @@ def _thinned(network: nn.Module, sets: _Sets, settings: dict) -> dict:
     def members(x: Tensor) -> Tensor:
         return mc_dropout(network, x, passes=settings["passes"])
 
-    test = members(sets.shifted["test"])
-    said = {"test": _log_mean(test)} | {
-        name: _log_mean(members(x)) for name, x in sets.shifted.items() if name.endswith(f" {_MIDDLE}")
+    test = members(sets.shifted[_TEST])
+    said = {_TEST: _log_mean(test)} | {
+        (kind, n): _log_mean(members(x)) for (kind, n), x in sets.shifted.items() if n == _MIDDLE
     }
     scores = {"test": _softmax_scores(test)} | {
         name: _softmax_scores(members(x)) for name, x in sets.strange.items() if name != "test"
     }
     judged = _judged(_log_mean(members(sets.validation.x)), said, sets, settings["bins"])
-    return judged | _told_apart(scores, said["test"], sets.labels)
+    return judged | _told_apart(scores, said[_TEST], sets.labels)
 
 
 def _softmax_scores(members: Tensor) -> dict[str, np.ndarray]:
