@@ -61,7 +61,7 @@ lint: install
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -c "from importlinter.cli import lint_imports_command as main; main()" --no-cache
 
 portability: install
 	$(BIN)/python book/_ext/portability.py $(ARGS)

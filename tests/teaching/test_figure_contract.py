@@ -92,7 +92,7 @@ def test_shared_axes_need_one_label_and_axes_without_ticks_none():
     assert rules(fig) == []
 
 
-SETUP = "import matplotlib.pyplot as plt\nfrom ugmm_tutorial import plotting\nplotting.use_style()"
+SETUP = "import matplotlib.pyplot as plt\nfrom ugmm_tutorial.teaching import plotting\nplotting.use_style()"
 
 
 @pytest.mark.slow

@@ -96,7 +96,13 @@ class PerExampleDropoutLayer(UGMMLayer):
         if not (self.drops and isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0):
             return super().forward(x)
         rows = x.reshape(-1, 1, x.shape[-1])
-        each = [self.log_density(row, self.dropped_log_weight()) for row in rows]
+        log_std = self.bounded_log_std  # once, and not again for every example
+        each = [
+            functional.ugmm_log_density(
+                row, self.mean, log_std, self.dropped_log_weight(), backend=self.backend
+            )
+            for row in rows
+        ]
         return torch.cat(each).reshape(*x.shape[:-1], self.out_features)
 
 

@@ -104,7 +104,11 @@ def _kan(inputs: int, outputs: int, width: int, grid: int, seed: int, readout: b
 def _ugmm(layers: int) -> Callable[..., nn.Module]:
     def make(inputs: int, outputs: int, width: int, norm: str, seed: int, readout: bool) -> nn.Module:
         if not readout:
-            return UGMMNet((inputs, *[width] * (layers - 1), outputs), norm=norm)
+            widths = (inputs, *[width] * (layers - 1), outputs)
+            if norm == "none":
+                return UGMMNet(widths)
+            # The record has LayerNorms over two outputs, which UGMMNet refuses: only their order is left.
+            return nn.Sequential(UGMMNet(widths, norm="layer"), nn.LayerNorm(outputs))
         return nn.Sequential(UGMMNet((inputs, *[width] * layers), norm=norm), nn.Linear(width, outputs))
 
     return make
