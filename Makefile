@@ -13,6 +13,9 @@ CALM := GOMP_SPINCOUNT=1000
 # For the tests: one worker for each core, with one thread each.
 ALONE := OMP_NUM_THREADS=1
 
+# Which lines the tests run is counted where Python does so at little cost, from 3.12 on.
+COUNTED = $(shell $(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 12))" && echo --cov)
+
 # Matplotlib warns of a home folder that it cannot write to, which fails the build. install.py does the same.
 CLOSED := $(shell test -d "$$HOME" || echo missing; for folder in "" .cache .config .cache/matplotlib \
   .config/matplotlib; do ! test -d "$$HOME/$$folder" || test -w "$$HOME/$$folder" || echo closed; done)
@@ -20,13 +23,14 @@ ifneq ($(CLOSED),)
 export HOME := $(CURDIR)/.venv/home
 endif
 
-.PHONY: help book chapter check test lint portability pdf strip clean install which
+.PHONY: help book chapter check test coverage lint portability pdf strip clean install which
 
 help:
 	@echo "make book            install into .venv at the first time, then build the book"
 	@echo "make chapter N=4     run one chapter and show its page, without building all"
 	@echo "make check           style and quick unit tests, no chapters"
 	@echo "make test            style, the book (warnings are errors), all tests, every page in a browser"
+	@echo "make coverage        the lines of the package that no test runs"
 	@echo "make lint            style, types, imports"
 	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
 	@echo "make pdf             the book as one PDF; needs Chromium"
@@ -55,7 +59,11 @@ check: lint
 
 # The book first: some tests look at the pages. The cells of a chapter, as the tests of a file, stay with one worker.
 test: lint book
-	$(ALONE) $(RUN) pytest -n auto --dist loadgroup
+	$(ALONE) $(if $(COUNTED),COVERAGE_CORE=sysmon) $(RUN) pytest -n auto --dist loadgroup $(COUNTED)
+
+# The same without the book, on any Python.
+coverage: install
+	$(ALONE) $(RUN) pytest tests --ignore tests/browser --ignore tests/book -n auto --dist loadgroup --cov
 
 lint: install
 	$(RUN) ruff check .
