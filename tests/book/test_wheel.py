@@ -42,7 +42,7 @@ def wheel(tmp_path_factory):
     """Built from a copy, because building leaves its folders behind."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "copy"
-    ignored = shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info", "__pycache__", "data")
+    ignored = shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=ignored)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, copy, cwd=folder)
     return next(folder.glob("*.whl"))
@@ -50,7 +50,12 @@ def wheel(tmp_path_factory):
 
 def test_wheel_holds_the_package_and_the_records_and_nothing_else(wheel):
     names = run(sys.executable, "-m", "zipfile", "-l", wheel, cwd=wheel.parent)
-    for wanted in ("exercises/chapter1.py", "kernels/cpu.py", "_stored/results/digits-mlp/seed0.json"):
+    for wanted in (
+        "teaching/exercises/chapter1.py",
+        "data/sets.py",
+        "py.typed",
+        "_stored/results/digits-mlp/seed0.json",
+    ):
         assert f"ugmm_tutorial/{wanted}" in names
     files = [line.split()[0] for line in names.splitlines()[1:]]
     assert all(name.startswith(("ugmm_tutorial/", "ugmm_tutorial-")) for name in files)
@@ -81,7 +86,7 @@ def test_chapter_installs_the_wheel_in_a_new_environment_and_runs(wheel, tmp_pat
     after = _versions(python, tmp_path)
     assert {name: after[name] for name in before} == before  # nothing that was there has changed
     assert {"ugmm-tutorial", "numba", "seaborn"} <= set(after) - set(before)
-    found = "from ugmm_tutorial import stored; print(stored.folder('results'))"
+    found = "from ugmm_tutorial.experiments import artifacts; print(artifacts.folder('results'))"
     assert Path(run(python, "-c", found, cwd=folder).strip()).is_relative_to(tmp_path / "env")
 
 
