@@ -664,7 +664,18 @@ def test_help_names_every_target():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.search(r"^\.PHONY: (.*)", text, re.MULTILINE)[1].split()) - {"help", "install", "which"}
     assert set(re.findall(r"^make (\w+)", make(ROOT, "help").stdout, re.MULTILINE)) == named
-    assert {"book", "chapter", "check", "test", "lint", "portability", "pdf", "strip", "clean"} == named
+    assert {
+        "book",
+        "chapter",
+        "check",
+        "test",
+        "coverage",
+        "lint",
+        "portability",
+        "pdf",
+        "strip",
+        "clean",
+    } == named
 
 
 def test_make_starts_modules_not_scripts():
