@@ -72,7 +72,7 @@ class _Sets(NamedTuple):
     """Rows of pixels: images by kind and severity of corruption, outliers by name, test images in both."""
 
     shifted: dict[tuple[str, int], Tensor]
-    strange: dict[str, Tensor]
+    outliers: dict[str, Tensor]
     validation: data.Examples
     labels: Tensor
 
@@ -97,10 +97,10 @@ def _sets(splits: data.Splits, settings: dict) -> _Sets:
         for severity in range(1, len(amounts) + 1)
     }
     digits = None if splits.name == "digits" else torch.cat([p.x for p in _parts(data.digits())])
-    strange = {"test": images} | outliers(images[: settings["outliers"]], other=digits)
+    unlike = {"test": images} | outliers(images[: settings["outliers"]], other=digits)
     return _Sets(
         {corruption: x.flatten(1) for corruption, x in shifted.items()},
-        {name: x.flatten(1) for name, x in strange.items()},
+        {name: x.flatten(1) for name, x in unlike.items()},
         splits.validation,
         splits.test.y,
     )
@@ -116,16 +116,16 @@ def _family(
     bins = settings["bins"]
     held_out = [logits(n, sets.validation.x) for n in networks]
     said = [{corruption: logits(n, x) for corruption, x in sets.shifted.items()} for n in networks]
-    strange = [_strangeness(n, splits, sets.strange) for n in networks]
+    scored = [_ood_scores(n, splits, sets.outliers) for n in networks]
     single = [
         _judged(v, s, sets, bins) | _told_apart(scores, s[_TEST], sets.labels)
-        for v, s, scores in zip(held_out, said, strange, strict=True)
+        for v, s, scores in zip(held_out, said, scored, strict=True)
     ]
     found = {
         "single": over_seeds(single),
         "reliability": _diagrams(said, sets.labels, [s["temperature"] for s in single], bins),
-        "histograms": _histograms(strange[0]),
-        "ensemble": _ensemble(networks, held_out, said, strange, sets, bins),
+        "histograms": _histograms(scored[0]),
+        "ensemble": _ensemble(networks, held_out, said, scored, sets, bins),
     }
     if dropout:
         found["mc_dropout"] = over_seeds([_thinned(n, sets, settings) for n in networks])
@@ -185,7 +185,7 @@ def _diagrams(said: list[dict], labels: Tensor, temperatures: list[float], bins:
 # --- scores -----------------------------------------------------------------------------------------
 
 
-def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Tensor]) -> dict:
+def _ood_scores(network: nn.Module, splits: data.Splits, outliers: dict[str, Tensor]) -> dict:
     """Out-of-distribution scores by set and name.
 
     They include the score of Gaussians around the class means of the last features. Log-densities give two
@@ -194,7 +194,7 @@ def _strangeness(network: nn.Module, splits: data.Splits, strange: dict[str, Ten
     gaussians = ClassGaussians(penultimate(network, splits.train.x), splits.train.y)
     usual = ood_scores(network, splits.validation.x)
     found = {}
-    for name, x in strange.items():
+    for name, x in outliers.items():
         scores = ood_scores(network, x)
         unusual = {
             f"{key}, to either side": atypicality(scores[key], usual[key]) for key in _LEVELS if key in usual
@@ -243,7 +243,7 @@ def _pixel_density(splits: data.Splits, sets: _Sets, settings: dict) -> dict:
     def score(rows: Tensor) -> Tensor:
         return -torch.from_numpy(mixture.score_samples(rows.double().numpy()))
 
-    scores, usual = {name: score(x) for name, x in sets.strange.items()}, score(sets.validation.x)
+    scores, usual = {name: score(x) for name, x in sets.outliers.items()}, score(sets.validation.x)
     inside = scores.pop("test")
     either = atypicality(inside, usual)
     return {
@@ -259,16 +259,16 @@ def _pixel_density(splits: data.Splits, sets: _Sets, settings: dict) -> dict:
 
 
 def _ensemble(
-    networks: list[nn.Module], held_out: list[Tensor], said: list[dict], strange: list[dict], sets: _Sets,
+    networks: list[nn.Module], held_out: list[Tensor], said: list[dict], scored: list[dict], sets: _Sets,
     bins: int,
 ) -> dict:  # fmt: skip
     mean = {c: _log_mean(torch.stack([torch.softmax(s[c], 1) for s in said])) for c in said[0]}
     validation = _log_mean(torch.stack([torch.softmax(z, 1) for z in held_out]))
     scores = {}
-    for name, x in sets.strange.items():
+    for name, x in sets.outliers.items():
         members = torch.stack([torch.softmax(logits(n, x), dim=1) for n in networks])
         # Softmax scores are computed from the mean probabilities; all other scores are averaged over seeds.
-        averaged = {key: np.mean([s[name][key] for s in strange], axis=0) for key in strange[0][name]}
+        averaged = {key: np.mean([s[name][key] for s in scored], axis=0) for key in scored[0][name]}
         scores[name] = averaged | _softmax_scores(members)
     return _judged(validation, mean, sets, bins) | _told_apart(scores, mean[_TEST], sets.labels)
 
@@ -284,7 +284,7 @@ def _thinned(network: nn.Module, sets: _Sets, settings: dict) -> dict:
         (kind, n): _log_mean(members(x)) for (kind, n), x in sets.shifted.items() if n == _MIDDLE
     }
     scores = {"test": _softmax_scores(test)} | {
-        name: _softmax_scores(members(x)) for name, x in sets.strange.items() if name != "test"
+        name: _softmax_scores(members(x)) for name, x in sets.outliers.items() if name != "test"
     }
     judged = _judged(_log_mean(members(sets.validation.x)), said, sets, settings["bins"])
     return judged | _told_apart(scores, said[_TEST], sets.labels)
