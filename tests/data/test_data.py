@@ -17,9 +17,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 from torchvision.datasets import MNIST
 
 from ugmm_tutorial import data
@@ -645,6 +647,25 @@ def test_download_says_nothing_on_the_terminal(small_mnist, tmp_path, capfd, ser
     serve(small_mnist)
     data.mnist(tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_looking_for_mnist_says_nothing_in_a_notebook(tmp_path):
+    """The book is built with warnings as errors, and text on stderr counts as one."""
+    source = f"""
+        from torchvision.datasets import MNIST
+        from ugmm_tutorial import data
+
+        MNIST.mirrors = [{NOBODY!r}]
+        try:
+            data.mnist({str(tmp_path)!r})
+        except data.DataUnavailableError:
+            print("not there")
+    """
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(source))])
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert (output.name, output.text) == ("stdout", "not there\n")
 
 
 def test_download_fetches_only_what_is_missing(small_mnist, tmp_path, serve):

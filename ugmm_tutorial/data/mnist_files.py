@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,7 +139,11 @@ def _answers(url: str) -> bool:
 
 
 def _downloader() -> pooch.HTTPDownloader:
-    import pooch
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # pooch imports a progress bar, which warns in notebooks without widgets
+        import pooch
 
     return pooch.HTTPDownloader(timeout=_DOWNLOAD_TIMEOUT)
 
