@@ -2,6 +2,7 @@
 
 import base64
 import json
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import pytest
@@ -44,12 +45,27 @@ def expected(given, neuron, digit):
     """The sentence below the sliders, from the data."""
     shares, (_, width) = given["shares"][neuron, digit], given["size"]
     row, column = divmod(int(shares.argmax()), width)
-    output = f"{given['outputs'][neuron][digit]:.3f}".replace("-", "−")
+    output = rounded(given["outputs"][neuron][digit], 3).replace("-", "−")
+    effective = rounded(given["effective"][neuron][digit], 0)
     return (
         f"Neuron {neuron}, digit {digit}: mean output {output} nats. Its shares are spread over the "
-        f"equivalent of {given['effective'][neuron][digit]:.0f} of {shares.size} pixels; the largest, "
-        f"{100 * shares.max():.2f} %, belongs to the pixel in row {row}, column {column}."
+        f"equivalent of {effective} of {shares.size} pixels; the largest, "
+        f"{rounded(100 * shares.max(), 2)} %, belongs to the pixel in row {row}, column {column}."
     )
+
+
+def rounded(value, places):
+    """As JavaScript's toFixed: 682.5 becomes 683, where Python's format says 682."""
+    return str(Decimal(float(value)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP))
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"),
+    [(682.5, 0, "683"), (-0.0625, 3, "-0.063"), (1.005, 2, "1.00"), (7.0, 0, "7")],
+)
+def test_numbers_are_rounded_as_the_page_rounds_them(new_page, value, places, text):
+    assert rounded(value, places) == text
+    assert new_page().evaluate("([value, places]) => value.toFixed(places)", [value, places]) == text
 
 
 def test_it_stands_in_the_place_of_the_figure_and_starts_with_the_first_neuron(page, given):
