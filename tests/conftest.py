@@ -10,7 +10,7 @@ import torch
 
 from ugmm_tutorial import data
 from ugmm_tutorial.data import sets
-from ugmm_tutorial.experiments import catalogue
+from ugmm_tutorial.experiments import experiment
 
 pytest.register_assert_rewrite("answers_of")  # it contains tests, so that failures show values
 
@@ -51,6 +51,6 @@ def pretended_mnist(monkeypatch) -> list:
 
     monkeypatch.setitem(sets._LOADERS, "mnist", mnist)
     for name in ("mnist", "mnist-split"):
-        few = replace(catalogue.SOURCES[name], sizes={"train": 2, "validation": 3, "test": 4})
-        monkeypatch.setitem(catalogue.SOURCES, name, few)
+        few = replace(experiment.SOURCES[name], sizes={"train": 2, "validation": 3, "test": 4})
+        monkeypatch.setitem(experiment.SOURCES, name, few)
     return asked

@@ -13,7 +13,8 @@ from committed import committed
 from torch import nn
 
 from ugmm_tutorial.experiments import catalogue
-from ugmm_tutorial.experiments.catalogue import EXPERIMENTS, GROUPS, Experiment
+from ugmm_tutorial.experiments.catalogue import EXPERIMENTS, GROUPS
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.tuning import SEARCHES
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.training import TrainConfig, records

@@ -2,6 +2,7 @@
 
 The library imports none of it.
 
+    experiment     what an experiment is
     catalogue      all experiments: which network is trained on which data
     runs           one training run: its settings, its files, its network
     record_checks  checks that a record belongs to a run
@@ -17,7 +18,8 @@ The library imports none of it.
 Taught in chapters 6 to 7c.
 """
 
-from ugmm_tutorial.experiments.catalogue import EXPERIMENTS, GROUPS, Experiment, find, group
+from ugmm_tutorial.experiments.catalogue import EXPERIMENTS, GROUPS, find, group
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.runs import Run
 from ugmm_tutorial.experiments.tables import accuracy, table
 

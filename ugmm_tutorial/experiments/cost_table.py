@@ -12,7 +12,8 @@ import torch
 
 from ugmm_tutorial.experiments import artifacts, bench, cost
 from ugmm_tutorial.experiments.bench.networks import timed_as
-from ugmm_tutorial.experiments.catalogue import Experiment, group
+from ugmm_tutorial.experiments.catalogue import group
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.tables import accuracy
 from ugmm_tutorial.experiments.text_table import aligned
 

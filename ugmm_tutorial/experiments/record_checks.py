@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.training import records
 from ugmm_tutorial.training.config import TrainConfig, learning_rates
 

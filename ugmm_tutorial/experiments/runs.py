@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from ugmm_tutorial.experiments import record_checks
-from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.training import checkpoints, records
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.loop import train

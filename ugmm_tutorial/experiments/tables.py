@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ugmm_tutorial.experiments import replication
-from ugmm_tutorial.experiments.catalogue import Experiment, group
+from ugmm_tutorial.experiments.catalogue import group
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.runs import Run
 from ugmm_tutorial.experiments.text_table import aligned
 from ugmm_tutorial.training import records

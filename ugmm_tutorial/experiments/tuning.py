@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ugmm_tutorial.experiments.catalogue import Experiment
+from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.lookup import look_up
 from ugmm_tutorial.training import files, records
 from ugmm_tutorial.training.config import TrainConfig

@@ -5,41 +5,16 @@ Answers are numbers, functions or classes, as each exercise says. Hints recognis
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 
-from ugmm_tutorial.teaching.exercises import (
-    chapter1,
-    chapter2,
-    chapter3,
-    chapter4,
-    chapter5,
-    chapter6,
-    chapter7,
-    chapter8,
-    chapter9,
-    chapter10,
-    chapter11,
-    chapter12,
-)
 from ugmm_tutorial.teaching.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.teaching.exercises.feedback import UNANSWERED, Feedback
 
 __all__ = ["Feedback", "check"]
 
-_CHAPTERS = (
-    chapter1,
-    chapter2,
-    chapter3,
-    chapter4,
-    chapter5,
-    chapter6,
-    chapter7,
-    chapter8,
-    chapter9,
-    chapter10,
-    chapter11,
-    chapter12,
-)
+_CHAPTERS = [importlib.import_module(f"{__name__}.chapter{number}") for number in range(1, 13)]
 _EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
 
 
