@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ugmm_tutorial import data, networks
 from ugmm_tutorial.training.config import TrainConfig
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["SOURCES", "Experiment", "Source"]
 
@@ -101,7 +101,5 @@ class Experiment:
         """
         if seed is None:
             return networks.preset(self.preset, **self.options)
-        with torch.random.fork_rng([]):
-            # torch.manual_seed would also seed the CUDA devices, whose states fork_rng([]) does not restore.
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return self.build()

@@ -15,6 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from ugmm_tutorial.data import with_every_label, with_labels
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["OBJECTIVES", "EnsembleTrainer", "train_generative"]
 
@@ -153,8 +154,7 @@ def train_generative(
     >>> train_generative([5, 1], torch.rand(20, 5), **options)(torch.rand(7, 5)).shape
     torch.Size([7, 1])
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = UGMMNet(widths, init=init)
     shuffle = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)

@@ -7,7 +7,24 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["reproducible", "seed_generators"]
+__all__ = ["reproducible", "seed_generators", "seeded"]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed on the CPU within the block. Afterwards the random state is what it was.
+
+    ``torch.manual_seed`` would seed GPUs too, whose states ``fork_rng`` does not restore here.
+
+    >>> with seeded(0):
+    ...     first = torch.rand(3)
+    >>> with seeded(0):
+    ...     first.equal(torch.rand(3))
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = [
     "CONTENDERS",
@@ -107,7 +108,8 @@ def _ugmm(layers: int) -> Callable[..., nn.Module]:
             widths = (inputs, *[width] * (layers - 1), outputs)
             if norm == "none":
                 return UGMMNet(widths)
-            # The record has LayerNorms over two outputs, which UGMMNet refuses: only their order is left.
+            # The stored results have a LayerNorm over two outputs. UGMMNet refuses it, because it leaves only
+            # their order.
             return nn.Sequential(UGMMNet(widths, norm="layer"), nn.LayerNorm(outputs))
         return nn.Sequential(UGMMNet((inputs, *[width] * layers), norm=norm), nn.Linear(width, outputs))
 
@@ -142,8 +144,7 @@ def build(
             outputs, and the numbers of inputs and outputs fix the size of a single layer.
     """
     make, chosen = _MAKERS[contender], VARIANTS[contender][variant]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         best, width = None, 3 if chosen == "after" else 1  # LayerNorm takes three numbers or more
         while width <= _WIDEST:
             model = make(inputs, outputs, width, chosen, seed, readout)
@@ -151,7 +152,7 @@ def build(
             if best is not None and away >= best[0]:
                 break
             best, width = (away, width), width + 1
-        torch.manual_seed(seed)
+    with seeded(seed):
         return make(inputs, outputs, best[1], chosen, seed, readout)
 
 

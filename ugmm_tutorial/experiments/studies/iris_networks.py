@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.networks import UGMMNet
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["VARIANTS", "Variant", "build"]
 
@@ -81,8 +81,7 @@ VARIANTS: dict[str, Variant] = {
 
 def build(variant: Variant, seed: int) -> nn.Sequential:
     """One network of a variant. PyTorch's global random state does not change."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if not variant.categorical:
             return UGMMNet(variant.widths, **variant.options)
         inputs, hidden = variant.widths[:2]

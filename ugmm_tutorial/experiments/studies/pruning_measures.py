@@ -14,6 +14,7 @@ from torch.nn.utils import prune as torch_prune
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.interpretation import back_project, deletion_curve, health, importance, statistics
 from ugmm_tutorial.training.evaluation import evaluate
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["component_curves", "layer_summary", "magnitude_curves", "map_distances"]
 
@@ -100,8 +101,7 @@ def magnitude_curves(model: nn.Module, test: Examples, settings: dict) -> dict:
             cut = _without(model, fraction, layers, torch_prune.l1_unstructured)
             curves[scope]["magnitude"].append(evaluate(cut, test)["accuracy"])
             for seed, curve in enumerate(curves[scope]["random"]):
-                with torch.random.fork_rng([]):
-                    torch.manual_seed(seed)
+                with seeded(seed):
                     cut = _without(model, fraction, layers, torch_prune.random_unstructured)
                 curve.append(evaluate(cut, test)["accuracy"])
     return curves

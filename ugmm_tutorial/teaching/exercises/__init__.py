@@ -11,6 +11,7 @@ import torch
 
 from ugmm_tutorial.teaching.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.teaching.exercises.feedback import UNANSWERED, Feedback
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["Feedback", "check"]
 
@@ -40,8 +41,7 @@ def check(exercise: str, answer: object) -> Feedback:
         if answer is None or answer is ...:
             raise Unanswered
         # The reader's code may draw random numbers. They are always the same, and not the notebook's.
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.default_generator.manual_seed(0)
+        with seeded(0), torch.enable_grad():
             return Feedback(number, True, checker(answer))
     except Unanswered:
         return Feedback(number, False, f"{UNANSWERED} {first_hint}")

@@ -23,6 +23,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
     draw,
     shown,
 )
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["EXERCISES", "bounds_of_a_layer", "found_by_hand", "highest_output"]
 
@@ -162,8 +163,7 @@ def found_by_hand(answer: object) -> str:
 
 
 def _network(seed: int) -> UGMMNet:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(100 + seed)
+    with seeded(100 + seed):
         network = UGMMNet((3, 6, 1), init="paper", min_std=0.2).double().requires_grad_(False)
         # Put the means where hidden values are, so that there is something to find.
         network[1].mean.copy_(network[0](6.0 * torch.rand(1, 3, dtype=torch.float64) - 3.0))

@@ -22,6 +22,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
     draw,
     shown,
 )
+from ugmm_tutorial.training.reproducible import seeded
 
 __all__ = ["EXERCISES", "highest_score", "posterior", "trained_for_labels"]
 
@@ -60,8 +61,7 @@ def highest_score(answer: object) -> str:
 def posterior(answer: object) -> str:
     """8.2: the posterior P(label | x) from a joint score."""
     function = as_function(answer, "posterior(root, x, labels)")
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+    with seeded(0):
         network = UGMMNet((4, 5, 1)).double().requires_grad_(False)
     x, labels = draw(6, 3, seed=1), torch.tensor([2.0, 0.0, 1.0, 4.0], dtype=torch.float64)
 
