@@ -1,12 +1,14 @@
-"""Where modules of version 0.1 are now: their old names raise an error that says so."""
+"""Where modules and names of version 0.1 are now: the old ones raise an error that says so."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from types import ModuleType
+from typing import NoReturn
 
-__all__ = ["MOVED", "hint", "install"]
+__all__ = ["MOVED", "RENAMED", "hint", "install", "renamed"]
 
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -57,6 +59,39 @@ MOVED = {
     "verdicts": "experiments.replication",
     "viewer": "teaching.viewer",
 }
+
+
+#: New names of classes and functions, by the folder they were imported from and their old names.
+RENAMED = {
+    "density": {"ProductTwin": "density.DiagonalGaussianMixture"},
+    "experiments": {
+        "load_data": "experiments.Experiment.load_data",
+        "load_model": "experiments.Run.network",
+        "run": "experiments.Run.train",
+        "stored": "experiments.Run.record",
+    },
+    "functional": {
+        "hard_log_density": "functional.max_log_density",
+        "transformed": "functional.under_functorch",
+    },
+    "layers": {"HardLayer": "layers.MaxLayer"},
+    "uncertainty": {"strangeness": "uncertainty.ood_scores"},
+}
+
+
+def renamed(module: str) -> Callable[[str], NoReturn]:
+    """A module's ``__getattr__``, which knows its old names.
+
+    ``from module import old`` would swallow the text of an AttributeError, so old names raise ImportError.
+    """
+    old_names = RENAMED[module.removeprefix(f"{_PACKAGE}.")]
+
+    def look_up(name: str) -> NoReturn:
+        if name in old_names:
+            raise ImportError(f"since version 0.2 {module}.{name} is {_PACKAGE}.{old_names[name]}")
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return look_up
 
 
 def hint(name: str) -> str:

@@ -11,10 +11,13 @@ Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ugmm_tutorial import _moved
 from ugmm_tutorial.kernels import fused
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import BACKENDS, choose
@@ -29,6 +32,9 @@ __all__ = [
     "ugmm_log_density",
     "under_functorch",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.renamed(__name__)
 
 # How many neurons are searched for their largest terms at once: few enough for a processor's cache.
 _NEURONS_AT_ONCE = 8

@@ -8,6 +8,9 @@
 ``em.fit`` and ``gradient.fit`` train them.
 """
 
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial import _moved
 from ugmm_tutorial.density import em, gradient
 from ugmm_tutorial.density.background import Background, GaussianBackground, UniformBackground
 from ugmm_tutorial.density.base import ProductBase
@@ -31,3 +34,6 @@ __all__ = [
     "em",
     "gradient",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.renamed(__name__)

@@ -18,6 +18,9 @@ The library imports none of it.
 Taught in chapters 6 to 7c.
 """
 
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial import _moved
 from ugmm_tutorial.experiments.catalogue import EXPERIMENTS, GROUPS, find, group
 from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.runs import Run
@@ -33,3 +36,6 @@ __all__ = [
     "group",
     "table",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.renamed(__name__)

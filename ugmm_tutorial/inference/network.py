@@ -81,8 +81,8 @@ def _layer(module: nn.Module, place: int) -> Layer:
         )
     if not (isinstance(module, UGMMLayer) and module.sums_components):
         raise TypeError(
-            f"expected every module to be a UGMMLayer, got {type(module).__name__} as module {place}: its "
-            "outputs are not a logsumexp of Gaussian terms, which all bounds here are made for"
+            "expected dense UGMMLayers that sum over their components, got "
+            f"{type(module).__name__} as module {place}: the bounds cover only these"
         )
     if module.mean.dtype not in (torch.float32, torch.float64):
         raise TypeError(

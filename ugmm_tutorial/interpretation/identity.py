@@ -18,7 +18,7 @@ def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tenso
     """Change of the outputs if components are deleted and no weight is renormalised, ``(*, J)``.
 
     Args:
-        layer: a mixture layer; dropout is ignored.
+        layer: a mixture layer whose outputs sum its components; dropout is ignored.
         x: its inputs, ``(*, K)``. All responsibilities, ``(*, J, K)``, are held at once.
         deleted: True where a component is deleted: (J, K), or (K,) for the same inputs in every neuron.
 
@@ -27,15 +27,18 @@ def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tenso
         near 1.
 
     Raises:
-        TypeError: ``deleted`` is not boolean.
+        TypeError: ``deleted`` is not boolean, or the layer takes the largest component instead of the sum.
         ValueError: it has another shape.
 
     >>> from ugmm_tutorial import UGMMLayer
     >>> change_by_deletion(UGMMLayer(3, 2), torch.rand(5, 3), torch.tensor([True, False, False])).shape
     torch.Size([5, 2])
     """
+    if not layer.sums_components:
+        raise TypeError(f"expected a layer that sums its components, got {type(layer).__name__}")
     if not isinstance(deleted, Tensor) or deleted.dtype != torch.bool:
-        raise TypeError("expected deleted to be a boolean tensor: True where a component goes")
+        got = deleted.dtype if isinstance(deleted, Tensor) else type(deleted).__name__
+        raise TypeError(f"expected deleted to be a boolean tensor, True where a component goes, got {got}")
     shape = (layer.out_features, layer.in_features)
     if deleted.shape not in (shape, shape[1:]):
         raise ValueError(f"expected deleted of shape {shape} or {shape[1:]}, got {tuple(deleted.shape)}")

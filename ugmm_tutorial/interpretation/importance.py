@@ -19,7 +19,7 @@ IMPORTANCES = ("responsibility", "largest", "weight", "random")
 def importance(
     model: nn.Module, by: str = "responsibility", *, x: Tensor | None = None, seed: int = 0
 ) -> list[Tensor]:
-    """Importance of every component of every layer, each (J, K); larger is more important.
+    """Importance of every input of every neuron, each (J, K); larger is more important.
 
     Args:
         model: as for :func:`~ugmm_tutorial.interpretation.responsibilities`.
@@ -46,9 +46,10 @@ def importance(
             return mean_responsibilities(model, x)
         return [layer.largest for layer in statistics(model, x)]
     if by == "weight":
-        return [layer.mix_weight.detach() for layer in layers_of(model)]
+        return [layer.by_input(layer.mix_weight.detach()) for layer in layers_of(model)]
     generator = torch.Generator().manual_seed(seed)
-    return [torch.rand(layer.mean.shape, generator=generator) for layer in layers_of(model)]
+    shapes = [(layer.out_features, layer.in_features) for layer in layers_of(model)]
+    return [torch.rand(shape, generator=generator) for shape in shapes]
 
 
 def most_important(values: Tensor, count: int) -> Tensor:

@@ -9,6 +9,9 @@
 Chapters 2 and 4 teach the dense layer; chapters 7a, 8 and 11 teach the others.
 """
 
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial import _moved
 from ugmm_tutorial.layers.ablations import (
     LAYERS,
     FrozenStdLayer,
@@ -37,3 +40,6 @@ __all__ = [
     "lower_bound",
     "sparse_log_density",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.renamed(__name__)

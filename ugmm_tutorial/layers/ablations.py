@@ -96,7 +96,7 @@ class PerExampleDropoutLayer(UGMMLayer):
         if not (self.drops and isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0):
             return super().forward(x)
         rows = x.reshape(-1, 1, x.shape[-1])
-        log_std = self.bounded_log_std  # once, and not again for every example
+        log_std = self.bounded_log_std  # once: for every example it would be kept for the backward pass again
         each = [
             functional.ugmm_log_density(
                 row, self.mean, log_std, self.dropped_log_weight(), backend=self.backend

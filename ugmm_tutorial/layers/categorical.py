@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels.arguments import checked
+from ugmm_tutorial.kernels.arguments import checked, positive_integer
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["CategoricalLeafLayer"]
@@ -47,29 +47,28 @@ class CategoricalLeafLayer(MixtureLayer):
     torch.Size([8])
     """
 
+    label_logits: Tensor
+
     def __init__(self, in_features: int, out_features: int, *, num_labels: int, **layer_options: Any) -> None:
-        if in_features < 2:
+        if positive_integer("in_features", in_features) < 2:
             raise ValueError(f"expected in_features >= 2, features and a label, got {in_features}")
-        if num_labels < 2:
+        if positive_integer("num_labels", num_labels) < 2:
             raise ValueError(f"expected num_labels >= 2, got {num_labels}")
         for name in ("dropout", "dropout_mode", "components"):
             if name in layer_options:
                 raise ValueError(f"expected no {name}: this layer has a component per input and no dropout")
-        super().__init__(in_features, out_features, **layer_options)
-        self.num_labels = num_labels
-        self.label_logits = nn.Parameter(self.mean.new_empty(out_features, num_labels))
-        self._reset_label_logits()
+        self.num_labels = num_labels  # before the base class asks for the parameters' sizes
+        super().__init__(in_features, out_features, components=in_features, **layer_options)
 
     def parameter_columns(self) -> dict[str, int]:
-        return super().parameter_columns() | dict.fromkeys(("mean", "log_std"), self.in_features - 1)
+        """A mean and a deviation for each feature, a weight for the label too, a logit for each class."""
+        features = dict.fromkeys(("mean", "log_std"), self.in_features - 1)
+        return super().parameter_columns() | features | {"label_logits": self.num_labels}
 
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        if hasattr(self, "label_logits"):  # they do not exist yet while the base class builds the layer
-            self._reset_label_logits()
-
-    def _reset_label_logits(self) -> None:
-        nn.init.normal_(self.label_logits)
+    def initial_values(self) -> dict[str, Tensor]:
+        """As in every layer; logits of the classes from N(0, 1)."""
+        values = super().initial_values()
+        return values | {"label_logits": self.label_logits.new_empty(self.label_logits.shape).normal_()}
 
     @property
     def label_log_prob(self) -> Tensor:
@@ -93,6 +92,9 @@ class CategoricalLeafLayer(MixtureLayer):
 
     def _split(self, x: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the label contributes to every neuron, ``(*, J)``."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected x to be a torch.Tensor, got {type(x).__name__}")
+        self.check_width(x)
         features, label = x[..., :-1], x[..., -1]
         if not functional.under_functorch(x):
             self.check_labels(label)

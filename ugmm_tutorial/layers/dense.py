@@ -31,7 +31,7 @@ class MixtureLayer(nn.Module, ABC):
 
     A subclass defines how components read the input (:meth:`component_log_densities`) and how they make
     outputs (:meth:`log_density`). If its parameters are not three learnt tensors (J, m), it says so in
-    :meth:`parameter_columns` or :attr:`frozen`.
+    :meth:`parameter_columns`, :meth:`initial_values` or :attr:`frozen`.
 
     Attributes:
         in_features: K.
@@ -47,7 +47,7 @@ class MixtureLayer(nn.Module, ABC):
     Args:
         in_features: K, at least 1.
         out_features: J, at least 1.
-        components: m; by default K.
+        components: m, at least 1.
         dropout: probability p with which a component is dropped while training, 0 <= p <= 1, in steps
             of 2**-16. A neuron that would lose all its components keeps its heaviest one, so that
             outputs and gradients stay finite for every p and K. One mask is drawn for each forward pass.
@@ -84,7 +84,7 @@ class MixtureLayer(nn.Module, ABC):
         in_features: int,
         out_features: int,
         *,
-        components: int | None = None,
+        components: int,
         dropout: float = 0.0,
         dropout_mode: str = "renormalize",
         min_std: float = 1e-3,
@@ -97,7 +97,7 @@ class MixtureLayer(nn.Module, ABC):
         super().__init__()
         self.in_features = positive_integer("in_features", in_features)
         self.out_features = positive_integer("out_features", out_features)
-        self.components = self.in_features if components is None else components
+        self.components = positive_integer("components", components)
         self.dropout = _probability(dropout)
         self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
         self.init = _choice("init", init, INITS)
@@ -136,11 +136,11 @@ class MixtureLayer(nn.Module, ABC):
         """Outputs ``(*, J)`` at ``x``, ``(*, K)``, with these log-weights (J, m) instead of the layer's."""
 
     def parameter_columns(self) -> dict[str, int]:
-        """The number of columns of ``mean``, ``log_std`` and ``mix_logits``; each has J rows."""
+        """The number of columns of each parameter, by its name; each has J rows."""
         return dict.fromkeys(("mean", "log_std", "mix_logits"), self.components)
 
     def initial_values(self) -> dict[str, Tensor]:
-        """Fresh values of the three parameters, (J, m) each. One with fewer columns takes the first ones."""
+        """Fresh values of the parameters, (J, m) each. A parameter with fewer columns uses the first ones."""
         shape = (self.out_features, self.components)
         mean = self.mean.new_empty(shape).normal_()
         if self.init == "unit":
@@ -219,6 +219,13 @@ class MixtureLayer(nn.Module, ABC):
         names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "backend")
         return {name: getattr(self, name) for name in names}
 
+    def check_width(self, x: Tensor) -> None:
+        """Raise ValueError unless ``x`` has this layer's number of inputs; operators check the rest."""
+        if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
+            raise ValueError(
+                f"expected x of shape (*, K) with K = in_features = {self.in_features}, got {tuple(x.shape)}"
+            )
+
     def extra_repr(self) -> str:
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self.dropout:
@@ -260,6 +267,14 @@ class UGMMLayer(MixtureLayer):
     >>> layer.responsibilities(torch.rand(4)).sum(dim=-1).allclose(torch.ones(8))
     True
     """
+
+    def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
+        if "dropout_mask" in options:
+            raise TypeError(
+                "since version 0.2 there is no dropout_mask: layers.PerExampleDropoutLayer has its own"
+            )
+        positive_integer("in_features", in_features)
+        super().__init__(in_features, out_features, components=in_features, **options)
 
     def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
         return functional.ugmm_log_density(

@@ -111,7 +111,8 @@ class SparseUGMMLayer(MixtureLayer):
         **layer_options: Any,
     ) -> None:
         if (components is None) == (index is None):
-            raise ValueError("expected either components or index, got both or neither")
+            got = "neither" if index is None else "both"
+            raise ValueError(f"expected either components or index, got {got}")
         in_features = positive_integer("in_features", in_features)
         out_features = positive_integer("out_features", out_features)
         if index is not None:
@@ -135,13 +136,13 @@ class SparseUGMMLayer(MixtureLayer):
             self.log_total.zero_()
 
     def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
-        self._check_width(x)
+        self.check_width(x)
         arguments = (x, self.index, self.mean, self.bounded_log_std, log_weight)
         return sparse_log_density(*arguments, backend=self.backend) + self.log_total
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         """Weighted log-density of every component at the input that it reads, ``(*, K)`` to ``(*, J, m)``."""
-        self._check_width(x)
+        self.check_width(x)
         arguments = _checked(x, self.index, self.mean, self.bounded_log_std, self.log_weight)
         return sparse.sparse_component_log_densities(*arguments)
 
@@ -149,13 +150,6 @@ class SparseUGMMLayer(MixtureLayer):
         """Sum values of the components, ``(*, J, m)``, by the inputs read, ``(*, J, K)``: 0 elsewhere."""
         sorted_ = values.new_zeros(*values.shape[:-1], self.in_features)
         return sorted_.scatter_add_(-1, self.index.expand(values.shape), values)
-
-    def _check_width(self, x: Tensor) -> None:
-        """Refuse inputs of another width than ``in_features``. The operator refuses anything but tensors."""
-        if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
-            raise ValueError(
-                f"expected x of shape (*, K) with K = in_features = {self.in_features}, got {tuple(x.shape)}"
-            )
 
     def extra_repr(self) -> str:
         features = f"in_features={self.in_features}"

@@ -11,6 +11,9 @@
 Taught in chapter 11.
 """
 
+from typing import TYPE_CHECKING
+
+from ugmm_tutorial import _moved
 from ugmm_tutorial.uncertainty.class_gaussians import ClassGaussians
 from ugmm_tutorial.uncertainty.members import ensemble, mc_dropout
 from ugmm_tutorial.uncertainty.metrics import (
@@ -58,3 +61,6 @@ __all__ = [
     "probabilities",
     "reliability",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.renamed(__name__)
