@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import fraction, one_of
 from ugmm_tutorial.layers.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
@@ -107,8 +108,7 @@ class UGMMNet(_Stack):
         **layer_options: Any,
     ) -> None:
         _check_widths(widths, norm)
-        if layer not in LAYERS:
-            raise ValueError(f"unknown layer {layer!r}: expected one of {', '.join(LAYERS)}")
+        one_of("layer", layer, LAYERS)
         drops = _per_layer(dropout, len(widths) - 1)
         modules: list[nn.Module] = []
         for k, j, p in zip(widths[:-1], widths[1:], drops, strict=True):
@@ -151,8 +151,7 @@ class ConvNet(nn.Module):
         **head_options: Any,
     ) -> None:
         super().__init__()
-        if head not in HEADS:
-            raise ValueError(f"unknown head {head!r}: expected one of {', '.join(HEADS)}")
+        one_of("head", head, HEADS)
         if not _are_positive_integers(channels) or len(channels) != 2:
             raise ValueError(f"expected channels to be two positive integers, got {channels}")
         if not _are_positive_integers(widths):
@@ -209,8 +208,7 @@ def preset(name: str, **options: Any) -> nn.Module:
     >>> sum(p.numel() for p in preset("uGMM-NN").parameters())
     327552
     """
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    one_of("preset", name, PRESETS)
     network, defaults = PRESETS[name]
     return network(**(defaults | options))
 
@@ -220,8 +218,7 @@ def _check_widths(widths: Sequence[int], norm: str) -> None:
         raise ValueError(f"expected widths to be positive integers, got {widths}")
     if len(widths) < 2:
         raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
-    if norm not in NORMS:
-        raise ValueError(f"unknown norm {norm!r}: expected one of {', '.join(NORMS)}")
+    one_of("norm", norm, NORMS)
     if norm == "after" and widths[-1] <= 2:
         raise ValueError(
             f"expected at least three outputs for norm='after', got {widths[-1]}: normalising two numbers "
@@ -239,13 +236,10 @@ def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ..
     """One probability per layer; a single number means all layers but the last."""
     single = not isinstance(dropout, Iterable)
     given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
-    if not all(isinstance(p, Real) for p in given):
-        raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:
         raise ValueError(
             f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
         )
     # Checked even if there is no hidden layer to apply a single number to.
-    if not all(0.0 <= p <= 1.0 for p in given):
-        raise ValueError(f"expected dropout between 0 and 1, got {dropout}")
-    return tuple(float(p) for p in (given * (layers - 1) + (0.0,) if single else given))
+    given = tuple(fraction("dropout", p) for p in given)
+    return given * (layers - 1) + (0.0,) if single else given

@@ -304,11 +304,11 @@ def made_of(root, environment, constraints):
 
 
 def requirements(root):
-    """pyproject.toml without the settings of Ruff and pytest, which do not affect the installation."""
+    """pyproject.toml without the settings of other tools, which do not affect the installation."""
     kept, keep = [], True
     for line in (root / "pyproject.toml").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
-            keep = not re.match(r"\[+tool\.(ruff|pytest)\b", line)
+            keep = not re.match(r"\[+tool\.(?!setuptools\b)", line)
         if keep:
             kept.append(line)
     return "\n".join(kept)

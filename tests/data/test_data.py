@@ -551,7 +551,7 @@ def test_empty_variable_chooses_nothing(small_mnist, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["MNIST", "mnist_5k", "iris", " "])
 def test_variable_that_names_no_source_is_refused(name, small_mnist, tmp_path, monkeypatch):
     monkeypatch.setenv("UGMM_IMAGES", name)
-    with pytest.raises(ValueError, match=f"one of mnist, mnist-5k, digits, got '{name}'"):
+    with pytest.raises(ValueError, match=f"UGMM_IMAGES '{name}': expected one of mnist, mnist-5k, digits"):
         data.images(tmp_path)
 
 

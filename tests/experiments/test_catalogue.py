@@ -271,11 +271,6 @@ def test_an_experiment_is_judged_on_the_test_images_if_it_measures_them(measure,
     assert Experiment("name", "MLP", TrainConfig(measure=measure)).metric == metric
 
 
-# --- what has records stays as it is ----------------------------------------------------------------
-
-RECORDED = sorted({path.parent.name for path in committed("results/*/seed*.json")})
-
-
 # --- groups and names -------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from ugmm_tutorial import UGMMNet
 from ugmm_tutorial.functional import max_log_density
 from ugmm_tutorial.inference import IMPROVEMENTS, METHODS, MPEResult, interval_bounds, mpe
 from ugmm_tutorial.inference.ascent import best_of, climb
-from ugmm_tutorial.inference.box_queue import Boxes, Pool
+from ugmm_tutorial.inference.box_queue import Boxes, BoxQueue
 from ugmm_tutorial.inference.branch_and_bound import search
 from ugmm_tutorial.inference.network import layers_of
 from ugmm_tutorial.inference.newton import polish, second_order
@@ -165,13 +165,13 @@ def test_a_bad_start_costs_time_but_not_the_certificate():
 @pytest.mark.parametrize("seed", [6, 15, 27])  # where no box that was closed later has a larger bound
 def test_boxes_thrown_away_for_a_better_point_still_count_for_the_bound(seed, monkeypatch):
     """With a wide tolerance they may hold something better than what was found."""
-    thrown, discard = [], Pool.discard_below
+    thrown, discard = [], BoxQueue.discard_below
 
     def watched(self, threshold):
         thrown.append(discard(self, threshold))
         return thrown[-1]
 
-    monkeypatch.setattr(Pool, "discard_below", watched)
+    monkeypatch.setattr(BoxQueue, "discard_below", watched)
     net, box = network(2, 5, 1, seed=seed, width=0.5), [(-4.0, 4.0)] * 2
     options = {"starts": 1, "steps": 0, "improvements": (), "boxes_at_once": 1}
     result = mpe(net, {}, range(2), box, tolerance=0.5, **options)
@@ -480,7 +480,7 @@ def test_a_tolerance_beyond_rounding_ends_and_is_not_claimed():
 
 def test_a_pool_gives_back_the_best_boxes_and_keeps_the_others():
     generator = torch.Generator().manual_seed(0)
-    pool, kept = Pool(2, capacity=4), {}
+    pool, kept = BoxQueue(2, capacity=4), {}
     for turn in range(20):
         bound = torch.rand(13, generator=generator, dtype=torch.float64)
         pool.add(

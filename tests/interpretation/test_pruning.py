@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from drawn import drawn_inputs, drawn_network
 from torch import nn
 from torch.distributions import Normal
 
@@ -28,23 +29,12 @@ from ugmm_tutorial.networks import NORMS
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def network(widths=(12, 9, 7, 4), *, seed=0, **options):
-    """A network whose parameters are all drawn, in float64."""
-    torch.manual_seed(seed)
-    model = UGMMNet(widths, **options).double()
-    with torch.no_grad():
-        for module in model:
-            if isinstance(module, UGMMLayer):
-                module.log_std.normal_(0.0, 0.4)
-                module.mix_logits.normal_()
-            else:
-                module.weight.normal_(1.0, 0.2)
-                module.bias.normal_(0.0, 0.2)
-    return model.eval()
+def network(widths=(12, 9, 7, 4), **options):
+    return drawn_network(widths, **options).eval()
 
 
-def inputs(count=20, width=12, seed=1):
-    return torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def inputs(count=20, width=12):
+    return drawn_inputs(count, width)
 
 
 def masked(model, kept, x, *, renormalize=False):

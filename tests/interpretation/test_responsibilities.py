@@ -7,10 +7,11 @@ import math
 
 import pytest
 import torch
+from drawn import drawn_inputs, drawn_network
 from torch import nn
 from torch.distributions import Normal
 
-from ugmm_tutorial import MLP, ConvNet, UGMMLayer, UGMMNet
+from ugmm_tutorial import MLP, ConvNet, UGMMLayer
 from ugmm_tutorial.interpretation import (
     back_project,
     mean_responsibilities,
@@ -27,23 +28,12 @@ from ugmm_tutorial.networks import NORMS
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def network(widths=(6, 5, 4, 3), *, seed=0, **options):
-    """A network whose parameters are all drawn, in float64 and training mode."""
-    torch.manual_seed(seed)
-    model = UGMMNet(widths, **options).double()
-    with torch.no_grad():
-        for layer in model:
-            if isinstance(layer, UGMMLayer):
-                layer.log_std.normal_(0.0, 0.4)
-                layer.mix_logits.normal_()
-            else:
-                layer.weight.normal_(1.0, 0.2)
-                layer.bias.normal_(0.0, 0.2)
-    return model
+def network(widths=(6, 5, 4, 3), **options):
+    return drawn_network(widths, **options)
 
 
-def inputs(count, width=6, seed=1):
-    return torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def inputs(count, width=6):
+    return drawn_inputs(count, width)
 
 
 def posterior(layer, x):
@@ -248,3 +238,12 @@ def test_no_examples_missing_classes_and_unknown_places_are_refused():
     with pytest.raises(IndexError, match="outputs from 0 to 2"):
         back_project(model, x, [0, 3])
     assert math.isfinite(submodes(model, x, torch.zeros(4, dtype=torch.int64)).sum())
+
+
+def test_a_label_is_an_input_like_the_others_in_statistics_and_walks():
+    torch.manual_seed(0)
+    model = nn.Sequential(CategoricalLeafLayer(5, 4, num_labels=3), UGMMLayer(4, 2)).double()
+    x = torch.cat([inputs(7, width=4), torch.arange(7).remainder(3).unsqueeze(1)], dim=1)
+    first, second = responsibilities(model, x)
+    torch.testing.assert_close(statistics(model, x)[0].mean, first.mean(dim=0))
+    torch.testing.assert_close(back_project(model, x), second @ first)

@@ -140,9 +140,8 @@ def _answers(url: str) -> bool:
 
 def _downloader() -> pooch.HTTPDownloader:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # pooch imports a progress bar, which warns in notebooks without widgets
+        # pooch imports a progress bar, which warns in notebooks without widgets.
+        warnings.simplefilter("ignore")
         import pooch
 
     return pooch.HTTPDownloader(timeout=_DOWNLOAD_TIMEOUT)

@@ -1,11 +1,10 @@
-"""Data sets by name: mnist(), mnist_5k(), digits(), iris(), images() that always works, and load().
+"""Data sets by name: mnist(), mnist_5k(), digits(), iris(), images() for the best at hand, and load().
 
 Every function returns :class:`Splits`. Whatever is random here is fixed by a seed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from ugmm_tutorial.data import mnist_files, mnist_subset
 from ugmm_tutorial.data.splits import DataUnavailableError, Examples, Splits, stratified
+from ugmm_tutorial.kernels.arguments import one_of
 
 __all__ = ["NAMES", "digits", "images", "iris", "load", "mnist", "mnist_5k"]
 
@@ -168,26 +168,20 @@ def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
     >>> splits = images()  # doctest: +SKIP
     These images are MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0).
     """
-    load = {
-        "mnist": lambda: mnist(root, download=download),
-        "mnist-5k": mnist_5k,
-        "digits": lambda: digits(size=28),
+    options: dict[str, dict[str, Any]] = {
+        "mnist": {"root": root, "download": download},
+        "mnist-5k": {},
+        "digits": {"size": 28},
     }
     wanted = os.environ.get("UGMM_IMAGES")
-    if wanted:
-        if wanted not in load:
-            raise ValueError(f"expected UGMM_IMAGES to be one of {', '.join(load)}, got {wanted!r}")
+    for name in (one_of("UGMM_IMAGES", wanted, options),) if wanted else options:
         try:
-            splits = load[wanted]()
-        except DataUnavailableError as error:
-            raise DataUnavailableError(f"UGMM_IMAGES asks for {wanted}. {error}") from error
-        print(f"These images are {splits.provenance}.")
-        return splits
-    for name in load:
-        with contextlib.suppress(DataUnavailableError):
-            splits = load[name]()
+            splits = load(name, **options[name])
             break
-    these = "These" if name == "mnist" else "MNIST is not at hand, so these"
+        except DataUnavailableError as error:
+            if wanted:
+                raise DataUnavailableError(f"UGMM_IMAGES asks for {wanted}. {error}") from error
+    these = "These" if wanted or name == "mnist" else "MNIST is not at hand, so these"
     print(f"{these} images are {splits.provenance}.")
     return splits
 
@@ -217,6 +211,5 @@ def load(name: str, **options: Any) -> Splits:
     >>> load("iris", test=15).sizes
     {'train': 135, 'validation': 0, 'test': 15}
     """
-    if name not in _LOADERS:
-        raise ValueError(f"no data set is called {name!r}: expected one of {', '.join(NAMES)}")
+    one_of("data set", name, NAMES)
     return _LOADERS[name](**options)

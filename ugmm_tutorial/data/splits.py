@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.arguments import one_of
+
 __all__ = ["DataError", "DataUnavailableError", "Examples", "Splits", "stratified"]
 
 
@@ -80,8 +82,7 @@ class Splits:
             ValueError: a part is unknown, or a count is below one or above the size of its part.
         """
         for part, count in counts.items():
-            if part not in self.sizes:
-                raise ValueError(f"unknown part {part!r}: expected one of {', '.join(self.sizes)}")
+            one_of("part", part, self.sizes)
             if not 1 <= count <= self.sizes[part]:
                 raise ValueError(f"expected 1 to {self.sizes[part]} {part} examples, got {count}")
         parts = {part: getattr(self, part) for part in self.sizes}

@@ -20,7 +20,7 @@ from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.diagonal import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels.arguments import one_of, positive_integer
 
 __all__ = ["LEAVES", "Circuit"]
 
@@ -80,8 +80,7 @@ class Circuit(TractableDensity):
             raise ValueError(
                 f"expected 2**depth <= in_features, got depth={depth}, in_features={in_features}"
             )
-        if leaf not in LEAVES:
-            raise ValueError(f"unknown leaf {leaf!r}: expected one of {', '.join(LEAVES)}")
+        one_of("leaf", leaf, LEAVES)
         if background is not None and leaf != "smoothed":
             raise ValueError("expected no background for Gaussian leaves: only smoothed leaves have one")
         self.leaf = leaf

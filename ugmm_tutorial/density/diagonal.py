@@ -7,7 +7,7 @@ Taught in chapter 9.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -53,29 +53,18 @@ class DiagonalGaussianMixture(Mixture):
     Args:
         in_features: K, the length of a row.
         num_components: J.
-        min_std: floor of the standard deviations, > 0, in the units of the features.
-        device: where the parameters live.
-        dtype: float32 or float64.
+        options: ``min_std``, the floor of the standard deviations, > 0, in the features' units, 0.001 by
+            default; ``device`` and ``dtype``, float32 or float64.
 
     Raises:
-        TypeError, ValueError: as :class:`~ugmm_tutorial.density.components.Components`.
+        TypeError, ValueError: as :class:`Components`.
 
     >>> DiagonalGaussianMixture(4, num_components=3).component_posterior(torch.rand(8, 4)).shape
     torch.Size([8, 3])
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        num_components: int,
-        *,
-        min_std: float = 1e-3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            GaussianProducts(in_features, num_components, min_std=min_std, device=device, dtype=dtype)
-        )
+    def __init__(self, in_features: int, num_components: int, **options: Any) -> None:
+        super().__init__(GaussianProducts(in_features, num_components, **options))
 
     @classmethod
     def from_sklearn(

@@ -17,6 +17,7 @@ Depth (circuit.py) is the remedy. Taught in chapter 9.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,25 +44,16 @@ class SmoothedNeurons(Components):
         num_components: J.
         background: densities of the K features. None is a standard normal for each, until ``initialise`` or
             ``em.fit`` fits it to data.
-        min_std: floor of the standard deviations, > 0, in the units of the features.
-        device: where the parameters live.
-        dtype: float32 or float64.
+        options: ``min_std``, ``device`` and ``dtype`` of :class:`Components`.
 
     Raises:
         TypeError, ValueError: as :class:`Components`; or the background has another size or dtype.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        num_components: int,
-        *,
-        background: Background | None = None,
-        min_std: float = 1e-3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, in_features: int, num_components: int, *, background: Background | None = None, **options: Any
     ) -> None:
-        super().__init__(in_features, num_components, min_std=min_std, device=device, dtype=dtype)
+        super().__init__(in_features, num_components, **options)
         self.mix_logits = nn.Parameter(torch.zeros_like(self.mean))
         self.fits_background = background is None
         if background is None:
@@ -160,10 +152,9 @@ class SmoothedUGMM(Mixture):
         in_features: K, the length of a row.
         num_neurons: J.
         background: densities b_k of the features; with None, ``initialise`` and ``em.fit`` fit Gaussians.
-        min_std: floor of the standard deviations, > 0, in the units of the features.
-        device: where the parameters live.
-        dtype: float32 or float64. In float32 the fused operator runs; sums over hundreds of inputs lose
-            digits that float64 keeps.
+        options: ``min_std``, the floor of the standard deviations, > 0, in the features' units, 0.001 by
+            default; ``device`` and ``dtype``, float32 or float64. In float32 the fused operator runs; sums
+            over hundreds of inputs lose digits that float64 keeps.
 
     Raises:
         TypeError, ValueError: as :class:`SmoothedNeurons`.
@@ -176,25 +167,9 @@ class SmoothedUGMM(Mixture):
     components: SmoothedNeurons
 
     def __init__(
-        self,
-        in_features: int,
-        num_neurons: int,
-        *,
-        background: Background | None = None,
-        min_std: float = 1e-3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, in_features: int, num_neurons: int, *, background: Background | None = None, **options: Any
     ) -> None:
-        super().__init__(
-            SmoothedNeurons(
-                in_features,
-                num_neurons,
-                background=background,
-                min_std=min_std,
-                device=device,
-                dtype=dtype,
-            )
-        )
+        super().__init__(SmoothedNeurons(in_features, num_neurons, background=background, **options))
 
     @property
     def background(self) -> Background:

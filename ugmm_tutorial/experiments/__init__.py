@@ -4,9 +4,11 @@ The library imports none of it.
 
     experiment     what an experiment is
     catalogue      all experiments: which network is trained on which data
+    lookup         an experiment or a group by its name
     runs           one training run: its settings, its files, its network
     record_checks  checks that a record belongs to a run
     tables         records as a table
+    text_table     columns of text, aligned
     tuning         the search for settings
     replication    our numbers beside the paper's
     cost           counts of a network's parameters and operations

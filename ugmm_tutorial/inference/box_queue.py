@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Boxes", "Pool"]
+__all__ = ["BoxQueue", "Boxes"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Boxes:
         return Boxes(*(a.index_select(-1, index) for a in (self.low, self.high, self.bound, self.axis)))
 
 
-class Pool:
+class BoxQueue:
     """A pool of boxes in arrays that grow by doubling. The last boxes fill the holes left by popped ones."""
 
     def __init__(self, size: int, capacity: int = 4096) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ugmm_tutorial.inference.ascent import root_bound
 from ugmm_tutorial.inference.bounds import LayerBounds, output_bounds
-from ugmm_tutorial.inference.box_queue import Boxes, Pool
+from ugmm_tutorial.inference.box_queue import Boxes, BoxQueue
 from ugmm_tutorial.inference.derivatives import gradient_bounds
 from ugmm_tutorial.inference.problem import Problem
 from ugmm_tutorial.inference.result import Answer, Budget
@@ -63,7 +63,7 @@ def search(
     fit into a cache.
     """
     run = _Search(problem, start, tolerance, improvements, boxes_at_once)
-    pool = Pool(problem.size)
+    pool = BoxQueue(problem.size)
     ends = problem.low.unsqueeze(1), problem.high.unsqueeze(1)
     bound = torch.tensor([root_bound(problem)], dtype=torch.float64)
     root = Boxes(*ends, bound, run.axis(*ends, ends[1] - ends[0]))

@@ -23,6 +23,7 @@ from ugmm_tutorial.inference.enumeration import enumerate_all
 from ugmm_tutorial.inference.newton import polish
 from ugmm_tutorial.inference.problem import Problem, pose
 from ugmm_tutorial.inference.result import Answer, Budget, MPEResult
+from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.training.threads import one_thread
 
 __all__ = ["METHODS", "mpe"]
@@ -158,8 +159,7 @@ def _check_options(
     improvements: Collection[str],
     boxes_at_once: int | None,
 ) -> None:
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: expected one of {', '.join(METHODS)}")
+    one_of("method", method, METHODS)
     if not 0.0 < tolerance < float("inf"):
         raise ValueError(f"expected tolerance > 0 and finite, got {tolerance}")
     if time_limit is not None and not time_limit >= 0.0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.interpretation.responsible import LayerStatistics, statistics
+from ugmm_tutorial.kernels.arguments import fraction
 
 __all__ = ["LayerHealth", "health"]
 
@@ -78,8 +79,7 @@ def health(
     """
     tolerances = {"spread": spread, "share": share, "correlation": correlation, "overlap": overlap}
     for name, value in tolerances.items():
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"expected {name} between 0 and 1, got {value}")
+        fraction(name, value)
     if len(x) < 2:
         raise ValueError(f"expected at least two examples, to see whether outputs change, got {len(x)}")
     found = statistics(model, x)

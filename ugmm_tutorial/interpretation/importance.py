@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.interpretation.responsible import mean_responsibilities, statistics
 from ugmm_tutorial.interpretation.tracing import layers_of
+from ugmm_tutorial.kernels.arguments import one_of
 
 __all__ = ["IMPORTANCES", "importance", "most_important"]
 
@@ -37,8 +38,7 @@ def importance(
     >>> importance(UGMMLayer(4, 1), "weight")
     [tensor([[0.2500, 0.2500, 0.2500, 0.2500]])]
     """
-    if by not in IMPORTANCES:
-        raise ValueError(f"unknown importance {by!r}: expected one of {', '.join(IMPORTANCES)}")
+    one_of("importance", by, IMPORTANCES)
     if by in ("responsibility", "largest"):
         if x is None:
             raise ValueError("expected x, examples to measure responsibilities on: pass training inputs")

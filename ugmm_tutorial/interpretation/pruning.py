@@ -6,7 +6,6 @@ Taught in chapter 11.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -99,13 +98,7 @@ def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
         TypeError: ``keep`` is not a number or a sequence of numbers.
         ValueError: it is out of its range, or the sequence has another length than ``layers``.
     """
-    each: list[float | int]
-    if isinstance(keep, Sequence) and not isinstance(keep, str):
-        each = list(keep)
-    elif isinstance(keep, Real):
-        each = [keep] * len(layers)
-    else:
-        raise TypeError(f"expected keep to be a fraction, a number, or one of them a layer, got {keep!r}")
+    each = list(keep) if isinstance(keep, Sequence) and not isinstance(keep, str) else [keep] * len(layers)
     if len(each) != len(layers):
         raise ValueError(f"expected keep for each of the {len(layers)} layers, got {len(each)} of them")
     return [_count(one, layer.in_features) for one, layer in zip(each, layers, strict=True)]
@@ -113,7 +106,10 @@ def counts_of(keep: Keep, layers: Sequence[UGMMLayer]) -> list[int]:
 
 def _count(keep: float | int, inputs: int) -> int:
     if isinstance(keep, bool) or not isinstance(keep, Real):
-        raise TypeError(f"expected keep to be a float (a fraction) or an int (a number), got {keep!r}")
+        raise TypeError(
+            "expected keep to be a float (a fraction) or an int (a number of components), or one of them for "
+            f"each layer, got {keep!r}"
+        )
     if isinstance(keep, Integral):
         if not 1 <= keep <= inputs:
             raise ValueError(
@@ -121,7 +117,7 @@ def _count(keep: float | int, inputs: int) -> int:
                 "give one number for each layer, or a fraction"
             )
         return int(keep)
-    if not (math.isfinite(keep) and 0.0 < keep <= 1.0):
+    if not 0.0 < keep <= 1.0:
         raise ValueError(f"expected keep to be a fraction above 0 and up to 1, got {keep}")
     return max(1, round(keep * inputs))
 
@@ -187,15 +183,7 @@ def _sparse(
     if inputs is not None:
         # Both are sorted, so a search finds each input's new place.
         index, count = torch.searchsorted(inputs, kept), len(inputs)
-    sparse = SparseUGMMLayer(
-        count,
-        len(neurons),
-        components=None,
-        index=index,
-        **layer.options,
-        device=layer.mean.device,
-        dtype=layer.mean.dtype,
-    )
+    sparse = SparseUGMMLayer(count, len(neurons), index=index, **layer.options).to(layer.mean)
     for name in ("mean", "log_std", "mix_logits"):
         dense = getattr(layer, name).expand(layer.out_features, layer.in_features)
         getattr(sparse, name).copy_(dense[neurons].gather(1, kept))

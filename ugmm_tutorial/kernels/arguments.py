@@ -6,13 +6,13 @@ package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-__all__ = ["checked", "of_one_dtype", "positive_integer", "require_shape"]
+__all__ = ["checked", "fraction", "of_one_dtype", "one_of", "positive_integer", "require_shape"]
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
@@ -31,17 +31,15 @@ def checked(
         named["log_background"] = log_background
     named = of_one_dtype(named)
     _check_shapes(named)
-    devices = {name: str(t.device) for name, t in named.items()}
-    if len(set(devices.values())) > 1:
-        raise ValueError(f"expected all arguments on one device, got {_listed(devices)}")
     return (*named.values(), *(() if "log_background" in named else (None,)))
 
 
 def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, all float32 or all float64. Under autocast, half precision is lifted to float32.
+    """The tensors, on one device, all float32 or all float64. Under autocast, half precision becomes float32.
 
     Raises:
         TypeError: one is not a tensor or has another dtype, or the dtypes differ.
+        ValueError: they are on several devices.
     """
     for name, value in named.items():
         if not isinstance(value, Tensor):
@@ -56,7 +54,14 @@ def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
             "for half precision run under torch.autocast"
         )
     if len(set(dtypes.values())) > 1:
-        raise TypeError(f"expected one dtype for all arguments, got {_listed(dtypes)}")
+        raise TypeError(
+            f"expected one dtype for all arguments, got {_listed(dtypes)}. Convert with .to(dtype)"
+        )
+    devices = {name: str(t.device) for name, t in named.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(
+            f"expected all arguments on one device, got {_listed(devices)}. Move with .to(device)"
+        )
     return named
 
 
@@ -82,6 +87,31 @@ def positive_integer(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"expected {name} >= 1, got {value}")
     return int(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """Check a probability or a share, and return it as a float.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not between 0 and 1.
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"expected {name} to be a number, got {value!r}")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"expected {name} between 0 and 1, got {value}")
+    return float(value)
+
+
+def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
+    """Check a choice among names, and return it.
+
+    Raises:
+        ValueError: it is not among them.
+    """
+    if value not in (names := tuple(allowed)):
+        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(names)}")
+    return value
 
 
 def _check_shapes(named: dict[str, Tensor]) -> None:

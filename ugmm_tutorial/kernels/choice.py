@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial import kernels
+from ugmm_tutorial.kernels.arguments import one_of
 
 __all__ = ["BACKENDS", "backend_name", "choose"]
 
@@ -30,8 +31,7 @@ def backend_name(name: str) -> str:
             f"backend {name!r} is called {new!r} since version 0.2", DeprecationWarning, stacklevel=4
         )
         return new
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    one_of("backend", name, BACKENDS)
     return name
 
 

@@ -8,6 +8,7 @@ reference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -98,26 +99,13 @@ def _like(
 
 
 @log_density.register_fake
-def _(
-    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None, backend: str
-) -> _Tensors:
+def _(x: Tensor, mean: Tensor, *others: Any) -> _Tensors:
     return outputs_and_state(x, mean)
 
 
 @_log_density_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    log_std: Tensor,
-    log_weight: Tensor,
-    log_background: Tensor | None,
-    state: Tensor,
-    needs_x: bool,
-    needs_parameters: bool,
-    backend: str,
-) -> _Tensors:
-    return _like(x, mean, log_std, log_weight, log_background, needs_x, needs_parameters)
+def _(grad: Tensor, *others: Any) -> _Tensors:
+    return _like(*others[:5], *others[6:8])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor | str | None, ...], output: _Tensors) -> None:
@@ -138,18 +126,8 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | N
 log_density.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-@log_density.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[_Tensors, tuple[int, ...]]:
-    return _one_after_the_other(log_density, info, in_dims, arguments)
-
-
-@_log_density_backward.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[_Tensors, tuple[int, ...]]:
-    return _one_after_the_other(_log_density_backward, info, in_dims, arguments)
-
-
 def _one_after_the_other(
-    function: Callable[..., _Tensors], info: Any, in_dims: tuple[int | None, ...], arguments: tuple[Any, ...]
+    function: Callable[..., _Tensors], info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[_Tensors, tuple[int, ...]]:
     """Call an operator once per entry: the rule for vmap, which mainly meets batched gradients."""
     results = []
@@ -160,5 +138,7 @@ def _one_after_the_other(
     return stacked, (0,) * len(stacked)
 
 
+for _operator in (log_density, _log_density_backward):
+    _operator.register_vmap(partial(_one_after_the_other, _operator))
 for _device in ("cpu", "cuda"):
     log_density.register_autocast(_device, torch.float32)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import numba_loops, numba_sparse_loops, thread_pool
+from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 
 __all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
@@ -43,15 +44,11 @@ def forward(
         mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on the CPU.
     """
     n, top = below_its_maximum(log_background)
-    out = x.new_empty(len(x), len(mean))
-    state = x.new_empty(2, *out.shape)
+    out, state = outputs_and_state(x, mean)
     arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
     parts = _parts(len(x), x.shape[1], len(mean), _TASKS_PER_THREAD)
     _run(partial(numba_loops.forward, *arrays, *part) for part in parts)
-    # This is NumPy's logarithm because PyTorch's threads would spin for milliseconds afterwards, which slows
-    # the next kernel by half on two cores.
-    whole = _array(out)
-    whole += np.log(_array(state[1]))
+    _add_logarithm(out, state)
     if top is not None:
         out += top
     return out, state
@@ -67,13 +64,11 @@ def sparse_forward(
         index: (J, m), int64, from 0 to K - 1; unchecked.
         mean, log_std, log_weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
     """
-    out = x.new_empty(len(x), len(mean))
-    state = x.new_empty(2, *out.shape)
+    out, state = outputs_and_state(x, mean)
     arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
     blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
     _run(partial(numba_sparse_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
-    whole = _array(out)
-    whole += np.log(_array(state[1]))
+    _add_logarithm(out, state)
     return out, state
 
 
@@ -98,9 +93,7 @@ def sparse_backward(
         own = _numpy(*(s[i] for s in sums))
         tasks.append(partial(numba_sparse_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
     _run(tasks)
-    arrays = _numpy(log_std, *sums)
-    _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
-    return (x.new_empty(0) if gx is None else gx), sums[1][0], sums[2][0], sums[0][0]
+    return (x.new_empty(0) if gx is None else gx), *_of_parameters(log_std, sums, len(parts))
 
 
 def backward(
@@ -136,9 +129,7 @@ def backward(
     _add_up(parts, arrays, gx, gn, [_array(s) for s in sums])
     parameters: tuple[Tensor | None, ...] = (None, None, None)
     if needs_parameters:
-        arrays = _numpy(log_std, *sums)
-        _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(mean), len(parts)))
-        parameters = (sums[1][0], sums[2][0], sums[0][0])
+        parameters = _of_parameters(log_std, sums, len(parts))
     return tuple(x.new_empty(0) if g is None else g for g in (gx, *parameters, gn))
 
 
@@ -174,6 +165,19 @@ def _add_up(
                 pair = _numpy(g[start:stop], copied)
                 ends = _cut(stop - start, len(parts))
                 _run([partial(numba_loops.input_gradients, *pair, factor, *rows) for rows in ends])
+
+
+def _add_logarithm(out: Tensor, state: Tensor) -> None:
+    """Add the logarithm of the sums. PyTorch's would leave threads spinning, which slows the next kernel."""
+    whole = _array(out)
+    whole += np.log(_array(state[1]))
+
+
+def _of_parameters(log_std: Tensor, sums: list[Tensor], tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of mean, log_std and log_weight, from the sums over examples."""
+    arrays = _numpy(log_std, *sums)
+    _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(log_std), tasks))
+    return sums[1][0], sums[2][0], sums[0][0]
 
 
 def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:

@@ -73,7 +73,12 @@ def sparse_log_density(
     return numba_kernels.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
 
 
-@torch.library.custom_op("ugmm::sparse_log_density_backward", mutates_args=())
+@torch.library.custom_op(
+    "ugmm::sparse_log_density_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor x, Tensor index, Tensor mean, Tensor log_std, Tensor log_weight, "
+    "Tensor state, bool needs_x) -> (Tensor, Tensor, Tensor, Tensor)",
+)
 def _sparse_log_density_backward(
     grad: Tensor,
     x: Tensor,
@@ -83,39 +88,28 @@ def _sparse_log_density_backward(
     log_weight: Tensor,
     state: Tensor,
     needs_x: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Gradients of x (empty if not needed), mean, log_std and log_weight."""
     arguments = (grad, x, index, mean, log_std, log_weight, state)
     if grad.numel() == 0:
-        gx, grad_mean, grad_log_std, grad_log_weight = _like(x, mean, needs_x)
-        return gx.zero_(), grad_mean.zero_(), grad_log_std.zero_(), grad_log_weight.zero_()
+        return tuple(t.zero_() for t in _like(x, mean, needs_x))
     from ugmm_tutorial.kernels import numba_kernels
 
     return numba_kernels.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
 
 
-def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    gx = x.new_empty(x.shape if needs_x else (0,))
-    return gx, mean.new_empty(mean.shape), mean.new_empty(mean.shape), mean.new_empty(mean.shape)
+def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(s) for s in (x.shape if needs_x else (0,), *(mean.shape,) * 3))
 
 
 @sparse_log_density.register_fake
-def _(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, index: Tensor, mean: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
     return outputs_and_state(x, mean)
 
 
 @_sparse_log_density_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    index: Tensor,
-    mean: Tensor,
-    log_std: Tensor,
-    log_weight: Tensor,
-    state: Tensor,
-    needs_x: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _like(x, mean, needs_x)
+def _(grad: Tensor, x: Tensor, index: Tensor, mean: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return _like(x, mean, needs_x=others[-1])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import triton_tiles as tiles
+from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.kernels.shifts import below_its_maximum, finite_maximum
 from ugmm_tutorial.kernels.triton_tiles import INPUT_TILE, PARAMETER_TILE, launch, panels
@@ -41,15 +42,7 @@ _LOG2_E = math.log2(math.e)
 def forward(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
-
-    Args:
-        x: (B, K), B >= 1; log_background is (B, K) or None.
-        mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on one CUDA device.
-
-    Returns:
-        The outputs, and the state: delta and the reciprocal of the sum of every row, stacked.
-    """
+    """As ``numba_kernels.forward``, on a CUDA device; the state has the reciprocals of the sums."""
     (b, k), j = x.shape, len(mean)
     scale, c, shift = _prepared(log_std, log_weight)
     n, background_shift = below_its_maximum(log_background)
@@ -68,7 +61,7 @@ def forward(
         span=span,
         **sizes,
     )
-    out, state = x.new_empty(b, j), x.new_empty(2, b, j)
+    out, state = outputs_and_state(x, mean)
     columns = tiles.finish_columns(b, j)
     launch(
         tiles.finish_configuration(columns, n is not None),
@@ -102,14 +95,7 @@ def backward(
     needs_x: bool,
     needs_parameters: bool,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, mean, log_std, log_weight and log_background; those that are not needed are empty.
-
-    Args:
-        grad: gradient with respect to the outputs, (B, J). The other tensors are what :func:`forward` took
-            and returned.
-        needs_x: whether the gradients of x and log_background are needed.
-        needs_parameters: whether the gradients of mean, log_std and log_weight are needed.
-    """
+    """As ``numba_kernels.backward``, on a CUDA device."""
     scale, c, _ = _prepared(log_std, log_weight)
     n, _ = below_its_maximum(log_background)
     delta, reciprocal = state

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels.arguments import checked, positive_integer
+from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.masks import dropout_penalty
 
@@ -98,9 +98,9 @@ class MixtureLayer(nn.Module, ABC):
         self.in_features = positive_integer("in_features", in_features)
         self.out_features = positive_integer("out_features", out_features)
         self.components = positive_integer("components", components)
-        self.dropout = _probability(dropout)
-        self.dropout_mode = _choice("dropout_mode", dropout_mode, DROPOUT_MODES)
-        self.init = _choice("init", init, INITS)
+        self.dropout = fraction("dropout", dropout)
+        self.dropout_mode = one_of("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.init = one_of("init", init, INITS)
         self.backend = backend_name(backend)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
@@ -214,7 +214,7 @@ class MixtureLayer(nn.Module, ABC):
         return self.by_input(torch.softmax(self.component_log_densities(x), dim=-1))
 
     @property
-    def options(self) -> dict[str, float | str]:
+    def options(self) -> dict[str, Any]:
         """The keyword arguments that all layers share, as this one was built; without device and dtype."""
         names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "backend")
         return {name: getattr(self, name) for name in names}
@@ -317,15 +317,3 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
     (tensor(-1.),)
     """
     return _LowerBound.apply(value, bound)
-
-
-def _probability(value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"expected dropout between 0 and 1, got {value}")
-    return float(value)
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(allowed)}")
-    return value

@@ -156,27 +156,21 @@ class SparseUGMMLayer(MixtureLayer):
         return super().extra_repr().replace(features, f"{features}, components={self.components}")
 
 
-def _checked(
-    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _checked(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
     """Check the arguments against each other; under autocast, lift half precision to float32."""
-    named = of_one_dtype({"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight})
+    named = of_one_dtype(dict(zip(("x", "mean", "log_std", "log_weight"), (x, *parameters), strict=True)))
     if not isinstance(index, Tensor):
         raise TypeError(f"expected index to be a torch.Tensor, got {type(index).__name__}")
-    x, mean, log_std, log_weight = named.values()
-    _check_shapes(x, index, mean, log_std, log_weight)
-    return x, index, mean, log_std, log_weight
-
-
-def _check_shapes(x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> None:
     if index.dtype != torch.int64:
         raise TypeError(f"expected index of dtype torch.int64, got {index.dtype}")
+    x, mean, *others = named.values()
     if mean.dim() != 2 or 0 in mean.shape[1:]:
         raise ValueError(f"expected mean of shape (J, m) with m >= 1, got {tuple(mean.shape)}")
-    for name, value in (("index", index), ("log_std", log_std), ("log_weight", log_weight)):
+    for name, value in zip(("index", "log_std", "log_weight"), (index, *others), strict=True):
         require_shape(name, value, "mean", mean.shape)
     if x.dim() == 0 or x.shape[-1] == 0:
         raise ValueError(f"expected x of shape (*, K), K >= 1, got {tuple(x.shape)}")
+    return x, index, mean, *others
 
 
 def _check_index(index: Tensor, in_features: int, out_features: int) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ugmm_tutorial.kernels.arguments import one_of
+
 __all__ = ["SCHEDULERS", "TrainConfig", "learning_rates", "schedule"]
 
 SCHEDULERS = ("multistep", "constant", "cosine")
@@ -55,8 +57,7 @@ class TrainConfig:
             raise ValueError(f"expected seed to be an integer >= 0 and below 2**32, got {self.seed!r}")
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
-        if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"unknown scheduler {self.scheduler!r}: expected one of {', '.join(SCHEDULERS)}")
+        one_of("scheduler", self.scheduler, SCHEDULERS)
         integers = all(isinstance(m, int) and not isinstance(m, bool) for m in self.milestones)
         if not integers or list(self.milestones) != sorted({m for m in self.milestones if m >= 1}):
             raise ValueError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from ugmm_tutorial.data import with_every_label, with_labels
+from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.training.reproducible import seeded
@@ -62,8 +63,7 @@ class EnsembleTrainer:
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        if objective not in OBJECTIVES:
-            raise ValueError(f"unknown objective {objective!r}: expected one of {', '.join(OBJECTIVES)}")
+        one_of("objective", objective, OBJECTIVES)
         if not networks or x.dim() != 3 or len(x) != len(networks):
             raise ValueError(
                 f"expected x (M, N, K) for M = {len(networks)} >= 1 networks, got {tuple(x.shape)}"

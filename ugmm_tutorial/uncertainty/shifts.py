@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from ugmm_tutorial.kernels.arguments import one_of
+
 __all__ = ["CORRUPTIONS", "corrupt", "outliers"]
 
 #: What a severity from 1 to 5 means: the noise's standard deviation, degrees, the square's share of a side.
@@ -39,8 +41,7 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tenso
     tensor([768., 768.])
     """
     _check(images)
-    if kind not in CORRUPTIONS:
-        raise ValueError(f"unknown corruption {kind!r}: expected one of {', '.join(CORRUPTIONS)}")
+    one_of("corruption", kind, CORRUPTIONS)
     if severity not in range(6):
         raise ValueError(f"expected a severity from 0 to 5, got {severity}")
     if severity == 0:

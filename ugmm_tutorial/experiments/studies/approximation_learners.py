@@ -24,7 +24,7 @@ __all__ = [
     "OPTIMISERS",
     "VARIANTS",
     "Optimiser",
-    "Run",
+    "Training",
     "build",
     "parameters",
     "pykan_version",
@@ -51,7 +51,7 @@ CONTENDERS = tuple(VARIANTS)
 _WIDEST = 200
 
 
-class Run(NamedTuple):
+class Training(NamedTuple):
     """A trained network, its training loss, the seconds of training, and the number of gradients."""
 
     model: nn.Module
@@ -163,7 +163,7 @@ def train(
     loss: Callable[[Tensor, Tensor], Tensor],
     how: str,
     evaluations: int,
-) -> Run:
+) -> Training:
     """Train on all rows at once. The network keeps its last state.
 
     Args:
@@ -205,7 +205,7 @@ def train(
             optimiser.step(closure)
     seconds = time.perf_counter() - begun
     with torch.no_grad():
-        return Run(model, loss(model(x), y).item(), seconds, counted)
+        return Training(model, loss(model(x), y).item(), seconds, counted)
 
 
 def pykan_version() -> str | None:
