@@ -232,10 +232,10 @@ def _are_positive_integers(sizes: Collection[int]) -> bool:
     return all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes)
 
 
-def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
+def _per_layer(dropout: Any, layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number means all layers but the last."""
-    single = not isinstance(dropout, Iterable)
-    given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
+    single = isinstance(dropout, str) or not isinstance(dropout, Iterable)
+    given = (dropout,) if single else tuple(dropout)
     if not single and len(given) != layers:
         raise ValueError(
             f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
