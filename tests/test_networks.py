@@ -436,7 +436,7 @@ def test_an_unknown_layer_is_refused_with_the_known_ones():
         (-0.1, "between 0 and 1, got -0.1"),
         (1.1, "between 0 and 1, got 1.1"),
         (math.nan, "between 0 and 1, got nan"),
-        ((0.5, 2.0), "between 0 and 1, got 2.0"),
+        ((0.5, 2.0), r"between 0 and 1, got \(0.5, 2.0\)"),
         ((0.5,), r"one for each of the 2 layers, got \(0.5,\)"),
         ((0.5, 0.5, 0.5), r"one for each of the 2 layers, got \(0.5, 0.5, 0.5\)"),
     ],
@@ -456,7 +456,7 @@ def test_dropout_out_of_range_is_refused_also_where_there_is_no_hidden_layer(net
 @BOTH
 @pytest.mark.parametrize("dropout", [None, "0.5", ("0.5", "0"), (None, 0.0)])
 def test_dropout_that_is_no_number_is_refused(network, dropout):
-    with pytest.raises(TypeError, match="expected dropout to be a number, got "):
+    with pytest.raises(TypeError, match="dropout to be a number, or one for each layer, got "):
         network((6, 5, 3), dropout=dropout)
 
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import fraction, one_of
+from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.layers.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
@@ -232,14 +232,17 @@ def _are_positive_integers(sizes: Collection[int]) -> bool:
     return all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes)
 
 
-def _per_layer(dropout: Any, layers: int) -> tuple[float, ...]:
+def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number means all layers but the last."""
-    single = isinstance(dropout, str) or not isinstance(dropout, Iterable)
-    given = (dropout,) if single else tuple(dropout)
+    single = not isinstance(dropout, Iterable)
+    given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
+    if not all(isinstance(p, Real) for p in given):
+        raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:
         raise ValueError(
             f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
         )
     # Checked even if there is no hidden layer to apply a single number to.
-    given = tuple(fraction("dropout", p) for p in given)
-    return given * (layers - 1) + (0.0,) if single else given
+    if not all(0.0 <= p <= 1.0 for p in given):
+        raise ValueError(f"expected dropout between 0 and 1, got {dropout}")
+    return tuple(float(p) for p in (given * (layers - 1) + (0.0,) if single else given))

@@ -57,7 +57,7 @@ class DiagonalGaussianMixture(Mixture):
             default; ``device`` and ``dtype``, float32 or float64.
 
     Raises:
-        TypeError, ValueError: as :class:`Components`.
+        TypeError, ValueError: as :class:`~ugmm_tutorial.density.components.Components`.
 
     >>> DiagonalGaussianMixture(4, num_components=3).component_posterior(torch.rand(8, 4)).shape
     torch.Size([8, 3])

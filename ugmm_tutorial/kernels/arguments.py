@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-__all__ = ["checked", "fraction", "of_one_dtype", "one_of", "positive_integer", "require_shape"]
+__all__ = ["checked", "fraction", "of_one_kind", "one_of", "positive_integer", "require_shape"]
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
@@ -21,7 +21,7 @@ _HALF = (torch.float16, torch.bfloat16)
 def checked(
     x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """The arguments of the operator, checked against each other and lifted by :func:`of_one_dtype`.
+    """The arguments of the operator, checked against each other and lifted by :func:`of_one_kind`.
 
     Raises:
         TypeError, ValueError: see :func:`~ugmm_tutorial.functional.ugmm_log_density`.
@@ -29,12 +29,12 @@ def checked(
     named = {"x": x, "mean": mean, "log_std": log_std, "log_weight": log_weight}
     if log_background is not None:
         named["log_background"] = log_background
-    named = of_one_dtype(named)
+    named = of_one_kind(named)
     _check_shapes(named)
     return (*named.values(), *(() if "log_background" in named else (None,)))
 
 
-def of_one_dtype(named: dict[str, Tensor]) -> dict[str, Tensor]:
+def of_one_kind(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, on one device, all float32 or all float64. Under autocast, half precision becomes float32.
 
     Raises:

@@ -273,7 +273,6 @@ class UGMMLayer(MixtureLayer):
             raise TypeError(
                 "since version 0.2 there is no dropout_mask: layers.PerExampleDropoutLayer has its own"
             )
-        positive_integer("in_features", in_features)
         super().__init__(in_features, out_features, components=in_features, **options)
 
     def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:

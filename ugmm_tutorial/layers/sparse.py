@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.kernels.arguments import of_one_dtype, positive_integer, require_shape
+from ugmm_tutorial.kernels.arguments import of_one_kind, positive_integer, require_shape
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.layers.dense import MixtureLayer
 
@@ -158,7 +158,7 @@ class SparseUGMMLayer(MixtureLayer):
 
 def _checked(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
     """Check the arguments against each other; under autocast, lift half precision to float32."""
-    named = of_one_dtype(dict(zip(("x", "mean", "log_std", "log_weight"), (x, *parameters), strict=True)))
+    named = of_one_kind(dict(zip(("x", "mean", "log_std", "log_weight"), (x, *parameters), strict=True)))
     if not isinstance(index, Tensor):
         raise TypeError(f"expected index to be a torch.Tensor, got {type(index).__name__}")
     if index.dtype != torch.int64:

@@ -1,6 +1,6 @@
 """How to train, as data, and the learning rates of the epochs that follow from it.
 
-Taught in chapter 6. Imports nothing else of the package.
+Taught in chapter 6.
 """
 
 from __future__ import annotations
