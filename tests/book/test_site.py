@@ -54,6 +54,11 @@ def local_target(page, reference):
     return (page.parent / path).resolve() if path else page
 
 
+def test_a_letter_and_a_full_stop_are_no_item_of_a_list(page):
+    """A docstring's "num_components: J." would be item J of a list that has nothing in it."""
+    assert not re.search(r'<ol class="(upper|lower)(alpha|roman)', page.read_text(encoding="utf-8"))
+
+
 def test_page_loads_nothing_from_elsewhere_and_all_of_it_is_there(page):
     for reference in references(page).loaded:
         assert not urlsplit(reference).netloc, f"{page.name} loads {reference}"

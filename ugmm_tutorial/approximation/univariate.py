@@ -91,7 +91,7 @@ def quantile_start(
         log_density: log f at the nodes, (N,).
         x: the nodes, (N,), increasing.
         weight: their quadrature weights, (N,).
-        components: M.
+        components: M, at least 1.
         generator: with one, quantiles and widths are drawn; without, quantiles are spread evenly.
 
     Raises:

@@ -52,7 +52,7 @@ class DiagonalGaussianMixture(Mixture):
 
     Args:
         in_features: K, the length of a row.
-        num_components: J.
+        num_components: J, at least 1.
         options: ``min_std``, the floor of the standard deviations, > 0, in the features' units, 0.001 by
             default; ``device`` and ``dtype``, float32 or float64.
 

@@ -40,8 +40,8 @@ class SmoothedNeurons(Components):
         background: the densities b_k.
 
     Args:
-        in_features: K.
-        num_components: J.
+        in_features: K, at least 1.
+        num_components: J, at least 1.
         background: densities of the K features. None is a standard normal for each, until ``initialise`` or
             ``em.fit`` fits it to data.
         options: ``min_std``, ``device`` and ``dtype`` of :class:`Components`.
@@ -150,7 +150,7 @@ class SmoothedUGMM(Mixture):
 
     Args:
         in_features: K, the length of a row.
-        num_neurons: J.
+        num_neurons: J, at least 1.
         background: densities b_k of the features; with None, ``initialise`` and ``em.fit`` fit Gaussians.
         options: ``min_std``, the floor of the standard deviations, > 0, in the features' units, 0.001 by
             default; ``device`` and ``dtype``, float32 or float64. In float32 the fused operator runs; sums

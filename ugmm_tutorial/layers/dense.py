@@ -34,8 +34,8 @@ class MixtureLayer(nn.Module, ABC):
     :meth:`parameter_columns`, :meth:`initial_values` or :attr:`frozen`.
 
     Attributes:
-        in_features: K.
-        out_features: J.
+        in_features: K, how many inputs there are.
+        out_features: J, how many neurons there are.
         components: m, how many components a neuron has; K in a dense layer.
         mean: component means, a parameter of shape (J, m), like the next two.
         log_std: logarithm of the standard deviations. :attr:`bounded_log_std` keeps it in its bounds.
