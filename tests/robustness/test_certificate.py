@@ -1,0 +1,222 @@
+"""Certificates: nothing that brute force or an attack finds contradicts one, and they are not empty."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import MLP, UGMMLayer, UGMMNet
+from ugmm_tutorial.robustness import attacks, certify
+
+INPUTS, CLASSES = 8, 3
+BOX = (-4.0, 4.0)
+
+
+def _blobs(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Three classes that every input tells apart, more or less."""
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.arange(rows) % CLASSES
+    centres = torch.tensor([-2.0, 0.0, 2.0])[y].unsqueeze(1)
+    return centres + 0.7 * torch.randn(rows, INPUTS, generator=draw), y
+
+
+def _first(neurons: int) -> UGMMLayer:
+    return UGMMLayer(INPUTS, neurons, dropout=0.3, min_std=0.3)
+
+
+def _deep(norm: str) -> UGMMNet:
+    return UGMMNet([INPUTS, 12, 6, CLASSES], norm=norm, dropout=(0.3, 0.0, 0.0), min_std=0.3)
+
+
+KINDS = {
+    "a layer": lambda: _first(CLASSES),
+    "affine": lambda: nn.Sequential(_first(12), nn.Linear(12, CLASSES)),
+    "batch norm": lambda: nn.Sequential(
+        _first(12), nn.BatchNorm1d(12), nn.Dropout(0.1), nn.Linear(12, CLASSES)
+    ),
+    "layer norm": lambda: nn.Sequential(_first(12), nn.LayerNorm(12), nn.Linear(12, CLASSES)),
+    "hybrid": lambda: nn.Sequential(_first(12), nn.BatchNorm1d(12), MLP([12, 8, CLASSES])),
+    "hybrid, layer norm": lambda: nn.Sequential(_first(12), nn.LayerNorm(12), MLP([12, 8, CLASSES])),
+    "deep": lambda: _deep("none"),
+    "deep, layer norm": lambda: _deep("layer"),
+}
+#: A LayerNorm between nonlinear layers is bounded loosely; nothing is claimed of how much is certified.
+LOOSE = {"hybrid, layer norm", "deep, layer norm"}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(kind) -> nn.Module:
+    torch.manual_seed(0)
+    built = KINDS[kind]()
+    x, y = _blobs(600, seed=1)
+    optimizer = torch.optim.Adam(built.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(built(x), y).backward()
+        optimizer.step()
+    return built.double().eval()
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[Tensor, Tensor]:
+    x, y = _blobs(60, seed=2)
+    return x.double(), y
+
+
+def _worst(network: nn.Module, x: Tensor, y: Tensor, changed: int, values: Tensor) -> Tensor:
+    """The least lead over all sets of inputs and all combinations of values."""
+    least = attacks.lead(network, x, y).detach()
+    grids = torch.meshgrid(*[values] * changed, indexing="ij")
+    with torch.no_grad():
+        for some in itertools.combinations(range(INPUTS), changed):
+            tried = x.unsqueeze(1).repeat(1, grids[0].numel(), 1)
+            for k, grid in zip(some, grids, strict=True):
+                tried[..., k] = grid.flatten()
+            leads = attacks.lead(network, tried.flatten(0, 1), y.repeat_interleave(grids[0].numel()))
+            least = torch.minimum(least, leads.reshape(len(x), -1).amin(dim=1))
+    return least
+
+
+@pytest.mark.parametrize(("changed", "points", "examples"), [(1, 401, 60), (2, 17, 12)])
+@pytest.mark.parametrize("box", [BOX, None], ids=["box", "line"])
+def test_no_change_on_a_grid_goes_below_the_bound(changed, points, examples, box, network, rows):
+    x, y = (part[:examples] for part in rows)
+    low, high = box or (-40.0, 40.0)
+    values = torch.linspace(low, high, points, dtype=torch.float64)
+    if box is None:
+        values = torch.cat(
+            [values, torch.linspace(*BOX, points, dtype=torch.float64), torch.tensor([-1e6, 1e6])]
+        )
+    found = certify(network, x, y, changed=changed, box=box)
+    assert (found.margin <= _worst(network, x, y, changed, values)).all()
+
+
+def test_something_is_certified_and_less_for_more_changes_or_a_wider_box(kind, network, rows):
+    x, y = rows
+    certified = [certify(network, x, y, changed=m, box=BOX).certified.sum().item() for m in range(4)]
+    assert certified == sorted(certified, reverse=True)
+    assert certified[0] > 50
+    assert certify(network, x, y, changed=1).certified.sum().item() <= certified[1]
+    if kind not in LOOSE:
+        assert certified[1] > 0
+
+
+def test_without_changes_the_bound_is_the_lead(kind, network, rows):
+    x, y = rows
+    found = certify(network, x, y, changed=0, box=BOX)
+    torch.testing.assert_close(found.clean, attacks.lead(network, x, y).detach())
+    if "layer norm" not in kind:  # whose division is bounded, not computed
+        torch.testing.assert_close(found.margin, found.clean, rtol=1e-5, atol=1e-5)
+
+
+ATTACKS = {
+    "greedy": lambda n, x, y, m: attacks.greedy_attack(n, x, y, changed=m, box=BOX, values=9),
+    "random": lambda n, x, y, m: attacks.random_attack(n, x, y, changed=m, box=BOX, tries=100),
+    "gradient": lambda n, x, y, m: attacks.gradient_attack(n, x, y, changed=m, box=BOX),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("changed", [1, 2, 3])
+def test_no_attack_breaks_a_certified_example(attack, changed, network, rows):
+    x, y = rows
+    tried = ATTACKS[attack](network, x, y, changed)
+    assert ((tried != x).sum(dim=1) <= changed).all()
+    assert (tried >= torch.minimum(x, torch.tensor(BOX[0]))).all()
+    assert (tried <= torch.maximum(x, torch.tensor(BOX[1]))).all()
+    after = attacks.lead(network, tried, y).detach()
+    assert (after <= attacks.lead(network, x, y).detach()).all()
+    found = certify(network, x, y, changed=changed, box=BOX)
+    assert (after >= found.margin).all()
+    assert (after[found.certified] > 0.0).all()
+
+
+def test_attacks_do_harm(network, rows):
+    """An attack that finds nothing would make every certificate look good."""
+    x, y = rows
+    right = attacks.lead(network, x, y) > 0
+    for attack in ATTACKS.values():
+        assert (attacks.lead(network, attack(network, x, y, 4), y)[right] <= 0).double().mean() > 0.1
+
+
+def test_answers_of_the_network_stand_in_for_missing_classes(network, rows):
+    x, _ = rows
+    own = certify(network, x, changed=1, box=BOX)
+    named = certify(network, x, network(x).argmax(dim=1), changed=1, box=BOX)
+    assert torch.equal(own.margin, named.margin)
+    assert own.right.all()
+
+
+def test_wrong_answers_are_not_certified(network, rows):
+    x, _ = rows
+    wrong = (network(x).argmax(dim=1) + 1) % CLASSES
+    assert not certify(network, x, wrong, changed=1, box=BOX).certified.any()
+    assert not certify(network, x, wrong, changed=0, box=BOX).right.any()
+
+
+def test_everything_may_change_on_the_line_so_nothing_is_certified(network, rows):
+    x, y = rows
+    found = certify(network, x, y, changed=INPUTS)
+    assert (found.margin == -math.inf).all()
+
+
+def test_the_network_is_left_as_it_was(network, rows):
+    x, y = rows
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    certify(network, x, y, changed=1, box=BOX)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.eval()
+
+
+def test_a_class_of_one_box_for_each_input():
+    torch.manual_seed(0)
+    network = nn.Sequential(UGMMLayer(3, 6), nn.Linear(6, 2))
+    x, low, high = torch.rand(20, 3), torch.tensor([0.0, 0.2, 0.4]), torch.tensor([1.0, 0.8, 0.6])
+    wide, narrow = (certify(network, x, changed=1, box=box) for box in ((0.0, 1.0), (low, high)))
+    assert (narrow.margin >= wide.margin - 1e-9).all()
+    assert (narrow.margin > wide.margin).any()
+
+
+def test_no_rows_give_no_certificates():
+    found = certify(UGMMNet([4, 5, 3]), torch.zeros(0, 4), changed=1)
+    assert found.margin.shape == found.certified.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (MLP([4, 5, 3]), "first module is a UGMMLayer, got Linear"),
+        (nn.Sequential(), "first module is a UGMMLayer, got nothing"),
+        (nn.Sequential(UGMMLayer(4, 3), nn.Tanh()), "got Tanh: its bounds are not known"),
+    ],
+)
+def test_networks_without_known_bounds_are_refused(network, message):
+    with pytest.raises(TypeError, match=message):
+        certify(network, torch.zeros(2, 4), changed=1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "x", "y", "message"),
+    [
+        (3, torch.zeros(4), None, r"x of shape \(B, K\) and two outputs or more"),
+        (1, torch.zeros(2, 4), None, r"two outputs or more, got \(2, 4\) and 1"),
+        (3, torch.zeros(2, 4), torch.tensor([0, 3]), "y as 2 whole numbers from 0 to 2"),
+        (3, torch.zeros(2, 4), torch.zeros(2), "whole numbers from 0 to 2, got .*float32"),
+        (3, torch.zeros(2, 4), torch.zeros(3, dtype=torch.long), r"y as 2 whole numbers .* got \(3,\)"),
+        (3, torch.zeros(2, 5), None, r"expected x of shape \(\*, 4\)"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_the_reason(outputs, x, y, message):
+    with pytest.raises(ValueError, match=message):
+        certify(UGMMNet([4, outputs]), x, y, changed=1)

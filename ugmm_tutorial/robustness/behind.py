@@ -1,0 +1,105 @@
+"""Linear bounds of everything behind the first layer, in evaluation mode.
+
+Going backward from the scores, ordinary layers, LayerNorms and further uGMM layers become a weighted sum of
+the first layer's outputs.
+
+Source: Zhang, Weng, Chen, Hsieh and Daniel (2018), *Efficient Neural Network Robustness Certification with
+General Activation Functions*.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.inference.network import layers_of
+from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.robustness.mixture import Mixture
+from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Rectified, Step, dot
+
+__all__ = ["backward", "concrete", "ends", "steps_of"]
+
+
+def steps_of(modules: Sequence[nn.Module]) -> list[Step]:
+    """The steps of modules in evaluation mode; dropout and identities are left out.
+
+    Raises:
+        TypeError: bounds of a module are not known.
+    """
+    found: list[Step] = []
+    for module in modules:
+        if isinstance(module, (nn.Dropout, nn.Identity)):
+            continue
+        found.append(_step(module))
+    return found
+
+
+def _step(module: nn.Module) -> Step:
+    if isinstance(module, MixtureLayer):
+        return Mixture(layers_of(module)[0])
+    module = copy.deepcopy(module).to("cpu", torch.float64).requires_grad_(False)
+    if isinstance(module, nn.Linear):
+        return Affine(module.weight, _or(module.bias, torch.zeros(module.out_features)))
+    if isinstance(module, nn.ReLU):
+        return Rectified()
+    if (
+        isinstance(module, nn.BatchNorm1d)
+        and module.running_mean is not None
+        and module.running_var is not None
+    ):
+        gain = (module.running_var + module.eps).rsqrt()
+        gain = gain * _or(module.weight, torch.ones_like(gain))
+        return Affine(torch.diag(gain), _or(module.bias, torch.zeros_like(gain)) - gain * module.running_mean)
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+        size = module.normalized_shape
+        return Normalised(
+            _or(module.weight, torch.ones(size)), _or(module.bias, torch.zeros(size)), module.eps
+        )
+    raise TypeError(
+        "expected Linear, ReLU, LayerNorm, BatchNorm1d with running statistics, Dropout or UGMMLayer behind "
+        f"the first layer, got {type(module).__name__}: its bounds are not known here"
+    )
+
+
+def _or(parameter: Tensor | None, default: Tensor) -> Tensor:
+    return default.double() if parameter is None else parameter
+
+
+def ends(steps: Sequence[Step], low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The ends of every step's inputs, for inputs of the first step between ``low`` and ``high``, (B, n)."""
+    found: list[tuple[Tensor, Tensor]] = []
+    below, above = low, high
+    for step in steps:
+        if found and not isinstance(step, Affine):  # an affine step needs no ends of its own
+            every = torch.eye(below.shape[1], dtype=low.dtype).expand(len(low), -1, -1)
+            linear = [
+                concrete(*backward(steps[: len(found)], found, sign * every), low, high) for sign in (1, -1)
+            ]
+            below, above = torch.maximum(below, linear[0]), torch.minimum(above, -linear[1])
+            below, above = torch.minimum(below, above), torch.maximum(below, above)  # rounding may cross them
+        found.append((below, above))
+        below, above = step.outer(below, above)
+    return found
+
+
+def backward(
+    steps: Sequence[Step], inputs: Sequence[tuple[Tensor, Tensor]], weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weights and constants of a linear function of the first step's inputs.
+
+    It is nowhere above ``weight``, (B, P, m), times the outputs of the last step.
+    """
+    constant = torch.zeros(weight.shape[:2], dtype=weight.dtype)
+    for step, (low, high) in zip(reversed(steps), reversed(list(inputs)[: len(steps)]), strict=True):
+        weight, more = step.lower(weight, low, high)
+        constant = constant + more
+    return weight, constant
+
+
+def concrete(weight: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The least value between the ends of a linear function, (B, P), moved outward."""
+    size = constant.abs() + dot(weight.abs(), torch.maximum(low.abs(), high.abs()))
+    return constant + dot(weight.clamp(min=0.0), low) + dot(weight.clamp(max=0.0), high) - ROUNDING * size

@@ -1,0 +1,193 @@
+"""Proofs that an answer stays the same whatever happens to any m inputs.
+
+Taught in the chapter *When inputs break*.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial.layers import UGMMLayer
+from ugmm_tutorial.robustness import behind
+from ugmm_tutorial.robustness.layer import Box, Terms, arguments, checked_count, in_parts, worst_case_bounds
+from ugmm_tutorial.robustness.shared import Cells, worst_case_sum
+from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Step, dot
+
+__all__ = ["Certificate", "certify"]
+
+# Where the logarithm is touched from above: at the clean sum, and farther on the way to the greatest sum.
+_TANGENTS = (0.0, 0.1, 0.4)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proven of B examples.
+
+    Attributes:
+        margin: lower bounds, (B,), on the score of the class minus that of every other class, whatever the
+            changed inputs are. Positive: no change can turn the answer to another class.
+        clean: the same at the inputs as they are, (B,).
+        changed: how many inputs may change.
+    """
+
+    margin: Tensor
+    clean: Tensor
+    changed: int
+
+    @property
+    def certified(self) -> Tensor:
+        """Whether the answer is right and proven to stay so, (B,)."""
+        return self.margin > 0.0
+
+    @property
+    def right(self) -> Tensor:
+        """Whether the answer is right at the inputs as they are, (B,)."""
+        return self.clean > 0.0
+
+
+@torch.no_grad()
+def certify(
+    network: nn.Module, x: Tensor, y: Tensor | None = None, *, changed: int, box: Box | None = None
+) -> Certificate:
+    """Prove, where possible, that no change of any ``changed`` inputs alters the network's answers.
+
+    The proof needs one pass and no randomness. It holds for the network's parameters as real numbers: bounds
+    are computed in float64 and moved outward. Where there is none, a harmful change may or may not exist.
+
+    Args:
+        network: a stack whose first module is a :class:`~ugmm_tutorial.UGMMLayer`, and behind it more of
+            them, ``nn.Linear``, ``nn.ReLU``, ``nn.LayerNorm`` or ``nn.BatchNorm1d``. It is taken in
+            evaluation mode: without dropout, and with running statistics.
+        x: inputs, (B, K), finite.
+        y: their classes, (B,); by default the network's own answers.
+        changed: m, how many inputs may change, any m of them, 0 to K.
+        box: the least and the greatest value of a changed input; None stands for the whole line.
+
+    Raises:
+        TypeError: the network has another first module, or a module whose bounds are not known.
+        ValueError: shapes do not fit, there is only one class, an input is not finite, ``changed`` is out of
+            range, or the box is empty.
+
+    >>> from ugmm_tutorial import UGMMNet
+    >>> found = certify(UGMMNet([6, 8, 3]), torch.rand(5, 6), changed=0)
+    >>> found.certified.all(), torch.allclose(found.margin, found.clean)
+    (tensor(True), True)
+    """
+    first, steps = _parts(network)
+    layer, rows, box_ends = arguments(first, x, box)
+    changed = checked_count(changed, rows.shape[1])
+    y, clean = _leads_now(network, x, y)
+    cells = Cells.of(layer, box_ends)
+    found = []
+    for index in in_parts(layer, torch.arange(len(rows))):
+        low, high = worst_case_bounds(first, rows[index], changed, box=box)
+        terms = Terms.of(layer, rows[index], box_ends)
+        found.append(_Problem(steps, cells, terms, low, high, y[index], changed).margin())
+    return Certificate(torch.minimum(torch.cat(found), clean), clean, changed)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """B examples, the ends (B, J) of the first layer's outputs, and what follows it."""
+
+    steps: Sequence[Step]
+    cells: Cells
+    terms: Terms
+    low: Tensor
+    high: Tensor
+    classes: Tensor
+    changed: int
+
+    def margin(self) -> Tensor:
+        """Lower bounds (B,) of the margin under all changes."""
+        weight, constant, scale = self._linear(behind.ends(self.steps, self.low, self.high))
+        out = torch.logsumexp(self.terms.clean, dim=-1)
+        best = behind.concrete(weight, constant, self.low, self.high)
+        unchanged = constant + dot(weight, out)
+        slack = ROUNDING * (
+            constant.abs() + dot(weight.abs(), torch.maximum(self.low.abs(), self.high.abs()))
+        )
+        for tangent in _TANGENTS:
+            left = (best.amin(dim=1) <= 0.0) & self.low.isfinite().all(dim=1) & (unchanged.amin(dim=1) > 0.0)
+            if not left.any() or self.changed == 0:
+                break
+            moved = worst_case_sum(
+                self.cells, self.terms.take(left), self.low[left], self.high[left], weight[left],
+                self.changed, tangent,
+            )  # fmt: skip
+            best[left] = torch.maximum(best[left], unchanged[left] - slack[left] + moved)
+        best = torch.where(best > 0.0, best / scale[1], best / scale[0])
+        return best.nan_to_num(-math.inf, posinf=-math.inf).amin(dim=1)
+
+    def _linear(self, ends: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Weights (B, C - 1, J) and constants of linear lower bounds of the class's lead over the others.
+
+        The lead is divided by a positive number between the two last values, (B, 1) each. This is how a
+        LayerNorm before the last linear module acts: its division cannot change who leads.
+        """
+        steps = self.steps
+        outputs = steps[-1].outer(*ends[-1])[0].shape[1] if steps else self.low.shape[1]
+        weight = _leads(self.classes, outputs)
+        one = torch.ones(len(weight), 1, dtype=weight.dtype)
+        if len(steps) < 2 or not (isinstance(steps[-1], Affine) and isinstance(steps[-2], Normalised)):
+            return *behind.backward(steps, ends, weight), (one, one)
+        norm = steps[-2]
+        weight, constant = steps[-1].lower(weight, *ends[-1])
+        constant = constant + weight @ norm.shift
+        least, most = norm.scale(*ends[-2])
+        weight = weight * norm.gain
+        weight = weight - weight.mean(dim=2, keepdim=True)
+        constant = torch.where(constant > 0.0, constant * least, constant * most)
+        weight, more = behind.backward(steps[:-2], ends[:-2], weight)
+        return weight, constant + more, (least, most)
+
+
+def _leads(classes: Tensor, count: int) -> Tensor:
+    """For each example, the rows that give its class's score minus each other class's, (B, C - 1, C)."""
+    every = torch.eye(count, dtype=torch.float64)
+    others = torch.stack([torch.cat([every[:c], every[c + 1 :]]) for c in range(count)])
+    return every[classes].unsqueeze(1) - others[classes]
+
+
+def _parts(network: nn.Module) -> tuple[UGMMLayer, list[Step]]:
+    """The first layer and the steps behind it."""
+    if isinstance(network, UGMMLayer):
+        return network, []
+    modules = _flat(network)
+    if not modules or not isinstance(modules[0], UGMMLayer):
+        first = type(modules[0]).__name__ if modules else "nothing"
+        raise TypeError(
+            f"expected a stack whose first module is a UGMMLayer, got {first}: without it a single input can "
+            "move an output without limit"
+        )
+    return modules[0], behind.steps_of(modules[1:])
+
+
+def _flat(network: nn.Module) -> list[nn.Module]:
+    if not isinstance(network, nn.Sequential):
+        return [network]
+    return [module for part in network for module in _flat(part)]
+
+
+def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The classes (B,), checked, or the network's answers; and their lead over the others at ``x``."""
+    network = copy.deepcopy(network).to("cpu", torch.float64).eval()
+    scores = network(x.detach().to("cpu", torch.float64))
+    if x.dim() != 2 or scores.shape[-1] < 2:
+        raise ValueError(
+            f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
+        )
+    count = scores.shape[1]
+    y = scores.argmax(dim=1) if y is None else torch.as_tensor(y).cpu()
+    if y.shape != x.shape[:1] or y.is_floating_point() or not ((y >= 0) & (y < count)).all():
+        raise ValueError(
+            f"expected y as {len(x)} whole numbers from 0 to {count - 1}, got {tuple(y.shape)} of {y.dtype}"
+        )
+    y = y.long()
+    return y, (_leads(y, count) @ scores.unsqueeze(-1)).squeeze(-1).amin(dim=1)

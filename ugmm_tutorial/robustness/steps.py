@@ -1,0 +1,132 @@
+"""Linear bounds of ordinary modules: linear layers, ReLU, LayerNorm.
+
+Every step turns a lower bound of a weighted sum of its outputs into one of its inputs, which holds wherever
+these inputs lie between given ends.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["ROUNDING", "Affine", "Normalised", "Rectified", "Step", "dot"]
+
+#: How far bounds are moved outward, as a part of the sum of the absolute values that were added. Rounding
+#: moves a sum of n float64 numbers by less than n * 2**-53 of that, so this leaves room for thousands of
+#: additions in a row and for terms that cancel.
+ROUNDING = 2.0**-31
+
+
+class Step(Protocol):
+    """One module, a function of (B, n) numbers."""
+
+    def outer(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Ends of the outputs for inputs between these ends, (B, n) each."""
+
+    def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (B, P, n) and constants (B, P) of a linear function of the inputs.
+
+        Between ``low`` and ``high`` it is nowhere above ``weight``, (B, P, m), times the outputs.
+        """
+
+
+class Affine:
+    """``x @ matrix.T + shift``."""
+
+    def __init__(self, matrix: Tensor, shift: Tensor) -> None:
+        self.matrix, self.shift = matrix, shift
+
+    def outer(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        up, down = self.matrix.clamp(min=0.0).T, self.matrix.clamp(max=0.0).T
+        slack = ROUNDING * (torch.maximum(low.abs(), high.abs()) @ self.matrix.abs().T + self.shift.abs())
+        return low @ up + high @ down + self.shift - slack, high @ up + low @ down + self.shift + slack
+
+    def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return weight @ self.matrix, weight @ self.shift
+
+
+class Rectified:
+    """ReLU: between 0 or the input, and the chord over the inputs' interval."""
+
+    def outer(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return low.clamp(min=0.0), high.clamp(min=0.0)
+
+    def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        above, below = high.clamp(min=0.0), low.clamp(max=0.0)
+        chord = torch.where(below < 0.0, above / (above - below), 1.0)
+        floor = torch.where(low >= 0.0, 1.0, torch.where(high <= 0.0, 0.0, (above > -below).to(low.dtype)))
+        up, down = weight.clamp(min=0.0), weight.clamp(max=0.0)
+        constant = dot(down, -chord * below)
+        return up * floor.unsqueeze(1) + down * chord.unsqueeze(1), constant
+
+
+class Normalised:
+    """LayerNorm: ``gain * (x - mean(x)) / s + shift``, where s lies between computable ends."""
+
+    def __init__(self, gain: Tensor, shift: Tensor, eps: float) -> None:
+        self.gain, self.shift, self.eps = gain, shift, eps
+
+    def scale(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of s, the square root of variance plus eps, (B, 1) each."""
+        below, above = self.centred(low, high)
+        nearest = torch.maximum(torch.maximum(below, -above), torch.zeros_like(below))
+        farthest = torch.maximum(-below, above)
+        least = nearest.square().mean(dim=1, keepdim=True)
+        # Around the middle, the length of the centred vector changes by no more than the vector of halves.
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        length = (middle - middle.mean(dim=1, keepdim=True)).square().mean(dim=1, keepdim=True).sqrt()
+        reach = half.square().mean(dim=1, keepdim=True).sqrt()
+        least = torch.maximum(least, (length - reach).clamp(min=0.0).square())
+        most = torch.minimum(farthest.square().mean(dim=1, keepdim=True), (length + reach).square())
+        return (least + self.eps).sqrt(), (most + self.eps).sqrt()
+
+    def centred(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of ``x - mean(x)``."""
+        n = low.shape[1]
+        others = [(end.sum(dim=1, keepdim=True) - end) / n for end in (low, high)]
+        slack = ROUNDING * torch.maximum(low.abs(), high.abs()).amax(dim=1, keepdim=True)
+        return low * (1.0 - 1.0 / n) - others[1] - slack, high * (1.0 - 1.0 / n) - others[0] + slack
+
+    def outer(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        below, above = self._divided(*self.centred(low, high), *self.scale(low, high))
+        ends = (self.gain * below, self.gain * above)
+        return torch.minimum(*ends) + self.shift, torch.maximum(*ends) + self.shift
+
+    def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        constant = weight @ self.shift
+        weight = weight * self.gain
+        below, above = self.centred(low, high)
+        least, most = self.scale(low, high)
+        width = (above - below).clamp(min=torch.finfo(low.dtype).tiny)
+        # The least of u / s over s is concave in u and the greatest convex, so chords bound both.
+        chords = []
+        for divide, end in zip(
+            ((least, most), (most, least)), self._divided(below, above, least, most), strict=True
+        ):
+            start, stop = (torch.where(u < 0.0, u / divide[0], u / divide[1]) for u in (below, above))
+            slope = (stop - start) / width
+            # A normalised number is never beyond the square root of their count: a constant may be better.
+            clipped = end != (start if divide[0] is least else stop)
+            chords.append(
+                (torch.where(clipped, 0.0, slope), torch.where(clipped, end, start - slope * below))
+            )
+        up, down = weight.clamp(min=0.0), weight.clamp(max=0.0)
+        constant = constant + dot(up, chords[0][1]) + dot(down, chords[1][1])
+        centred = up * chords[0][0].unsqueeze(1) + down * chords[1][0].unsqueeze(1)
+        return centred - centred.mean(dim=2, keepdim=True), constant
+
+    def _divided(self, below: Tensor, above: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+        """The ends of ``(x - mean(x)) / s``, never beyond the square root of their count."""
+        farthest = math.sqrt(below.shape[1])
+        return (
+            torch.where(below < 0.0, below / least, below / most).clamp(min=-farthest),
+            torch.where(above > 0.0, above / least, above / most).clamp(max=farthest),
+        )
+
+
+def dot(weight: Tensor, value: Tensor) -> Tensor:
+    """Sums of ``weight``, (B, P, n), times ``value``, (B, n)."""
+    return (weight @ value.unsqueeze(-1)).squeeze(-1)
