@@ -60,9 +60,9 @@ def ugmm_log_density(
         log_std: logarithm of the component standard deviations, (J, K), finite.
         log_weight: logarithm of the mixing weights, (J, K). ``-inf`` removes a component exactly. The weights
             of a row need not sum to one. If all are zero, the output is ``-inf`` and its gradients are zero.
-            The output is also ``-inf`` if no component is left for another reason (inputs about 1e19 standard
-            deviations away, backgrounds of ``inf``); then its gradients are zero in the fused kernels and NaN
-            in the reference.
+            The output is also ``-inf`` if no component is left for another reason: backgrounds of ``inf``,
+            where gradients are zero too, or inputs about 1e19 standard deviations away, where gradients are
+            zero in the fused kernels and NaN in the reference.
         log_background: logarithm of a background density at each input, with the shape of ``x``. It is
             subtracted from every component that reads this input (chapter 3). ``inf`` removes these
             components for this input. ``-inf`` divides by a density of zero and makes the outputs of its row

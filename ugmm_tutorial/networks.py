@@ -88,7 +88,8 @@ class UGMMNet(_Stack):
         dropout: probability of dropping a component: one number for all hidden layers, or one per
             layer (``len(widths) - 1`` of them).
         layer: a key of :data:`ugmm_tutorial.layers.ablations.LAYERS`; ``"ugmm"`` is the layer itself.
-        layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes.
+        layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes. ``missing``
+            is for the first layer.
 
     Raises:
         ValueError: too few widths, an unknown norm, layer or mode, or dropout that does not fit.
@@ -115,6 +116,7 @@ class UGMMNet(_Stack):
             if norm == "before" or (modules and norm in ("layer", "after")):
                 modules.append(nn.LayerNorm(k))
             modules.append(LAYERS[layer](k, j, dropout=p, **layer_options))
+            layer_options.pop("missing", None)  # a NaN inside the network is an error, not a missing input
         if norm == "after":
             modules.append(nn.LayerNorm(widths[-1]))
         super().__init__(*modules)

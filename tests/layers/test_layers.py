@@ -73,9 +73,9 @@ def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeyp
     asked = []
     real = functional.ugmm_log_density
 
-    def spy(*arguments, backend):
+    def spy(*arguments, backend, **others):
         asked.append(backend)
-        return real(*arguments, backend=backend)
+        return real(*arguments, backend=backend, **others)
 
     monkeypatch.setattr(functional, "ugmm_log_density", spy)
     for backend in ("auto", "reference"):

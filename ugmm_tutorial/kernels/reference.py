@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["HALF_LOG_2PI", "component_log_densities", "reference_log_density"]
+__all__ = ["HALF_LOG_2PI", "component_log_densities", "log_sum_exp", "reference_log_density"]
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -41,5 +41,18 @@ def reference_log_density(
     empty = (log_weight == -math.inf).all(dim=-1)
     log_weight = log_weight.masked_fill(empty.unsqueeze(-1), 0.0)
     terms = component_log_densities(x, mean, log_std, log_weight, log_background)
+    if log_background is not None:
+        return log_sum_exp(terms).masked_fill(empty, -math.inf)
     out = torch.logsumexp(terms, dim=-1)
     return out.masked_fill(empty & ~out.isnan(), -math.inf)  # NaN from an input stays NaN
+
+
+def log_sum_exp(terms: Tensor) -> Tensor:
+    """logsumexp over the last dimension; where every term is -inf, with gradients of zero instead of NaN.
+
+    >>> log_sum_exp(torch.tensor([[0.0, -math.inf], [-math.inf, -math.inf]]))
+    tensor([0., -inf])
+    """
+    nothing = terms.amax(dim=-1) == -math.inf
+    out = torch.logsumexp(terms.masked_fill(nothing.unsqueeze(-1), 0.0), dim=-1)
+    return out.masked_fill(nothing, -math.inf)

@@ -30,8 +30,11 @@ class MaxLayer(UGMMLayer):
     """
 
     sums_components = False
+    leaves_out = False
 
-    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
+        if absent is not None:
+            raise ValueError("expected no absent inputs: this layer leaves out no components")
         return functional.max_log_density(x, self.mean, self.bounded_log_std, log_weight)
 
     def responsibilities(self, x: Tensor) -> Tensor:
@@ -90,6 +93,8 @@ class PerExampleDropoutLayer(UGMMLayer):
     >>> one.allclose(other)
     False
     """
+
+    leaves_out = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""

@@ -6,6 +6,7 @@ others.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, positive_integer
+from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.layers.missing import MISSING
 
 __all__ = ["CategoricalLeafLayer"]
 
@@ -33,7 +36,7 @@ class CategoricalLeafLayer(MixtureLayer):
         in_features: features and label, at least 2.
         out_features: neurons, at least 1.
         num_labels: classes, at least 2.
-        layer_options: ``min_std``, ``max_std``, ``init``, ``backend``, ``device``, ``dtype`` of
+        layer_options: ``min_std``, ``max_std``, ``init``, ``missing``, ``backend``, ``device``, ``dtype`` of
             :class:`~ugmm_tutorial.layers.MixtureLayer`. There is no dropout.
 
     Raises:
@@ -75,20 +78,30 @@ class CategoricalLeafLayer(MixtureLayer):
         """log pi, (J, num_labels): logarithms of the label's probabilities in each neuron."""
         return torch.log_softmax(self.label_logits, dim=-1)
 
-    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         """Outputs ``(*, J)`` in nats, under log-weights (J, K); the last input is a class."""
         features, of_label = self._split(x, log_weight)
+        background = None
+        if absent is not None:
+            background = torch.zeros_like(features).masked_fill_(absent[..., :-1], math.inf)
+            of_label = of_label.masked_fill(absent[..., -1:], -math.inf)
+        parameters = (self.mean, self.bounded_log_std, log_weight[:, :-1])
         from_features = functional.ugmm_log_density(
-            features, self.mean, self.bounded_log_std, log_weight[:, :-1], backend=self.backend
+            features, *parameters, log_background=background, backend=self.backend
         )
+        if absent is not None:  # where both are -inf, logaddexp would have NaN gradients
+            return log_sum_exp(torch.stack([from_features, of_label], dim=-1))
         return torch.logaddexp(from_features, of_label)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         """Weighted log-density of each feature and, last, of the label: ``(*, K)`` to ``(*, J, K)``."""
-        log_weight = self.log_weight
-        features, of_label = self._split(x, log_weight)
+        log_weight, given = self.log_weight, x
+        if self.missing in MISSING[2:]:
+            given = x.nan_to_num(nan=0.0)
+        features, of_label = self._split(given, log_weight)
         arguments = checked(features, self.mean, self.bounded_log_std, log_weight[:, :-1])
-        return torch.cat([functional.component_log_densities(*arguments), of_label.unsqueeze(-1)], dim=-1)
+        terms = torch.cat([functional.component_log_densities(*arguments), of_label.unsqueeze(-1)], dim=-1)
+        return self.without_missing(terms, x.unsqueeze(-2))
 
     def _split(self, x: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the label contributes to every neuron, ``(*, J)``."""

@@ -19,6 +19,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.masks import dropout_penalty
+from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided
 
 __all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
 
@@ -43,6 +44,7 @@ class MixtureLayer(nn.Module, ABC):
             them.
         frozen: which of the three keep their initial values. They are buffers, so no optimizer sees them.
         sums_components: whether an output is the logsumexp of its components.
+        leaves_out: whether the layer can leave out the components of missing inputs.
 
     Args:
         in_features: K, at least 1.
@@ -61,6 +63,9 @@ class MixtureLayer(nn.Module, ABC):
             that would narrow a component still passes. Chapter 8 uses a ceiling as a remedy.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
+        missing: what a NaN among the inputs does: ``"propagate"`` makes the outputs of its row NaN,
+            ``"error"`` raises, ``"drop"`` leaves out the components that read it, ``"renormalize"`` also
+            divides by the weight of those that stay.
         backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
         device: where the parameters live.
         dtype: their dtype, float32 or float64.
@@ -78,6 +83,7 @@ class MixtureLayer(nn.Module, ABC):
     mix_logits: Tensor
     frozen: ClassVar[tuple[str, ...]] = ()
     sums_components: ClassVar[bool] = True
+    leaves_out: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -90,6 +96,7 @@ class MixtureLayer(nn.Module, ABC):
         min_std: float = 1e-3,
         max_std: float = math.inf,
         init: str = "unit",
+        missing: str = "propagate",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -101,6 +108,7 @@ class MixtureLayer(nn.Module, ABC):
         self.dropout = fraction("dropout", dropout)
         self.dropout_mode = one_of("dropout_mode", dropout_mode, DROPOUT_MODES)
         self.init = one_of("init", init, INITS)
+        self.missing = one_of("missing", missing, MISSING if self.leaves_out else MISSING[:2])
         self.backend = backend_name(backend)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
@@ -132,8 +140,11 @@ class MixtureLayer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
-        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, with these log-weights (J, m) instead of the layer's."""
+    def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
+        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, with these log-weights (J, m) instead of the layer's.
+
+        ``absent``, booleans ``(*, K)``, names inputs whose components are left out. ``x`` is finite there.
+        """
 
     def parameter_columns(self) -> dict[str, int]:
         """The number of columns of each parameter, by its name; each has J rows."""
@@ -207,7 +218,20 @@ class MixtureLayer(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
-        return self.log_density(x, self.dropped_log_weight() if self.drops else self.log_weight)
+        log_weight = self.dropped_log_weight() if self.drops else self.log_weight
+        absent = None if self.missing == "propagate" else absent_inputs(x, self.missing)
+        if absent is None:
+            return self.log_density(x, log_weight)
+        out = self.log_density(x.masked_fill(absent, 0.0), log_weight, absent)
+        return divided(out, self.weight_left(log_weight, absent)) if self.missing == "renormalize" else out
+
+    def without_missing(self, terms: Tensor, read: Tensor) -> Tensor:
+        """The terms of components, -inf for those that read NaN, if this layer leaves them out."""
+        return terms.masked_fill(read.isnan(), -math.inf) if self.missing in MISSING[2:] else terms
+
+    def weight_left(self, log_weight: Tensor, absent: Tensor) -> Tensor:
+        """The sum of the weights (J, m) whose inputs are not absent, ``(*, J)``."""
+        return (~absent).to(log_weight.dtype) @ log_weight.exp().T
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
@@ -216,7 +240,7 @@ class MixtureLayer(nn.Module, ABC):
     @property
     def options(self) -> dict[str, Any]:
         """The keyword arguments that all layers share, as this one was built; without device and dtype."""
-        names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "backend")
+        names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "missing", "backend")
         return {name: getattr(self, name) for name in names}
 
     def check_width(self, x: Tensor) -> None:
@@ -233,6 +257,7 @@ class MixtureLayer(nn.Module, ABC):
         text += f", min_std={self.min_std}"
         text += f", max_std={self.max_std}" if self.max_std < math.inf else ""
         text += f", init={self.init!r}"
+        text += f", missing={self.missing!r}" if self.missing != "propagate" else ""
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
 
     @torch.no_grad()
@@ -252,8 +277,8 @@ class UGMMLayer(MixtureLayer):
     Args:
         in_features: K, at least 1.
         out_features: J, at least 1.
-        options: ``dropout``, ``dropout_mode``, ``min_std``, ``max_std``, ``init``, ``backend``, ``device``
-            and ``dtype``, as for :class:`MixtureLayer`.
+        options: ``dropout``, ``dropout_mode``, ``min_std``, ``max_std``, ``init``, ``missing``, ``backend``,
+            ``device`` and ``dtype``, as for :class:`MixtureLayer`.
 
     Raises:
         TypeError: a size is not an integer, an option is unknown, or dtype is neither float32 nor float64.
@@ -275,14 +300,15 @@ class UGMMLayer(MixtureLayer):
             )
         super().__init__(in_features, out_features, components=in_features, **options)
 
-    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
-        return functional.ugmm_log_density(
-            x, self.mean, self.bounded_log_std, log_weight, backend=self.backend
-        )
+    def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
+        background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)
+        parameters = (self.mean, self.bounded_log_std, log_weight)
+        return functional.ugmm_log_density(x, *parameters, log_background=background, backend=self.backend)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)
-        return functional.component_log_densities(*arguments)
+        terms = functional.component_log_densities(*arguments)
+        return self.without_missing(terms, x.unsqueeze(-2))
 
 
 class _LowerBound(torch.autograd.Function):

@@ -5,6 +5,7 @@ Taught in chapter 11 (what pruning leaves).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
 from ugmm_tutorial.kernels.arguments import of_one_kind, positive_integer, require_shape
 from ugmm_tutorial.kernels.choice import choose
+from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["SparseUGMMLayer", "sparse_log_density"]
@@ -135,16 +137,23 @@ class SparseUGMMLayer(MixtureLayer):
         if hasattr(self, "log_total"):  # the base class calls this before the buffer exists
             self.log_total.zero_()
 
-    def log_density(self, x: Tensor, log_weight: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         self.check_width(x)
         arguments = (x, self.index, self.mean, self.bounded_log_std, log_weight)
-        return sparse_log_density(*arguments, backend=self.backend) + self.log_total
+        if absent is None:
+            return sparse_log_density(*arguments, backend=self.backend) + self.log_total
+        # The kernel knows no backgrounds; the reference gathers every input anyway.
+        terms = sparse.sparse_component_log_densities(*_checked(*arguments))
+        return log_sum_exp(terms.masked_fill(absent[..., self.index], -math.inf)) + self.log_total
+
+    def weight_left(self, log_weight: Tensor, absent: Tensor) -> Tensor:
+        return ((~absent)[..., self.index].to(log_weight.dtype) * log_weight.exp()).sum(dim=-1)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         """Weighted log-density of every component at the input that it reads, ``(*, K)`` to ``(*, J, m)``."""
         self.check_width(x)
         arguments = _checked(x, self.index, self.mean, self.bounded_log_std, self.log_weight)
-        return sparse.sparse_component_log_densities(*arguments)
+        return self.without_missing(sparse.sparse_component_log_densities(*arguments), x[..., self.index])
 
     def by_input(self, values: Tensor) -> Tensor:
         """Sum values of the components, ``(*, J, m)``, by the inputs read, ``(*, J, K)``: 0 elsewhere."""

@@ -1,0 +1,49 @@
+"""Missing inputs, which are NaN: refused, or their components left out.
+
+An input that is not there has no term in the sum, and what is left may be divided by the weight that is left.
+This is a heuristic, which works best where components were dropped in training. The smoothed neurons of
+``ugmm_tutorial.density`` are normalised, so they know the exact marginal: a missing input keeps its weight
+there, with a ratio of one.
+
+Taught in the chapter *When inputs break*.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.functional import under_functorch
+
+__all__ = ["MISSING", "absent_inputs", "divided"]
+
+#: What NaN does: makes outputs NaN, raises an error, loses its components, or loses them and scales up others.
+MISSING = ("propagate", "error", "drop", "renormalize")
+
+
+def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
+    """Which inputs are missing, booleans of the shape of ``x``; None if it makes no difference.
+
+    Raises:
+        ValueError: ``missing`` is ``"error"`` and an input is NaN.
+    """
+    if missing == "propagate":
+        return None
+    absent = x.isnan()
+    if missing == "error":
+        if bool(absent.any()):
+            place = tuple(absent.nonzero()[0].tolist())
+            raise ValueError(
+                f"expected no missing inputs, got NaN in {int(absent.sum())} places, first at {place}: fill "
+                "them in, or build the layer with missing='drop' or 'renormalize'"
+            )
+        return None
+    # A look at the values would wait for a GPU, and cannot be compiled. Leaving out nothing is right, too.
+    looked = x.device.type == "cpu" and not torch.compiler.is_compiling() and not under_functorch(x)
+    return None if looked and not bool(absent.any()) else absent
+
+
+def divided(out: Tensor, weight_left: Tensor) -> Tensor:
+    """Outputs in nats, divided by the weight of the components that are left; 0 where none is."""
+    nothing = weight_left <= 0.0
+    return (out - weight_left.masked_fill(nothing, 1.0).log()).masked_fill(nothing, 0.0)
