@@ -15,7 +15,7 @@ import pytest
 import ugmm_tutorial
 from ugmm_tutorial import experiments
 from ugmm_tutorial.__main__ import main
-from ugmm_tutorial.data import mnist_files
+from ugmm_tutorial.data import idx_files
 from ugmm_tutorial.experiments import Run, cost_table, runs
 from ugmm_tutorial.training import TrainingError, loop, records
 from ugmm_tutorial.training.checkpoints import CheckpointError
@@ -188,7 +188,7 @@ def _assert_failed(status: int, message: str, capsys) -> None:
 
 
 def test_missing_data_is_explained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
+    monkeypatch.setattr(idx_files, "_answers", lambda url: False)
     status = _train(tmp_path / "results", "--data-dir", str(tmp_path / "data"), name="mnist-mlp")
     _assert_failed(status, f"MNIST is not complete in {tmp_path / 'data' / 'MNIST' / 'raw'}", capsys)
     assert list(tmp_path.iterdir()) == []

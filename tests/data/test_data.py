@@ -25,9 +25,9 @@ from nbclient import NotebookClient
 from torchvision.datasets import MNIST
 
 from ugmm_tutorial import data
-from ugmm_tutorial.data import mnist_files, mnist_subset
+from ugmm_tutorial.data import idx_files, mnist_subset
 
-FILES = tuple(mnist_files.MD5)
+FILES = tuple(idx_files.MD5["MNIST"])
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 NOBODY = "http://127.0.0.1:9/"  # a port on which nothing listens
 SIZES = {"train": 5020, "t10k": 20}  # of the small MNIST: a little more than the default validation part
@@ -54,7 +54,7 @@ def contents() -> dict[str, bytes]:
 def small_mnist(contents, monkeypatch) -> dict[str, bytes]:
     """The small MNIST counts as the true one; no server answers and no variable names a folder."""
     for name, content in contents.items():
-        monkeypatch.setitem(mnist_files.MD5, name, hashlib.md5(content).hexdigest())
+        monkeypatch.setitem(idx_files.MD5["MNIST"], name, hashlib.md5(content).hexdigest())
     monkeypatch.setattr(MNIST, "mirrors", [NOBODY])
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for variable in ("UGMM_DATA_DIR", "UGMM_IMAGES"):
@@ -343,7 +343,7 @@ def test_folder_in_the_place_of_a_file_is_refused_by_name(small_mnist, tmp_path)
 
 
 def test_expected_sizes_are_those_of_the_true_files():
-    assert [mnist_files._expected_size(name) for name in FILES] == [47040016, 60008, 7840016, 10008]
+    assert [idx_files._expected_size(name) for name in FILES] == [47040016, 60008, 7840016, 10008]
 
 
 def test_leftovers_of_an_old_torchvision_are_not_read_instead_of_the_checked_files(small_mnist, tmp_path):
@@ -704,7 +704,7 @@ def _assert_no_half_download(root: Path) -> None:
 
 @pytest.mark.parametrize("answer", [b"<html>", b"SSH-2.0-OpenSSH\r\n", b"", None], ids=str)
 def test_server_that_answers_nonsense_or_nothing_counts_as_absent(answer, small_mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist_files, "_DOWNLOAD_TIMEOUT", 0.5)
+    monkeypatch.setattr(idx_files, "_DOWNLOAD_TIMEOUT", 0.5)
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -760,7 +760,7 @@ def test_connection_that_breaks_midway_leaves_nothing_behind(small_mnist, tmp_pa
 
 def test_server_that_falls_silent_is_not_waited_for_forever(small_mnist, tmp_path, monkeypatch, serve):
     serve(small_mnist).hold = True
-    monkeypatch.setattr(mnist_files, "_DOWNLOAD_TIMEOUT", 0.5)
+    monkeypatch.setattr(idx_files, "_DOWNLOAD_TIMEOUT", 0.5)
     with pytest.raises(data.DataUnavailableError, match="timed out"):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
@@ -769,14 +769,14 @@ def test_server_that_falls_silent_is_not_waited_for_forever(small_mnist, tmp_pat
 
 def test_interrupted_download_leaves_nothing_behind(small_mnist, tmp_path, monkeypatch, serve):
     serve(small_mnist)
-    check = mnist_files._md5
+    check = idx_files._md5
 
     def interrupted(path: Path) -> str:
         if path.name == TEST_IMAGES:
             raise KeyboardInterrupt
         return check(path)
 
-    monkeypatch.setattr(mnist_files, "_md5", interrupted)
+    monkeypatch.setattr(idx_files, "_md5", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.mnist(tmp_path)
     _assert_no_half_download(tmp_path)
@@ -879,3 +879,23 @@ def test_packaged_digits_are_the_first_500_of_each_class_of_the_true_mnist(true_
     for digit in range(10):
         first = (train.y == digit).nonzero()[:500, 0]
         assert torch.equal(packaged.x[packaged.y == digit], train.x[first])
+
+
+def test_fashion_mnist_has_the_form_of_mnist():
+    folder = os.environ.get("UGMM_DATA_DIR")
+    files = idx_files.MD5["FashionMNIST"]
+    if not folder or not all(Path(folder, "FashionMNIST", "raw", name).exists() for name in files):
+        pytest.skip("UGMM_DATA_DIR names no folder with Fashion-MNIST")
+    splits = data.load("fashion-mnist", download=False)
+    assert splits.sizes == {"train": 55000, "validation": 5000, "test": 10000}
+    assert splits.test.y.bincount().tolist() == [1000] * 10
+    assert splits.classes[int(splits.train.y[0])] == "ankle boot"
+    assert splits.train.x.mean() == pytest.approx(0.286, abs=1e-3)
+
+
+def test_missing_fashion_mnist_is_not_replaced_by_digits(tmp_path):
+    with pytest.raises(
+        data.DataUnavailableError, match=r"FashionMNIST is not complete.*UGMM_DATA_DIR"
+    ) as caught:
+        data.fashion_mnist(tmp_path, download=False)
+    assert "images()" not in str(caught.value)

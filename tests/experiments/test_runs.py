@@ -16,7 +16,8 @@ from committed import committed
 from scipy import stats
 
 from ugmm_tutorial import data, experiments
-from ugmm_tutorial.data import mnist_files
+from ugmm_tutorial.data import idx_files
+from ugmm_tutorial.data.folder import data_folder
 from ugmm_tutorial.experiments import EXPERIMENTS, Experiment, Run, replication, runs
 from ugmm_tutorial.training import checkpoints, learning_rates, loop, records
 
@@ -677,7 +678,7 @@ def test_wrong_numbers_are_refused_before_anything_is_written(wrong, tmp_path):
 
 
 def test_missing_data_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist_files, "_answers", lambda url: False)
+    monkeypatch.setattr(idx_files, "_answers", lambda url: False)
     with pytest.raises(data.DataUnavailableError, match="MNIST is not complete"):
         _run(EXPERIMENTS["mnist-mlp"], data_dir=tmp_path / "data", results=tmp_path / "results")
     assert list(tmp_path.iterdir()) == []
@@ -784,8 +785,8 @@ def test_one_epoch_made_now_is_the_first_of_the_stored_record(name, tmp_path):
 
 
 def _skip_without_mnist():
-    folder = mnist_files.folder(None)
-    if not all((folder / "MNIST" / "raw" / name).exists() for name in mnist_files.MD5):
+    folder = data_folder()
+    if not all((folder / "MNIST" / "raw" / name).exists() for name in idx_files.MD5["MNIST"]):
         pytest.skip("neither UGMM_DATA_DIR nor the cache of a download has MNIST")
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name: mnist(), mnist_5k(), digits(), iris(), images() for the best at hand, and load().
+"""Data sets by name: load(), a function for each, and images() for the best digits at hand.
 
 Every function returns :class:`Splits`. Whatever is random here is fixed by a seed.
 """
@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ugmm_tutorial.data import mnist_files, mnist_subset
+from ugmm_tutorial.data import idx_files, mnist_subset
+from ugmm_tutorial.data.folder import data_folder
 from ugmm_tutorial.data.splits import DataUnavailableError, Examples, Splits, stratified
+from ugmm_tutorial.data.tables import TABLES, table
 from ugmm_tutorial.kernels.arguments import one_of
 
-__all__ = ["NAMES", "digits", "images", "iris", "load", "mnist", "mnist_5k"]
+__all__ = ["NAMES", "digits", "fashion_mnist", "images", "iris", "load", "mnist", "mnist_5k"]
 
 _DIGIT_CLASSES = tuple("0123456789")
+_CLOTHES = (
+    "T-shirt",
+    "trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "trainer",
+    "bag",
+    "ankle boot",
+)
 
 
 def mnist(root: str | Path | None = None, *, validation: int = 5000, download: bool = True) -> Splits:
@@ -40,16 +55,39 @@ def mnist(root: str | Path | None = None, *, validation: int = 5000, download: b
     >>> splits.sizes  # doctest: +SKIP
     {'train': 55000, 'validation': 5000, 'test': 10000}
     """
+    provenance = "MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0)"
+    return _of_files("MNIST", "mnist", provenance, _DIGIT_CLASSES, root, validation, download)
+
+
+def fashion_mnist(root: str | Path | None = None, *, validation: int = 5000, download: bool = True) -> Splits:
+    """Fashion-MNIST: 28 x 28 photographs of clothes, in the form of MNIST and harder than it.
+
+    Args, Raises:
+        as for :func:`mnist`; the folder is ``FashionMNIST/raw``.
+
+    Source: Xiao, Rasul and Vollgraf (2017); licence MIT.
+
+    >>> fashion_mnist(download=False).classes[:3]  # doctest: +SKIP
+    ('T-shirt', 'trousers', 'pullover')
+    """
+    provenance = "Fashion-MNIST, 28 x 28 grey values (Xiao, Rasul and Vollgraf 2017; MIT)"
+    return _of_files("FashionMNIST", "fashion-mnist", provenance, _CLOTHES, root, validation, download)
+
+
+def _of_files(
+    files: str, name: str, provenance: str, classes: tuple[str, ...], root: str | Path | None,
+    validation: int, download: bool,
+) -> Splits:  # fmt: skip
     if not 0 <= validation < 60000:
         raise ValueError(f"expected validation between 0 and 59999, got {validation}")
-    root = mnist_files.folder(root)
-    mnist_files.fetch(root, download=download)
-    train, test = (mnist_files.read(root, part) for part in ("train", "t10k"))
+    folder = data_folder(root)
+    idx_files.fetch(folder, files, download=download)
+    train, test = (idx_files.read(folder, files, part) for part in ("train", "t10k"))
     cut = len(train.y) - validation
     return Splits(
-        name="mnist",
-        provenance="MNIST, 28 x 28 grey values (LeCun et al. 1998; CC BY-SA 3.0)",
-        classes=_DIGIT_CLASSES,
+        name=name,
+        provenance=provenance,
+        classes=classes,
         train=Examples(train.x[:cut], train.y[:cut]),
         validation=Examples(train.x[cut:], train.y[cut:]),
         test=test,
@@ -188,9 +226,11 @@ def images(root: str | Path | None = None, *, download: bool = True) -> Splits:
 
 _LOADERS: dict[str, Callable[..., Splits]] = {
     "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
     "mnist-5k": mnist_5k,
     "digits": digits,
     "iris": iris,
+    **{name: partial(table, name) for name in TABLES},
 }
 #: The names that :func:`load` knows.
 NAMES = tuple(_LOADERS)
@@ -200,13 +240,15 @@ def load(name: str, **options: Any) -> Splits:
     """The data set of that name, one of :data:`NAMES`.
 
     Args:
-        name: ``"mnist"``, ``"mnist-5k"``, ``"digits"`` or ``"iris"``.
-        options: keyword arguments of the function of that name, for example ``validation``.
+        name: ``"mnist"``, ``"fashion-mnist"``, ``"mnist-5k"``, ``"digits"``, ``"iris"``, or a key of
+            :data:`~ugmm_tutorial.data.TABLES`.
+        options: keyword arguments of the function of that name, or of
+            :func:`~ugmm_tutorial.data.table`, for example ``validation``.
 
     Raises:
         ValueError: there is no such data set, or an option is out of its range.
         TypeError: the function does not take an option.
-        DataError, DataUnavailableError: see :func:`mnist` and :func:`mnist_5k`.
+        DataError, DataUnavailableError: the data set is damaged, or not at hand; the message says more.
 
     >>> load("iris", test=15).sizes
     {'train': 135, 'validation': 0, 'test': 15}

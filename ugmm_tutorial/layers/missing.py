@@ -17,7 +17,7 @@ from ugmm_tutorial.functional import under_functorch
 
 __all__ = ["MISSING", "absent_inputs", "divided"]
 
-#: What NaN does: makes outputs NaN, raises an error, loses its components, or loses them and scales up others.
+#: What a NaN does: it spoils its outputs, raises, loses its components, or also scales up the others.
 MISSING = ("propagate", "error", "drop", "renormalize")
 
 

@@ -1,4 +1,4 @@
-"""The files of MNIST: where they are stored, and how they are checked, downloaded and read.
+"""The files of MNIST and of Fashion-MNIST: how they are checked, downloaded and read.
 
 Files that are already on the disk are never deleted or overwritten.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import tempfile
 import warnings
@@ -20,56 +19,62 @@ from ugmm_tutorial.data.splits import DataError, DataUnavailableError, Examples
 if TYPE_CHECKING:
     import pooch
 
-__all__ = ["MD5", "fetch", "folder", "read"]
+__all__ = ["MD5", "fetch", "read"]
 
-#: The unzipped files of the original distribution, as torchvision keeps them under MNIST/raw.
+#: The unzipped files of the original distributions, as torchvision keeps them under NAME/raw.
 MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
 }
 _DOWNLOAD_TIMEOUT = 10.0  # seconds, after which a silent server counts as absent
 
 
-def folder(root: str | Path | None) -> Path:
-    """``root`` if it is given, else ``$UGMM_DATA_DIR``, else this package's folder in the user's cache."""
-    from platformdirs import user_cache_path
-
-    return Path(root or os.environ.get("UGMM_DATA_DIR") or user_cache_path("ugmm_tutorial")).expanduser()
-
-
-def fetch(root: Path, *, download: bool) -> None:
+def fetch(root: Path, name: str, *, download: bool) -> None:
     """Make sure that all four files are intact under ``root``; download missing ones if that is allowed.
+
+    Args:
+        root: the folder that has ``NAME/raw``.
+        name: a key of :data:`MD5`.
+        download: whether missing files may be downloaded.
 
     Raises:
         DataUnavailableError: a file is missing and could not be downloaded.
         DataError: a file is damaged. It is left as it is.
     """
-    if _missing_files(root):
+    if _missing_files(root, name):
         if not download:
-            raise DataUnavailableError(_how_to_get_mnist(root, "download is off"))
-        _download(root)
+            raise DataUnavailableError(_how_to_get(root, name, "download is off"))
+        _download(root, name)
 
 
-def read(root: Path, part: str) -> Examples:
+def read(root: Path, name: str, part: str) -> Examples:
     """The images (N, 1, 28, 28) in [0, 1] and labels of ``"train"``, N = 60,000, or ``"t10k"``, 10,000."""
     # torchvision is slow to import, so this waits until it is needed. Its class MNIST is not used
     # here: if an old version of it left a folder MNIST/processed, it would read that one, unchecked.
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    raw = root / "MNIST" / "raw"
+    raw = root / name / "raw"
     x = read_image_file(str(raw / f"{part}-images-idx3-ubyte"))
     return Examples(x.unsqueeze(1).float() / 255, read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
 
 
-def _missing_files(root: Path) -> list[str]:
-    """Names of the MNIST files that are not under ``root``; the files that are there must be intact."""
+def _missing_files(root: Path, name: str) -> list[str]:
+    """The files that are not under ``root``; those that are there must be intact."""
     missing = []
-    for name, md5 in MD5.items():
-        path = root / "MNIST" / "raw" / name
+    for file, md5 in MD5[name].items():
+        path = root / name / "raw" / file
         if not path.exists():
-            missing.append(name)
+            missing.append(file)
             continue
         try:
             found = _md5(path)
@@ -77,16 +82,16 @@ def _missing_files(root: Path) -> list[str]:
             raise DataError(f"{path} cannot be read ({error}). Nothing was changed") from error
         if found != md5:
             raise DataError(
-                f"{path} is truncated or altered: expected {_expected_size(name)} bytes with MD5 "
+                f"{path} is truncated or altered: expected {_expected_size(file)} bytes with MD5 "
                 f"{md5}, got {path.stat().st_size} bytes with MD5 {found}. Nothing was changed. "
                 "Move the file away to have it downloaded again, or point UGMM_DATA_DIR elsewhere"
             )
     return missing
 
 
-def _expected_size(name: str) -> int:
-    count = 60000 if name.startswith("train") else 10000
-    return 16 + count * 28 * 28 if "images" in name else 8 + count
+def _expected_size(file: str) -> int:
+    count = 60000 if file.startswith("train") else 10000
+    return 16 + count * 28 * 28 if "images" in file else 8 + count
 
 
 def _md5(path: Path) -> str:
@@ -94,40 +99,40 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _download(root: Path) -> None:
+def _download(root: Path, name: str) -> None:
     """Fetch the missing files into a temporary folder, check them, then move them into place."""
-    from torchvision.datasets import MNIST
+    from torchvision import datasets
 
-    mirrors = [mirror for mirror in MNIST.mirrors if _answers(f"{mirror}{next(iter(MD5))}.gz")]
+    files = _missing_files(root, name)
+    mirrors = [mirror for mirror in getattr(datasets, name).mirrors if _answers(f"{mirror}{files[0]}.gz")]
     if not mirrors:
-        raise DataUnavailableError(_how_to_get_mnist(root, "no mirror of it answered"))
-    raw = root / "MNIST" / "raw"
+        raise DataUnavailableError(_how_to_get(root, name, "no mirror of it answered"))
+    raw = root / name / "raw"
     try:
         raw.mkdir(parents=True, exist_ok=True)
         # On the same disk as their place, so that a move is one step.
         with tempfile.TemporaryDirectory(dir=root, prefix=".mnist-") as scratch:
-            fetched = [_fetch_one(name, mirrors, Path(scratch)) for name in _missing_files(root)]
+            fetched = [_fetch_one(file, MD5[name][file], mirrors, Path(scratch)) for file in files]
             for path in fetched:
                 path.replace(raw / path.name)
     except OSError as error:
-        raise DataUnavailableError(_how_to_get_mnist(root, str(error))) from error
+        raise DataUnavailableError(_how_to_get(root, name, str(error))) from error
 
 
-def _fetch_one(name: str, mirrors: list[str], into: Path) -> Path:
+def _fetch_one(file: str, md5: str, mirrors: list[str], into: Path) -> Path:
     """The file, from the first mirror that has it unharmed; OSError where none has."""
-    path = into / name
+    path, zipped = into / file, into / f"{file}.gz"
     for mirror in mirrors:
         try:
-            zipped = into / f"{name}.gz"
             _downloader()(mirror + zipped.name, str(zipped), None)
             with gzip.open(zipped) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
-            if _md5(path) == MD5[name]:
+            if _md5(path) == md5:
                 return path
             reason = "it is truncated or altered"
         except (OSError, EOFError, zlib.error) as error:
             reason = str(error)
-    raise OSError(f"{name} could not be downloaded: {reason}")
+    raise OSError(f"{file} could not be downloaded: {reason}")
 
 
 def _answers(url: str) -> bool:
@@ -147,9 +152,11 @@ def _downloader() -> pooch.HTTPDownloader:
     return pooch.HTTPDownloader(timeout=_DOWNLOAD_TIMEOUT)
 
 
-def _how_to_get_mnist(root: Path, why: str) -> str:
-    return (
-        f"MNIST is not complete in {root / 'MNIST' / 'raw'} ({why}). Put the four unzipped files "
-        f"there ({', '.join(MD5)}), set UGMM_DATA_DIR to a folder that has them, or use "
-        "data.images() without UGMM_IMAGES, which falls back to digits that need no download"
+def _how_to_get(root: Path, name: str, why: str) -> str:
+    text = (
+        f"{name} is not complete in {root / name / 'raw'} ({why}). Put the four unzipped files "
+        f"there ({', '.join(MD5[name])}), or set UGMM_DATA_DIR to a folder that has them"
     )
+    if name == "MNIST":
+        text += ", or use data.images() without UGMM_IMAGES, which falls back to digits that need no download"
+    return text
