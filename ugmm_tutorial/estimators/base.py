@@ -1,0 +1,219 @@
+"""What the classifier and the regressor share: settings, checks, scaling, training, pickles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from ugmm_tutorial.estimators.fitting import Stopping, epochs_for, fit_network
+from ugmm_tutorial.estimators.network import MIXTURES, NORMS, network
+from ugmm_tutorial.estimators.scaling import RobustScale
+
+__all__ = ["NetworkEstimator"]
+
+# Tables with fewer numbers train in float64: at that size the fused float32 kernels gain nothing.
+_SMALL = 10_000
+_ROWS_AT_ONCE = 8192
+
+
+class NetworkEstimator(BaseEstimator):
+    """A network behind scikit-learn's interface. Subclasses say what its outputs and its loss are."""
+
+    hidden_layer_sizes: Sequence[int]
+    mixtures: str
+    norm: str
+    dropout: float
+    min_std: float
+    learning_rate: float
+    batch_size: int
+    max_iter: int | None
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    allow_nan: bool
+    warm_start: bool
+    random_state: Any
+    verbose: bool
+    device: str
+
+    network_: nn.Module
+    scale_: RobustScale
+    n_features_in_: int
+    n_iter_: int
+    loss_curve_: list[float]
+
+    # --- what a subclass defines --------------------------------------------------------------------
+
+    def _outputs(self) -> int:
+        """How many outputs the network has."""
+        raise NotImplementedError
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """Further modules to train."""
+        return {}
+
+    def _row_losses(self, model: nn.ModuleDict, x: Tensor, y: Tensor) -> Tensor:
+        """The loss of every row."""
+        raise NotImplementedError
+
+    def _score_rows(self, model: nn.ModuleDict, x: Tensor, y: Tensor, weight: Tensor) -> float:
+        """A score of held-out rows; greater is better."""
+        raise NotImplementedError
+
+    # --- fitting ------------------------------------------------------------------------------------
+
+    def _train(
+        self, x: NDArray, y: Tensor, weight: NDArray, *, anew: bool, epochs: int | None, decay: bool
+    ) -> None:
+        """Train on checked rows and targets; ``anew`` from a fresh scale and network."""
+        self._check_settings()
+        if not (weight > 0).any():
+            raise ValueError("expected a sample_weight above 0 for at least one row, got none")
+        # Rows of weight 0 count for nothing, as if they were not there.
+        x, y, weight = x[weight > 0], y[torch.from_numpy(weight > 0)], weight[weight > 0]
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        device = self._device()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            if anew:
+                self.scale_ = RobustScale(x, weight)
+                self._build(torch.float64 if x.size <= _SMALL else torch.float32, device)
+                self.loss_curve_, self.validation_scores_ = [], None
+            model = nn.ModuleDict({"network": self.network_, **self.heads_})
+            dtype = next(self.network_.parameters()).dtype
+            rows = torch.from_numpy(self.scale_(x)).to(device, dtype)
+            targets, weights = y.to(device), torch.from_numpy(weight).to(device, dtype)
+            targets = targets.to(dtype) if targets.is_floating_point() else targets
+            train, stopping = self._held_out(model, rows, targets, weights, seed)
+            curve = fit_network(
+                model,
+                lambda batch: self._row_losses(model, rows[train[batch]], targets[train[batch]]),
+                weights[train],
+                epochs=epochs or self.max_iter or epochs_for(len(train), self.batch_size),
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                decay=decay,
+                stopping=stopping,
+                progress=bool(self.verbose),
+                seed=seed,
+            )
+            for loss in curve:
+                if not np.isfinite(loss):
+                    raise ValueError(f"training diverged, the loss is {loss}: take a smaller learning_rate")
+                self.loss_curve_.append(loss)
+        if stopping is not None:
+            self.validation_scores_ = (self.validation_scores_ or []) + stopping.scores
+        self.n_iter_ = len(self.loss_curve_)
+        model.eval()
+
+    def _build(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.network_ = network(
+            (self.n_features_in_, *self.hidden_layer_sizes, self._outputs()),
+            mixtures=self.mixtures,
+            norm=self.norm,
+            dropout=self.dropout,
+            min_std=self.min_std,
+            missing="renormalize" if self.allow_nan else "error",
+            device=device,
+            dtype=dtype,
+        )
+        self.heads_ = {name: module.to(device, dtype) for name, module in self._modules().items()}
+
+    def _held_out(
+        self, model: nn.ModuleDict, rows: Tensor, targets: Tensor, weights: Tensor, seed: int
+    ) -> tuple[Tensor, Stopping | None]:
+        """Indices of the rows to train on, and the rule for stopping early."""
+        every = torch.arange(len(rows), device=rows.device)
+        if not self.early_stopping:
+            return every, None
+        stratify = None if targets.is_floating_point() else targets.cpu().numpy()
+        parts = train_test_split(
+            np.arange(len(rows)), test_size=self.validation_fraction, random_state=seed, stratify=stratify
+        )
+        train, held = (every[torch.from_numpy(part).to(rows.device)] for part in parts)
+
+        def score() -> float:
+            with torch.no_grad():
+                return self._score_rows(model, rows[held], targets[held], weights[held])
+
+        return train, Stopping(score, self.n_iter_no_change, self.tol)
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    # --- predicting ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _predicted(self, X: ArrayLike, of: Callable[[Tensor], Tensor] = lambda z: z) -> NDArray:
+        """A function of the network's outputs, float64, for checked and scaled rows."""
+        check_is_fitted(self)
+        x = self._checked_rows(X)
+        parameter = next(self.network_.parameters())
+        rows = torch.from_numpy(self.scale_(x)).to(parameter.dtype)
+        parts = [
+            of(self.network_(part.to(parameter.device)).double()).cpu() for part in rows.split(_ROWS_AT_ONCE)
+        ]
+        return torch.cat(parts).numpy()
+
+    def _checked_rows(self, X: ArrayLike, y: Any = "no_validation", **options: Any) -> Any:
+        """Rows, float64 or float32, as own copies; with ``y`` also the targets."""
+        finite = "allow-nan" if self.allow_nan else True
+        types = [np.float64, np.float32]
+        options = {"reset": False} | options
+        return validate_data(self, X, y, dtype=types, ensure_all_finite=finite, copy=True, **options)
+
+    @staticmethod
+    def _checked_weight(sample_weight: ArrayLike | None, x: NDArray) -> NDArray:
+        return _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+
+    # --- settings -----------------------------------------------------------------------------------
+
+    def _check_settings(self) -> None:
+        """Refuse settings that no network can be trained with."""
+        sizes = self.hidden_layer_sizes
+        if not all(isinstance(n, Integral) and n >= 1 for n in sizes):
+            raise ValueError(f"expected hidden_layer_sizes to be positive integers, got {sizes}")
+        for name, allowed in (("mixtures", MIXTURES), ("norm", NORMS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")
+        counts = ("batch_size", "n_iter_no_change", *(["max_iter"] if self.max_iter is not None else []))
+        for name in counts:
+            if not isinstance(value := getattr(self, name), Integral) or value < 1:
+                raise ValueError(f"expected {name} to be a positive integer, got {value!r}")
+        for name, highest in (("learning_rate", np.inf), ("validation_fraction", 1.0)):
+            if not isinstance(value := getattr(self, name), (int, float)) or not 0.0 < value < highest:
+                raise ValueError(f"expected {name} above 0 and below {highest:g}, got {value!r}")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.allow_nan
+        return tags
+
+    def __getstate__(self) -> dict:
+        """A pickle holds its network on the CPU, so it can be loaded where there is no GPU."""
+        state = dict(super().__getstate__())
+        for name in ("network_", "heads_"):
+            if name in state:
+                state[name] = copy.deepcopy(state[name])
+                modules = [state[name]] if name == "network_" else state[name].values()
+                for module in modules:
+                    module.cpu()
+        return state
+
+    def _continues(self) -> bool:
+        """Whether ``warm_start`` goes on from the network that is there."""
+        return bool(self.warm_start) and hasattr(self, "network_")
