@@ -21,7 +21,7 @@ SMALL = {"hidden_layer_sizes": (32,)}
     [
         UGMMClassifier(),
         UGMMClassifier(mixtures="all", **SMALL),
-        UGMMClassifier(allow_nan=True, early_stopping=True, **SMALL),
+        UGMMClassifier(allow_nan=True, **SMALL),
         UGMMRegressor(),
         UGMMRegressor(allow_nan=True, **SMALL),
         UGMMDensity(),

@@ -138,10 +138,16 @@ class NetworkEstimator(BaseEstimator):
         every = torch.arange(len(rows), device=rows.device)
         if not self.early_stopping:
             return every, None
-        stratify = None if targets.is_floating_point() else targets.cpu().numpy()
-        parts = train_test_split(
-            np.arange(len(rows)), test_size=self.validation_fraction, random_state=seed, stratify=stratify
-        )
+        count = max(1, round(self.validation_fraction * len(rows)))
+        if count == len(rows):
+            raise ValueError(f"expected rows left to train on beside those held out, got {len(rows)} rows")
+        stratify = None
+        if not targets.is_floating_point():  # the same share of every class, where there are enough rows
+            sizes = targets.bincount()
+            least = min(count, len(rows) - count)
+            if int(sizes[sizes > 0].min()) >= 2 and least >= int((sizes > 0).sum()):
+                stratify = targets.cpu().numpy()
+        parts = train_test_split(np.arange(len(rows)), test_size=count, random_state=seed, stratify=stratify)
         train, held = (every[torch.from_numpy(part).to(rows.device)] for part in parts)
 
         def score() -> float:
