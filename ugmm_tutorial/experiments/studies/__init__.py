@@ -22,6 +22,7 @@ __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
 #: The question of each study, by the name of its module and its file.
 STUDIES: dict[str, str] = {
     "approximation": "What do mixtures and networks of mixture neurons approximate, beside an MLP and a KAN?",
+    "broken_inputs": "What is left of the accuracy when features break, beside other learners?",
     "concentration": "How many inputs share an answer before training and after 100 epochs?",
     "degenerate": "What becomes of the paper's generative network when it is trained for long?",
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",

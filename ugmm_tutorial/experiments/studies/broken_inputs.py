@@ -1,0 +1,199 @@
+"""The study of broken inputs: what is left of the accuracy when features break after training.
+
+``results/studies/broken_inputs.md`` declares it: question, learners, faults, budgets, and what would falsify
+the answer. A unit of work is one learner on one split of one data set. Each unit is stored in the scratch
+folder when it is done, so an interrupted study goes on where it stopped.
+
+For the chapter *When inputs break*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from ugmm_tutorial import data
+from ugmm_tutorial.experiments import artifacts
+from ugmm_tutorial.experiments.studies import faults
+from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS, Fitted, settings_of
+from ugmm_tutorial.training import files
+
+__all__ = ["SETTINGS", "measure", "units"]
+
+SETTINGS: dict = {
+    "learners": list(LEARNERS),
+    "faults": list(faults.FAULTS),
+    "fractions": [0.1, 0.2, 0.3, 0.4, 0.5],
+    "tuning_fraction": 0.3,
+    "sets": {
+        **{name: {"splits": 5, "searches": 12, "epochs": 40} for name in data.TABLES},
+        **{name: {"splits": 2, "searches": 6, "epochs": 15} for name in ("mnist", "fashion-mnist")},
+    },
+    "rows": {"train": 5000, "validation": 2000, "test": 3000},  # at most
+    "shares": {"validation": 0.2, "test": 0.3},
+    "block_fractions": [0.1, 0.2, 0.4],
+    "search_seed": 0,
+}
+
+
+class _Unit(NamedTuple):
+    """One learner on one split of one data set."""
+
+    name: str
+    split: int
+    learner: str
+
+
+class _Rows(NamedTuple):
+    """A split: rows in their own units, float64, and classes."""
+
+    train: NDArray
+    train_y: NDArray
+    validation: NDArray
+    validation_y: NDArray
+    test: NDArray
+    test_y: NDArray
+    classes: int
+
+
+def units(settings: dict) -> list[_Unit]:
+    """All units of work, those of the same split beside each other."""
+    return [
+        _Unit(name, split, learner)
+        for name, how in settings["sets"].items()
+        for split in range(how["splits"])
+        for learner in settings["learners"]
+    ]
+
+
+def measure(settings: dict, progress: bool) -> dict:
+    """What each learner got right, by data set and split.
+
+    Returns:
+        ``{name: {learner: [one entry for each split]}}``. An entry has ``seconds`` and, under ``clean``,
+        ``broken`` and perhaps ``default``, what was found with the setting that is best on clean validation
+        rows, best on broken ones, or fixed beforehand: the ``setting``, the accuracy on ``validation`` rows,
+        and on test rows ``clean`` and under each fault, for every fraction.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    folder = artifacts.scratch("broken_inputs") / digest
+    left = [unit for unit in units(settings) if not _path(folder, unit).exists()]
+    jobs = int(os.environ.get("UGMM_JOBS") or os.cpu_count() or 1)
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        running = [pool.submit(_work, unit, settings, folder) for unit in left]
+        for done in tqdm(futures.as_completed(running), total=len(running), disable=not progress):
+            done.result()
+    found: dict = {}
+    for unit in units(settings):
+        entry = json.loads(_path(folder, unit).read_text(encoding="utf-8"))
+        found.setdefault(unit.name, {}).setdefault(unit.learner, []).append(entry)
+    return found
+
+
+def _path(folder: Path, unit: _Unit) -> Path:
+    learner = "".join(c if c.isalnum() else "-" for c in unit.learner)
+    return folder / f"{unit.name}.{unit.split}.{learner}.json"
+
+
+def _work(unit: _Unit, settings: dict, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rivals that have not converged
+        entry = _measured(unit, settings)
+    with files.replacing(_path(folder, unit)) as file:
+        json.dump(entry, file)
+
+
+def _measured(unit: _Unit, settings: dict) -> dict:
+    begun = time.perf_counter()
+    how, learner = settings["sets"][unit.name], LEARNERS[unit.learner]
+    rows = _rows(unit.name, unit.split, settings)
+    mark = faults.marked(rows.validation.shape, settings["tuning_fraction"], seed=1000 + unit.split)
+    spoilt = faults.broken(rows.validation, rows.train, faults.TUNING_FAULT, mark, seed=2000 + unit.split)
+
+    def fitted(setting: dict) -> tuple[Fitted, float, float]:
+        """The fitted learner and its accuracy on validation rows, clean and broken."""
+        predict = learner.fit(rows.train, rows.train_y, rows.classes, setting, how["epochs"], unit.split)
+        right = [float((predict(x) == rows.validation_y).mean()) for x in (rows.validation, spoilt)]
+        return predict, right[0], right[1]
+
+    best: dict[str, tuple[float, dict, Fitted]] = {}
+    for setting in settings_of(learner, how["searches"], settings["search_seed"]):
+        predict, *right = fitted(setting)
+        for way, value in zip(("clean", "broken"), right, strict=True):
+            if way not in best or value > best[way][0]:
+                best[way] = value, setting, predict
+    if learner.default is not None:
+        predict, clean, _ = fitted(learner.default)
+        best["default"] = clean, learner.default, predict
+    entry: dict = {
+        way: {
+            "setting": setting,
+            "validation": value,
+            **_tested(unit.name, predict, rows, unit.split, settings),
+        }
+        for way, (value, setting, predict) in best.items()
+    }
+    return entry | {"seconds": round(time.perf_counter() - begun, 1)}
+
+
+def _tested(name: str, predict: Fitted, rows: _Rows, split: int, settings: dict) -> dict:
+    """Accuracy on test rows: clean, and under every fault."""
+
+    def right(x: NDArray) -> float:
+        return round(float((predict(x) == rows.test_y).mean()), 5)
+
+    found: dict = {"clean": right(rows.test)}
+    for fault, mark_all in _marks(name, rows.test.shape, split, settings):
+        change = faults.FAULTS[fault.removesuffix(", block")]
+        found[fault] = [
+            right(faults.broken(rows.test, rows.train, change, mark, seed=4000 + split)) for mark in mark_all
+        ]
+    return found
+
+
+def _marks(
+    name: str, shape: tuple[int, ...], split: int, settings: dict
+) -> Iterator[tuple[str, list[NDArray[np.bool_]]]]:
+    """Every fault, with the marks of the entries that it breaks, for each fraction."""
+    for fault in settings["faults"]:
+        yield fault, [faults.marked(shape, part, seed=3000 + split) for part in settings["fractions"]]
+        if name in ("mnist", "fashion-mnist"):
+            blocks = [
+                faults.marked_blocks(shape[0], 28, part, 3000 + split) for part in settings["block_fractions"]
+            ]
+            yield f"{fault}, block", blocks
+
+
+def _rows(name: str, split: int, settings: dict) -> _Rows:
+    """A split of a data set, with at most the rows that the settings allow."""
+    splits = (
+        data.load(name, seed=split, **settings["shares"]) if name in data.TABLES else _images(name, split)
+    )
+    parts = []
+    for part, most in settings["rows"].items():
+        x, y = getattr(splits, part)
+        parts += [x[:most].double().numpy(), y[:most].numpy()]
+    return _Rows(*parts, len(splits.classes))
+
+
+def _images(name: str, split: int) -> data.Splits:
+    """Rows of pixels from training images only: another part of them for every split."""
+    whole = data.load(name, validation=0).flatten()
+    order = torch.randperm(len(whole.train.y), generator=torch.Generator().manual_seed(split))
+    cuts = order.split([20000, 20000, 20000])
+    parts = [data.Examples(whole.train.x[cut], whole.train.y[cut]) for cut in cuts]
+    return data.Splits(whole.name, whole.provenance, whole.classes, *parts)
