@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 
+import mpmath
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import MLP, UGMMLayer, UGMMNet
+from ugmm_tutorial.layers import MaxLayer
 from ugmm_tutorial.robustness import attacks, certify
 
 INPUTS, CLASSES = 8, 3
@@ -191,6 +193,72 @@ def test_a_class_of_one_box_for_each_input():
 def test_no_rows_give_no_certificates():
     found = certify(UGMMNet([4, 5, 3]), torch.zeros(0, 4), changed=1)
     assert found.margin.shape == found.certified.shape == (0,)
+
+
+class _Residual(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def test_modules_that_compute_something_of_their_own_are_refused():
+    first = UGMMLayer(4, 3)
+    with pytest.raises(TypeError, match="got _Residual: its bounds are not known"):
+        certify(nn.Sequential(first, _Residual(nn.Linear(3, 3))), torch.zeros(2, 4), changed=1)
+    hooked = nn.Linear(3, 3)
+    hooked.register_forward_hook(lambda module, inputs, output: output.square())
+    with pytest.raises(TypeError, match="without forward hooks, got one on Linear"):
+        certify(nn.Sequential(first, hooked), torch.zeros(2, 4), changed=1)
+    with pytest.raises(TypeError, match="first module is a UGMMLayer, got MaxLayer"):
+        certify(nn.Sequential(MaxLayer(4, 3), nn.Linear(3, 3)), torch.zeros(2, 4), changed=1)
+
+
+def test_a_neuron_without_bounds_that_no_score_reads_does_not_matter():
+    torch.manual_seed(0)
+    network = nn.Sequential(UGMMLayer(4, 3, dtype=torch.float64), nn.Linear(3, 2, dtype=torch.float64))
+    x = torch.randn(20, 4, dtype=torch.float64)
+    with torch.no_grad():
+        network[0].mix_logits[0, 1:] = -math.inf  # one input only: without it nothing is left
+        network[1].weight[:, 0] = 0.0
+        without = nn.Sequential(UGMMLayer(4, 2, dtype=torch.float64), nn.Linear(2, 2, dtype=torch.float64))
+        for name in ("mean", "log_std", "mix_logits"):
+            getattr(without[0], name).copy_(getattr(network[0], name)[1:])
+        without[1].weight.copy_(network[1].weight[:, 1:])
+        without[1].bias.copy_(network[1].bias)
+    found, expected = (certify(n, x, changed=1).margin for n in (network, without))
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_cancelling_weights_do_not_hide_rounding():
+    """Two layers whose weights cancel all but a billionth: the bound stays below the exact lead."""
+    torch.manual_seed(0)
+    first = UGMMLayer(3, 4, dtype=torch.float64)
+    rows = torch.randn(4, 4, dtype=torch.float64)
+    middle, last = nn.Linear(4, 8, dtype=torch.float64), nn.Linear(8, 2, dtype=torch.float64)
+    with torch.no_grad():
+        middle.weight.copy_(torch.cat([rows, rows + 1e-9 * torch.randn(4, 4, dtype=torch.float64)]))
+        middle.bias.zero_()
+        last.weight.copy_(1e8 * torch.tensor([[1.0] * 4 + [-1.0] * 4, [0.0] * 8], dtype=torch.float64))
+    x = torch.randn(50, 3, dtype=torch.float64)
+    network = nn.Sequential(first, middle, last)
+    found = certify(network, x, torch.zeros(50, dtype=torch.long), changed=0)
+    exact = [_exact_lead(first, middle, last, row) for row in x]
+    assert all(margin <= lead for margin, lead in zip(found.margin.tolist(), exact, strict=True))
+
+
+def _exact_lead(first, middle, last, row):
+    with mpmath.workdps(60):
+        numbers = lambda values: [mpmath.mpf(v) for v in values.tolist()]  # noqa: E731
+        hidden = []
+        for mean, log_std, logits in zip(first.mean, first.log_std, first.mix_logits, strict=True):
+            weights = [mpmath.exp(v) for v in numbers(logits)]
+            terms = [w / sum(weights) * mpmath.npdf(v, m, mpmath.exp(s)) for w, v, m, s in
+                     zip(weights, numbers(row), numbers(mean), numbers(log_std), strict=True)]  # fmt: skip
+            hidden.append(mpmath.log(sum(terms)))
+        for layer in (middle, last):
+            hidden = [mpmath.fdot(numbers(w), hidden) + b for w, b in
+                      zip(layer.weight, numbers(layer.bias), strict=True)]  # fmt: skip
+        return hidden[0] - hidden[1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Attempts to turn a network's answer by changing m inputs: tests of certificates, and of how tight they are.
 
-Each returns the inputs of the worst attempt. No attempt can succeed on a certified example.
+Each returns the inputs of the worst attempt. No attempt can succeed on a certified example, up to the
+rounding of a network in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def greedy_attack(
         y: their classes, (B,).
         changed: m, how many inputs to change.
         box: the least and the greatest value of a changed input.
-        values: how many values are tried, evenly spaced over the box. For one value it is the middle.
+        values: how many values are tried, at least 2, evenly spaced over the box.
 
     Returns:
         The changed inputs, (B, K).
@@ -39,9 +40,9 @@ def greedy_attack(
     tensor([True, True])
     """
     low, high = _ends(x, changed, box)
-    part = (
-        torch.linspace(0.0, 1.0, values, dtype=x.dtype) if values > 1 else torch.tensor([0.5], dtype=x.dtype)
-    )
+    if values < 2:
+        raise ValueError(f"expected at least two values to try, the ends of the box, got {values}")
+    part = torch.linspace(0.0, 1.0, values, dtype=x.dtype)
     tried = torch.lerp(low, high, part.unsqueeze(1))  # (values, K)
     found = x.clone()
     for row, label in zip(found, y, strict=True):

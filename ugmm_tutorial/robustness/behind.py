@@ -16,11 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.inference.network import layers_of
-from ugmm_tutorial.layers.dense import MixtureLayer
+from ugmm_tutorial.layers import (
+    FrozenStdLayer,
+    PerExampleDropoutLayer,
+    TiedStdLayer,
+    UGMMLayer,
+    UniformWeightLayer,
+)
 from ugmm_tutorial.robustness.mixture import Mixture
 from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Rectified, Step, dot
 
-__all__ = ["backward", "concrete", "ends", "steps_of"]
+__all__ = ["MIXTURES", "backward", "concrete", "ends", "plain", "steps_of"]
+
+#: Layers whose outputs are the logsumexp of Gaussian terms, and nothing else, in evaluation mode.
+MIXTURES = (UGMMLayer, UniformWeightLayer, TiedStdLayer, FrozenStdLayer, PerExampleDropoutLayer)
 
 
 def steps_of(modules: Sequence[nn.Module]) -> list[Step]:
@@ -29,35 +38,36 @@ def steps_of(modules: Sequence[nn.Module]) -> list[Step]:
     Raises:
         TypeError: bounds of a module are not known.
     """
-    found: list[Step] = []
-    for module in modules:
-        if isinstance(module, (nn.Dropout, nn.Identity)):
-            continue
-        found.append(_step(module))
-    return found
+    return [_step(plain(module)) for module in modules if type(module) not in (nn.Dropout, nn.Identity)]
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """The module, if nothing changes what its class computes.
+
+    Raises:
+        TypeError: it has forward hooks, which bounds cannot see through.
+    """
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise TypeError(f"expected modules without forward hooks, got one on {type(module).__name__}")
+    return module
 
 
 def _step(module: nn.Module) -> Step:
-    if isinstance(module, MixtureLayer):
+    # Not isinstance: a subclass may compute something else.
+    if type(module) in MIXTURES:
         return Mixture(layers_of(module)[0])
     module = copy.deepcopy(module).to("cpu", torch.float64).requires_grad_(False)
-    if isinstance(module, nn.Linear):
+    if type(module) is nn.Linear:
         return Affine(module.weight, _or(module.bias, torch.zeros(module.out_features)))
-    if isinstance(module, nn.ReLU):
+    if type(module) is nn.ReLU:
         return Rectified()
-    if (
-        isinstance(module, nn.BatchNorm1d)
-        and module.running_mean is not None
-        and module.running_var is not None
-    ):
+    if type(module) is nn.BatchNorm1d and module.running_mean is not None and module.running_var is not None:
         gain = (module.running_var + module.eps).rsqrt()
         gain = gain * _or(module.weight, torch.ones_like(gain))
         return Affine(torch.diag(gain), _or(module.bias, torch.zeros_like(gain)) - gain * module.running_mean)
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-        size = module.normalized_shape
-        return Normalised(
-            _or(module.weight, torch.ones(size)), _or(module.bias, torch.zeros(size)), module.eps
-        )
+    if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
+        one, zero = torch.ones(module.normalized_shape), torch.zeros(module.normalized_shape)
+        return Normalised(_or(module.weight, one), _or(module.bias, zero), module.eps)
     raise TypeError(
         "expected Linear, ReLU, LayerNorm, BatchNorm1d with running statistics, Dropout or UGMMLayer behind "
         f"the first layer, got {type(module).__name__}: its bounds are not known here"

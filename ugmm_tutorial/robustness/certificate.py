@@ -32,7 +32,7 @@ class Certificate:
     Attributes:
         margin: lower bounds, (B,), on the score of the class minus that of every other class, whatever the
             changed inputs are. Positive: no change can turn the answer to another class.
-        clean: the same at the inputs as they are, (B,).
+        clean: the same at the inputs as they are, (B,), in float64.
         changed: how many inputs may change.
     """
 
@@ -58,7 +58,8 @@ def certify(
     """Prove, where possible, that no change of any ``changed`` inputs alters the network's answers.
 
     The proof needs one pass and no randomness. It holds for the network's parameters as real numbers: bounds
-    are computed in float64 and moved outward. Where there is none, a harmful change may or may not exist.
+    are computed in float64 and moved outward. Where there is none, a harmful change may or may not exist. A
+    changed input may also keep its own value, where that is outside of the box.
 
     Args:
         network: a stack whose first module is a :class:`~ugmm_tutorial.UGMMLayer`, and behind it more of
@@ -70,7 +71,8 @@ def certify(
         box: the least and the greatest value of a changed input; None stands for the whole line.
 
     Raises:
-        TypeError: the network has another first module, or a module whose bounds are not known.
+        TypeError: the network has another first module, a module whose bounds are not known, or forward
+            hooks.
         ValueError: shapes do not fit, there is only one class, an input is not finite, ``changed`` is out of
             range, or the box is empty.
 
@@ -89,7 +91,8 @@ def certify(
         low, high = worst_case_bounds(first, rows[index], changed, box=box)
         terms = Terms.of(layer, rows[index], box_ends)
         found.append(_Problem(steps, cells, terms, low, high, y[index], changed).margin())
-    return Certificate(torch.minimum(torch.cat(found), clean), clean, changed)
+    margin = torch.minimum(torch.cat(found), clean).nan_to_num(-math.inf, neginf=-math.inf)
+    return Certificate(margin, clean, changed)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,8 @@ class _Problem:
         out = torch.logsumexp(self.terms.clean, dim=-1)
         best = behind.concrete(weight, constant, self.low, self.high)
         unchanged = constant + dot(weight, out)
-        slack = ROUNDING * (
-            constant.abs() + dot(weight.abs(), torch.maximum(self.low.abs(), self.high.abs()))
-        )
+        largest = 1.0 + torch.maximum(self.low.abs(), self.high.abs())
+        slack = ROUNDING * (constant.abs() + dot(weight.abs(), largest))
         for tangent in _TANGENTS:
             left = (best.amin(dim=1) <= 0.0) & self.low.isfinite().all(dim=1) & (unchanged.amin(dim=1) > 0.0)
             if not left.any() or self.changed == 0:
@@ -123,7 +125,7 @@ class _Problem:
             )  # fmt: skip
             best[left] = torch.maximum(best[left], unchanged[left] - slack[left] + moved)
         best = torch.where(best > 0.0, best / scale[1], best / scale[0])
-        return best.nan_to_num(-math.inf, posinf=-math.inf).amin(dim=1)
+        return best.nan_to_num(-math.inf, posinf=-math.inf, neginf=-math.inf).amin(dim=1)
 
     def _linear(self, ends: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Weights (B, C - 1, J) and constants of linear lower bounds of the class's lead over the others.
@@ -157,21 +159,22 @@ def _leads(classes: Tensor, count: int) -> Tensor:
 
 def _parts(network: nn.Module) -> tuple[UGMMLayer, list[Step]]:
     """The first layer and the steps behind it."""
-    if isinstance(network, UGMMLayer):
-        return network, []
     modules = _flat(network)
-    if not modules or not isinstance(modules[0], UGMMLayer):
+    if not modules or not isinstance(modules[0], UGMMLayer) or type(modules[0]) not in behind.MIXTURES:
         first = type(modules[0]).__name__ if modules else "nothing"
         raise TypeError(
             f"expected a stack whose first module is a UGMMLayer, got {first}: without it a single input can "
             "move an output without limit"
         )
+    behind.plain(modules[0])
     return modules[0], behind.steps_of(modules[1:])
 
 
 def _flat(network: nn.Module) -> list[nn.Module]:
-    if not isinstance(network, nn.Sequential):
+    """The modules of nested stacks. A stack with a forward of its own is a module of its own."""
+    if not isinstance(network, nn.Sequential) or type(network).forward is not nn.Sequential.forward:
         return [network]
+    behind.plain(network)
     return [module for part in network for module in _flat(part)]
 
 

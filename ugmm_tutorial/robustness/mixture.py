@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ugmm_tutorial.inference.bounds import layer_bounds
 from ugmm_tutorial.inference.network import Layer
-from ugmm_tutorial.robustness.steps import dot
+from ugmm_tutorial.robustness.steps import ROUNDING, dot
 
 __all__ = ["Mixture"]
 
@@ -42,8 +42,9 @@ class Mixture:
         """Slopes (B, J, K) and constants (B, J) of functions nowhere above the outputs."""
         at_low, at_high, middle = self._term(low), self._term(high), self._term(0.5 * (low + high))
         share = torch.softmax(middle, dim=-1)
-        slope = share * (at_high - at_low) / _width(low, high)
-        start = torch.logsumexp(middle, dim=-1) + (share * (at_low - middle) - slope * low).sum(dim=-1)
+        slope = _times(share, at_high - at_low) / _width(low, high)
+        start = torch.logsumexp(middle, dim=-1) + (_times(share, at_low - middle) - slope * low).sum(dim=-1)
+        start = start - self.layer.margin(out_low.T).T - ROUNDING * (slope * low).abs().sum(dim=-1)
         least, greatest = _range(slope, start, low, high)
         flat = ~(least + greatest >= 2.0 * out_low)
         return torch.where(flat.unsqueeze(-1), 0.0, slope), torch.where(flat, out_low, start)
@@ -61,7 +62,8 @@ class Mixture:
         touch = 0.5 * (ends[0] + ends[1]).sum(dim=-1, keepdim=True)
         slope = (ends[1] - ends[0]) / _width(low, high) / touch
         start = (touch.log() + ends[0].sum(dim=-1, keepdim=True) / touch - 1.0 + unit).squeeze(-1)
-        start = start - (slope * low).sum(dim=-1)
+        start = start - (slope * low).sum(dim=-1) + self.layer.margin(out_high.T).T
+        start = start + ROUNDING * (slope * low).abs().sum(dim=-1)
         least, greatest = _range(slope, start, low, high)
         flat = ~(least + greatest <= 2.0 * out_high)
         return torch.where(flat.unsqueeze(-1), 0.0, slope), torch.where(flat, out_high, start)
@@ -69,6 +71,11 @@ class Mixture:
     def _term(self, x: Tensor) -> Tensor:
         mean, inverse_std, peak = self.constants
         return peak - 0.5 * ((x - mean) * inverse_std).square()
+
+
+def _times(share: Tensor, value: Tensor) -> Tensor:
+    """The product, where a share of 0 counts for nothing even of infinite values."""
+    return torch.where(share == 0.0, 0.0, share * value)
 
 
 def _width(low: Tensor, high: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ values for every neuron:
 
 Both are sums over inputs. So the bound falls apart into one function of one variable for each input, and the
 m smallest minima count. The minima are bounded on cells between grid points, where every term lies between
-two straight lines: its chord, moved by the greatest curvature, or a constant.
+two straight lines.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,33 +54,61 @@ class Cells:
         points = _points(mean, inverse_std, box, cells)  # (K, cells + 1)
         z = (points - mean.unsqueeze(-1)) * inverse_std.unsqueeze(-1)  # (J, K, cells + 1)
         value = height * torch.exp(-0.5 * z.square())
-        left, right = value[..., :-1], value[..., 1:]
-        inside = (z[..., :-1] <= 0.0) & (z[..., 1:] >= 0.0)
-        nearest = torch.where(inside, 0.0, torch.minimum(z[..., :-1].abs(), z[..., 1:].abs()))
-        farthest = torch.maximum(z[..., :-1].abs(), z[..., 1:].abs())
-        top = height * torch.exp(-0.5 * nearest.square())
-        # How far a function can lie from its chord: width**2 / 8 times its greatest second derivative.
-        bend = (z[..., 1:] - z[..., :-1]).square() / 8.0
-        above = bend * top * (1.0 - nearest.square()).clamp(min=0.0)
-        below = bend * torch.minimum(top * (farthest.square() - 1.0).clamp(min=0.0), height * _CONVEX)
-        least = torch.minimum(left, right)
-        flat_high = top - 0.5 * (left + right) < above
-        flat_low = 0.5 * (left + right) - least < below
-        high = [torch.where(flat_high, top, end + above) for end in (left, right)]
-        low = [torch.where(flat_low, least, end - below).clamp(min=0.0) for end in (left, right)]
-        if (
-            box is None
-        ):  # beyond the last points, where every term lies between 0 and its value there, or its peak
-            tail = [
-                height
-                * torch.exp(
-                    -0.5 * (z[..., :1].clamp(max=0.0) if side == 0 else z[..., -1:].clamp(min=0.0)).square()
-                )
-                for side in (0, 1)
-            ]
-            high += tail
-            low += [torch.zeros_like(height)] * 2
+        nearest, farthest = _distances(z)
+        low, high = _lines(z, value, height * torch.exp(-0.5 * nearest.square()), nearest, farthest, height)
+        if box is None:
+            # Beyond the last points every term lies between 0 and its value there, or its peak.
+            for end in (z[..., :1].clamp(max=0.0), z[..., -1:].clamp(min=0.0)):
+                low.append(torch.zeros_like(height))
+                high.append(height * torch.exp(-0.5 * end.square()))
         return Cells(torch.cat(low, dim=-1).flatten(1), torch.cat(high, dim=-1).flatten(1), log_unit)
+
+
+def _distances(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest distance from 0 in every cell between neighbours of ``z``."""
+    left, right = z[..., :-1], z[..., 1:]
+    inside = (left <= 0.0) & (right >= 0.0)
+    ends = left.abs(), right.abs()
+    return torch.where(inside, 0.0, torch.minimum(*ends)), torch.maximum(*ends)
+
+
+def _lines(
+    z: Tensor, value: Tensor, top: Tensor, nearest: Tensor, farthest: Tensor, height: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Values at the left and the right ends of the cells, of lines below and above the terms.
+
+    Of the lines that hold, each cell has the one with the best mean: a constant; the chord, moved by the
+    greatest curvature; the tangent in the middle, where the term curves one way only. A line may go below 0.
+    Cut off there it would be no line any more, and not a bound.
+    """
+    left, right, half = value[..., :-1], value[..., 1:], 0.5 * (z[..., 1:] - z[..., :-1])
+    # A function lies no farther from its chord than width**2 / 8 times its greatest second derivative.
+    above = 0.5 * half.square() * top * (1.0 - nearest.square()).clamp(min=0.0)
+    below = (
+        0.5 * half.square() * torch.minimum(top * (farthest.square() - 1.0).clamp(min=0.0), height * _CONVEX)
+    )
+    middle = 0.5 * (z[..., 1:] + z[..., :-1])
+    touched = height * torch.exp(-0.5 * middle.square())
+    tilt = middle * touched * half
+    tangent = (touched + tilt, touched - tilt)
+    least = torch.minimum(left, right)
+    lower = [(least, least), (left - below, right - below), tangent]
+    upper = [(top, top), (left + above, right + above), tangent]
+    convex, concave = nearest >= 1.0, farthest <= 1.0
+    return _best(lower, convex, torch.gt), _best(upper, concave, torch.lt)
+
+
+def _best(
+    lines: list[tuple[Tensor, Tensor]], tangent_holds: Tensor, better: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor]:
+    """The line with the best mean; the last counts only where it holds."""
+    start, stop = lines[0]
+    for number, (left, right) in enumerate(lines[1:], 1):
+        taken = better(left + right, start + stop)
+        if number == len(lines) - 1:
+            taken &= tangent_holds
+        start, stop = torch.where(taken, left, start), torch.where(taken, right, stop)
+    return [start, stop]
 
 
 def worst_case_sum(
@@ -123,7 +152,9 @@ def _minima(cells: Cells, clean: Tensor, out: Tensor, down: Tensor, up: Tensor) 
     ends = cells.low.shape[1] // inputs
     change = torch.sub((cells.low * scale).view(neurons, inputs, ends), share.unsqueeze(-1)).clamp_(max=0.0)
     harm = up @ change.flatten(1)
-    harm += (down * scale.T) @ cells.high
+    harm += (
+        torch.where(down == 0.0, 0.0, down * scale.T) @ cells.high
+    )  # a far neuron may have an infinite scale
     harm = harm.view(-1, inputs, ends).amin(dim=-1) - down @ share
     return harm.clamp(max=0.0)
 

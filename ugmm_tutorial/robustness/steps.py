@@ -15,8 +15,8 @@ from torch import Tensor
 __all__ = ["ROUNDING", "Affine", "Normalised", "Rectified", "Step", "dot"]
 
 #: How far bounds are moved outward, as a part of the sum of the absolute values that were added. Rounding
-#: moves a sum of n float64 numbers by less than n * 2**-53 of that, so this leaves room for thousands of
-#: additions in a row and for terms that cancel.
+#: moves a sum of n float64 numbers by less than n * 2**-53 of that, so this leaves room for millions of
+#: additions in a row. Every step moves its own constants, because later steps may cancel them.
 ROUNDING = 2.0**-31
 
 
@@ -40,12 +40,20 @@ class Affine:
         self.matrix, self.shift = matrix, shift
 
     def outer(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        up, down = self.matrix.clamp(min=0.0).T, self.matrix.clamp(max=0.0).T
-        slack = ROUNDING * (torch.maximum(low.abs(), high.abs()) @ self.matrix.abs().T + self.shift.abs())
-        return low @ up + high @ down + self.shift - slack, high @ up + low @ down + self.shift + slack
+        up, down = self.matrix.clamp(min=0.0), self.matrix.clamp(max=0.0)
+        slack = ROUNDING * self._size(low, high)
+        return (
+            _times(up, low) + _times(down, high) + self.shift - slack,
+            _times(up, high) + _times(down, low) + self.shift + slack,
+        )
 
     def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        return weight @ self.matrix, weight @ self.shift
+        slack = ROUNDING * dot(weight.abs(), self._size(low, high))
+        return weight @ self.matrix, weight @ self.shift - slack
+
+    def _size(self, low: Tensor, high: Tensor) -> Tensor:
+        """The sum of the absolute values that make an output, at most."""
+        return _times(self.matrix.abs(), torch.maximum(low.abs(), high.abs())) + self.shift.abs()
 
 
 class Rectified:
@@ -81,7 +89,8 @@ class Normalised:
         reach = half.square().mean(dim=1, keepdim=True).sqrt()
         least = torch.maximum(least, (length - reach).clamp(min=0.0).square())
         most = torch.minimum(farthest.square().mean(dim=1, keepdim=True), (length + reach).square())
-        return (least + self.eps).sqrt(), (most + self.eps).sqrt()
+        # A square root and a division round by less than this.
+        return (least + self.eps).sqrt() * (1.0 - ROUNDING), (most + self.eps).sqrt() * (1.0 + ROUNDING)
 
     def centred(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The ends of ``x - mean(x)``."""
@@ -96,7 +105,8 @@ class Normalised:
         return torch.minimum(*ends) + self.shift, torch.maximum(*ends) + self.shift
 
     def lower(self, weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        constant = weight @ self.shift
+        farthest = math.sqrt(low.shape[1]) * self.gain.abs() + self.shift.abs()
+        constant = weight @ self.shift - ROUNDING * (weight.abs() @ farthest)
         weight = weight * self.gain
         below, above = self.centred(low, high)
         least, most = self.scale(low, high)
@@ -128,5 +138,12 @@ class Normalised:
 
 
 def dot(weight: Tensor, value: Tensor) -> Tensor:
-    """Sums of ``weight``, (B, P, n), times ``value``, (B, n)."""
-    return (weight @ value.unsqueeze(-1)).squeeze(-1)
+    """Sums of ``weight``, (B, P, n), times ``value``, (B, n). An infinite value times 0 is 0."""
+    if value.isfinite().all():
+        return (weight @ value.unsqueeze(-1)).squeeze(-1)
+    return torch.where(weight == 0.0, 0.0, weight * value.unsqueeze(1)).sum(dim=-1)
+
+
+def _times(matrix: Tensor, value: Tensor) -> Tensor:
+    """``value @ matrix.T``, (B, m). An infinite value times 0 is 0."""
+    return dot(matrix.expand(len(value), -1, -1), value)
