@@ -1,0 +1,130 @@
+"""The bound to train with: below every attempt, never better than a certificate, and learnable."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from ugmm_tutorial import UGMMLayer
+from ugmm_tutorial.robustness import certified_loss, certify, lower_leads
+from ugmm_tutorial.robustness.attacks import lead
+
+CASES = [
+    (box, norm, changed) for box in (None, (0.0, 1.0)) for norm in (False, True) for changed in (1, 2, 5)
+]
+
+
+def network(norm, inputs=8, neurons=12, classes=3, seed=0, **options):
+    torch.manual_seed(seed)
+    behind = [nn.LayerNorm(neurons, elementwise_affine=False)] if norm else []
+    readout = nn.Linear(neurons, classes, bias=not norm)
+    layer = UGMMLayer(inputs, neurons, init="paper", **options)
+    return nn.Sequential(layer, *behind, readout).double()
+
+
+def rows(count=60, inputs=8, seed=1):
+    return torch.rand(count, inputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def changes(x, changed, box, tries=200, seed=2):
+    """Inputs of which some are at random values, at ends of the box, or far away: (tries, B, K)."""
+    draw = torch.Generator().manual_seed(seed)
+    low, high = box or (-3.0, 3.0)
+    values = low + (high - low) * torch.rand(tries, *x.shape, generator=draw, dtype=x.dtype)
+    far = torch.tensor([low, high] if box else [-1e3, 1e3], dtype=x.dtype)
+    ends = far[torch.randint(2, values.shape, generator=draw)]
+    values = torch.where(torch.rand(values.shape, generator=draw) < 0.3, ends, values)
+    place = torch.rand(values.shape, generator=draw).topk(changed, dim=-1).indices
+    return x.expand_as(values).scatter(-1, place, values.gather(-1, place))
+
+
+@pytest.mark.parametrize(("box", "norm", "changed"), CASES)
+def test_no_change_goes_below_the_bound(box, norm, changed):
+    net, x = network(norm), rows()
+    y = net(x).argmax(dim=1)
+    bound = lower_leads(net, x, y, changed=changed, box=box).amin(dim=1)
+    attempts = changes(x, changed, box)
+    found = torch.stack([lead(net, attempt, y) for attempt in attempts]).amin(dim=0)
+    if norm:  # in the unit of the LayerNorm at x only the sign is promised
+        assert (found[bound > 0.0] > 0.0).all()
+    else:
+        assert (found >= bound - 1e-9).all()
+
+
+@pytest.mark.parametrize(("box", "norm", "changed"), CASES)
+def test_what_it_proves_a_certificate_proves_too(box, norm, changed):
+    net, x = network(norm), rows(200)
+    y = net(x).argmax(dim=1)
+    proven = lower_leads(net, x, y, changed=changed, box=box).amin(dim=1) > 1e-9
+    assert (certify(net, x, y, changed=changed, box=box).certified | ~proven).all()
+
+
+def test_without_changes_it_is_the_lead_itself():
+    net, x = network(norm=False), rows()
+    scores = net(x)
+    found = lower_leads(net, x, torch.ones(len(x), dtype=torch.long), changed=0)
+    torch.testing.assert_close(found, scores[:, 1:2] - scores[:, [0, 2]])
+
+
+def test_more_changes_or_a_larger_box_are_never_better():
+    net, x = network(norm=False), rows()
+    y = net(x).argmax(dim=1)
+    by_count = [lower_leads(net, x, y, changed=m, box=(0.0, 1.0)) for m in range(9)]
+    assert all((more <= less + 1e-12).all() for less, more in itertools.pairwise(by_count))
+    by_box = [lower_leads(net, x, y, changed=2, box=box) for box in ((0.0, 1.0), (-1.0, 2.0), None)]
+    assert all((more <= less + 1e-12).all() for less, more in itertools.pairwise(by_box))
+
+
+def test_gradients_are_those_of_finite_differences():
+    net, x = network(norm=True, inputs=5, neurons=4), rows(3, inputs=5)
+    y = torch.tensor([0, 1, 2])
+    parameters = dict(net.named_parameters())
+
+    def loss(*values):
+        named = dict(zip(parameters, values, strict=True))
+
+        class Called(nn.Module):  # functional_call wants a module that calls the function
+            def __init__(self):
+                super().__init__()
+                self.net = net
+
+            def forward(self):
+                return certified_loss(self.net, x, y, changed=2, box=(0.0, 1.0))
+
+        return torch.func.functional_call(Called(), {f"net.{name}": v for name, v in named.items()}, ())
+
+    values = [p.detach().clone().requires_grad_() for p in parameters.values()]
+    assert torch.autograd.gradcheck(loss, values, atol=1e-6)
+
+
+def test_training_with_it_proves_more():
+    """Twelve inputs, of which all say a little: ordinary training leans on few, this one does not."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.randint(2, (600,), generator=draw)
+    x = (0.5 + 0.25 * (2 * y.unsqueeze(1) - 1) + 0.2 * torch.randn(600, 12, generator=draw)).clamp(0.0, 1.0)
+    proven = []
+    for changed in (0, 2):
+        torch.manual_seed(0)
+        net = nn.Sequential(UGMMLayer(12, 8, min_std=0.1), nn.Linear(8, 2))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+        for _ in range(150):
+            optimizer.zero_grad()
+            certified_loss(net, x[:400], y[:400], changed=changed, box=(0.0, 1.0)).backward()
+            optimizer.step()
+        found = certify(net.eval(), x[400:], y[400:], changed=2, box=(0.0, 1.0))
+        proven.append(found.certified.double().mean().item())
+    assert proven[1] > proven[0] + 0.1
+
+
+def test_other_networks_and_inputs_outside_of_the_box_are_refused():
+    net, x = network(norm=False), rows(4)
+    y = torch.zeros(4, dtype=torch.long)
+    with pytest.raises(TypeError, match=r"perhaps a LayerNorm between them, got \['Linear'\]"):
+        lower_leads(nn.Sequential(nn.Linear(8, 3)), x, y, changed=1)
+    with pytest.raises(TypeError, match="LayerNorm without parameters"):
+        lower_leads(nn.Sequential(net[0], nn.LayerNorm(12), net[1]), x, y, changed=1)
+    with pytest.raises(ValueError, match="within the box"):
+        lower_leads(net, x + 2.0, y, changed=1, box=(0.0, 1.0))
+    with pytest.raises(ValueError, match="from 0 to 8, got 9"):
+        lower_leads(net, x, y, changed=9)
