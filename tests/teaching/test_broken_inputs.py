@@ -1,4 +1,4 @@
-"""The live example's data are the networks and rows it was given, and nothing else can be computed from them."""
+"""The live example's data are the networks and rows that it was given."""
 
 import base64
 import json

@@ -41,8 +41,8 @@ def lower_leads(
 ) -> Tensor:
     """Lower bounds of the class's score minus each other class's, if any ``changed`` inputs take any values.
 
-    The changed inputs are the same for all neurons, but each neuron meets its own worst value of them, so this
-    is looser than ``certify``. Gradients reach all parameters. In training mode, dropout acts on the layer.
+    The changed inputs are the same for all neurons, but each neuron meets its own worst value of them, so
+    this is looser than ``certify``. Gradients reach all parameters. In training mode, dropout acts on the layer.
 
     Args:
         network: a UGMMLayer and a Linear; or a UGMMLayer, a LayerNorm without parameters, and a Linear
@@ -90,8 +90,8 @@ def _harm(
 ) -> Tensor:
     """What the worst changes do to ``weight @ out``, at most: (B, P), never above 0.
 
-    Where a weight is negative, the logarithm lies below its tangent; where it is positive, above a chord. Both
-    are linear in the terms, so every input has its own part, and the m worst of them count.
+    Where a weight is negative, the logarithm lies below its tangent; where it is positive, above a chord.
+    Both are linear in the terms, so every input has its own part, and the m worst of them count.
     """
     log_std = layer.bounded_log_std
     peak = log_weight - log_std - HALF_LOG_2PI

@@ -1,7 +1,7 @@
 """Two networks side by side on rows whose inputs a reader breaks: the data for the page's live example.
 
-In the built book, ``book/_static/broken.js`` reads the data from the page, computes both networks, and takes the
-place of the figure. Taught in the chapter *When inputs break*.
+In the built book, ``book/_static/broken.js`` reads the data from the page, computes both networks, and
+takes the place of the figure. Taught in the chapter *When inputs break*.
 """
 
 from __future__ import annotations
