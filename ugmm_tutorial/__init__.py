@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ugmm_tutorial import _moved
 from ugmm_tutorial.functional import responsibilities, ugmm_log_density
+from ugmm_tutorial.hybrid import HybridNet
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import MLP, ConvNet, UGMMNet, preset
 from ugmm_tutorial.training import Record, TrainConfig, evaluate, train
@@ -46,6 +47,7 @@ __version__ = "0.2.0"
 __all__ = [
     "MLP",
     "ConvNet",
+    "HybridNet",
     "Record",
     "TrainConfig",
     "UGMMLayer",

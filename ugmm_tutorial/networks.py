@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.layers.ablations import LAYERS
 
-__all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "UGMMNet", "preset"]
+__all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "Stack", "UGMMNet", "check_widths", "preset"]
 
 #: Where LayerNorms stand: nowhere; between layers; also before the first layer; also after the last.
 NORMS = ("none", "layer", "before", "after")
 HEADS = ("linear", "ugmm")
 
 
-class _Stack(nn.Sequential):
+class Stack(nn.Sequential):
     """A Sequential whose slices are plain ones: PyTorch would pass the layers to our constructors."""
 
     @overload
@@ -35,7 +35,7 @@ class _Stack(nn.Sequential):
         return nn.Sequential(*self)[index] if isinstance(index, slice) else super().__getitem__(index)
 
 
-class MLP(_Stack):
+class MLP(Stack):
     """Linear layers with ReLU between them: ``(*, widths[0])`` to ``(*, widths[-1])``.
 
     Args:
@@ -60,7 +60,7 @@ class MLP(_Stack):
         norm: str = "none",
         dropout: float | Sequence[float] = 0.0,
     ) -> None:
-        _check_widths(widths, norm)
+        check_widths(widths, norm)
         drops = _per_layer(dropout, len(widths) - 1)
         if drops[-1]:
             raise ValueError(
@@ -76,7 +76,7 @@ class MLP(_Stack):
         super().__init__(*modules, *([nn.LayerNorm(widths[-1])] if norm == "after" else []))
 
 
-class UGMMNet(_Stack):
+class UGMMNet(Stack):
     """Stacked :class:`~ugmm_tutorial.layers.UGMMLayer`: ``(*, widths[0])`` to ``(*, widths[-1])``, in nats.
 
     Args:
@@ -108,7 +108,7 @@ class UGMMNet(_Stack):
         layer: str = "ugmm",
         **layer_options: Any,
     ) -> None:
-        _check_widths(widths, norm)
+        check_widths(widths, norm)
         one_of("layer", layer, LAYERS)
         drops = _per_layer(dropout, len(widths) - 1)
         modules: list[nn.Module] = []
@@ -215,7 +215,8 @@ def preset(name: str, **options: Any) -> nn.Module:
     return network(**(defaults | options))
 
 
-def _check_widths(widths: Sequence[int], norm: str) -> None:
+def check_widths(widths: Sequence[int], norm: str) -> None:
+    """Refuse widths or a norm that no network can be built with."""
     if not _are_positive_integers(widths):
         raise ValueError(f"expected widths to be positive integers, got {widths}")
     if len(widths) < 2:
@@ -229,9 +230,8 @@ def _check_widths(widths: Sequence[int], norm: str) -> None:
 
 
 def _are_positive_integers(sizes: Collection[int]) -> bool:
-    if not isinstance(sizes, Collection):
-        return False
-    return all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in sizes)
+    kinds = isinstance(sizes, Collection) and all(isinstance(n, Integral) for n in sizes)
+    return kinds and all(not isinstance(n, bool) and n >= 1 for n in sizes)
 
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
@@ -241,9 +241,7 @@ def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ..
     if not all(isinstance(p, Real) for p in given):
         raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:
-        raise ValueError(
-            f"expected one dropout probability, or one for each of the {layers} layers, got {given}"
-        )
+        raise ValueError(f"expected one dropout, or one for each of the {layers} layers, got {given}")
     # Checked even if there is no hidden layer to apply a single number to.
     if not all(0.0 <= p <= 1.0 for p in given):
         raise ValueError(f"expected dropout between 0 and 1, got {dropout}")

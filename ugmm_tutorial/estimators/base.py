@@ -17,8 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 
 from ugmm_tutorial.estimators.fitting import Stopping, epochs_for, fit_network
-from ugmm_tutorial.estimators.network import MIXTURES, NORMS, network
+from ugmm_tutorial.estimators.network import MIXTURES, network
 from ugmm_tutorial.estimators.scaling import RobustScale
+from ugmm_tutorial.hybrid import NORMS
 
 __all__ = ["NetworkEstimator"]
 
@@ -34,6 +35,7 @@ class NetworkEstimator(BaseEstimator):
     mixtures: str
     norm: str
     dropout: float
+    init_std: float
     min_std: float
     learning_rate: float
     batch_size: int
@@ -124,6 +126,7 @@ class NetworkEstimator(BaseEstimator):
             mixtures=self.mixtures,
             norm=self.norm,
             dropout=self.dropout,
+            init_std=self.init_std,
             min_std=self.min_std,
             missing="renormalize" if self.allow_nan else "error",
             device=device,
@@ -200,7 +203,8 @@ class NetworkEstimator(BaseEstimator):
         for name in counts:
             if not isinstance(value := getattr(self, name), Integral) or value < 1:
                 raise ValueError(f"expected {name} to be a positive integer, got {value!r}")
-        for name, highest in (("learning_rate", np.inf), ("validation_fraction", 1.0)):
+        positive = (("learning_rate", np.inf), ("init_std", np.inf), ("validation_fraction", 1.0))
+        for name, highest in positive:
             if not isinstance(value := getattr(self, name), (int, float)) or not 0.0 < value < highest:
                 raise ValueError(f"expected {name} above 0 and below {highest:g}, got {value!r}")
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.layers import UGMMLayer, lower_bound
+from ugmm_tutorial.hybrid import HybridNet
+from ugmm_tutorial.layers import lower_bound
 from ugmm_tutorial.networks import UGMMNet
 
-__all__ = ["MIXTURES", "NORMS", "MixtureHead", "network"]
+__all__ = ["MIXTURES", "MixtureHead", "network"]
 
 #: Which layers are mixtures: the first one, with an ordinary network behind it, or all.
 MIXTURES = ("first", "all")
-#: What stands behind the first layer of a ``"first"`` network; ``"batch"`` is affine once it is trained.
-NORMS = ("layer", "batch")
 
 
 def network(
@@ -26,6 +24,7 @@ def network(
     mixtures: str,
     norm: str,
     dropout: float,
+    init_std: float,
     min_std: float,
     missing: str,
     device: torch.device,
@@ -39,11 +38,8 @@ def network(
     if mixtures == "all" or len(widths) == 2:
         drops = (dropout, *[0.0] * (len(widths) - 2))
         return UGMMNet(widths, norm="layer", dropout=drops, **options).to(device, dtype)
-    modules: list[nn.Module] = [UGMMLayer(widths[0], widths[1], dropout=dropout, **options)]
-    modules.append(nn.LayerNorm(widths[1]) if norm == "layer" else nn.BatchNorm1d(widths[1]))
-    for k, j in pairwise(widths[1:]):
-        modules += [nn.Linear(k, j), nn.ReLU()]
-    return nn.Sequential(*modules[:-1]).to(device, dtype)
+    hybrid = HybridNet(widths, norm=norm, dropout=dropout, init_std=init_std, **options)
+    return hybrid.to(device, dtype)
 
 
 class MixtureHead(nn.Module):

@@ -44,7 +44,7 @@ class MixtureLayer(nn.Module, ABC):
             them.
         frozen: which of the three keep their initial values. They are buffers, so no optimizer sees them.
         sums_components: whether an output is the logsumexp of its components.
-        leaves_out: whether the layer can leave out the components of missing inputs.
+        leaves_out: whether the components of missing inputs can be left out.
 
     Args:
         in_features: K, at least 1.
@@ -141,10 +141,7 @@ class MixtureLayer(nn.Module, ABC):
 
     @abstractmethod
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
-        """Outputs ``(*, J)`` at ``x``, ``(*, K)``, with these log-weights (J, m) instead of the layer's.
-
-        ``absent``, booleans ``(*, K)``, names inputs whose components are left out. ``x`` is finite there.
-        """
+        """Outputs ``(*, J)`` at ``x`` with these log-weights (J, m), without what reads ``absent`` inputs."""
 
     def parameter_columns(self) -> dict[str, int]:
         """The number of columns of each parameter, by its name; each has J rows."""

@@ -20,7 +20,18 @@ from torch import Tensor
 from ugmm_tutorial.inference.network import Layer, layers_of
 from ugmm_tutorial.layers import UGMMLayer
 
-__all__ = ["Box", "Terms", "bounds_if_changed", "influence", "worst_case_bounds"]
+__all__ = [
+    "Box",
+    "Terms",
+    "arguments",
+    "bounds_if_changed",
+    "checked_box",
+    "checked_count",
+    "in_parts",
+    "influence",
+    "log_difference",
+    "worst_case_bounds",
+]
 
 #: Lower and upper ends of the values that a changed input can take: numbers, or tensors (K,).
 Box = tuple[float | Tensor, float | Tensor]
@@ -207,6 +218,7 @@ def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
 
 
 def checked_count(changed: int, inputs: int) -> int:
+    """How many inputs may change, from 0 to all."""
     if isinstance(changed, bool) or not isinstance(changed, int) or not 0 <= changed <= inputs:
         raise ValueError(f"expected changed to be a whole number from 0 to {inputs}, got {changed!r}")
     return changed

@@ -42,7 +42,7 @@ def lower_leads(
     """Lower bounds of the class's score minus each other class's, if any ``changed`` inputs take any values.
 
     The changed inputs are the same for all neurons, but each neuron meets its own worst value of them, so
-    this is looser than ``certify``. Gradients reach all parameters. In training mode, dropout acts on the layer.
+    this is looser than ``certify``. Gradients reach all parameters. In training, dropout acts on the layer.
 
     Args:
         network: a UGMMLayer and a Linear; or a UGMMLayer, a LayerNorm without parameters, and a Linear
@@ -125,13 +125,16 @@ def _others(y: Tensor, classes: int) -> Tensor:
 
 
 def _parts(network: nn.Sequential) -> tuple[UGMMLayer, nn.LayerNorm | None, nn.Linear]:
-    parts = list(network)
-    kinds = [type(part) for part in parts]
-    if kinds == [UGMMLayer, nn.Linear]:
-        return parts[0], None, parts[1]
-    if kinds == [UGMMLayer, nn.LayerNorm, nn.Linear]:
-        if not parts[1].elementwise_affine and parts[2].bias is None:
-            return parts[0], parts[1], parts[2]
-        raise TypeError("expected a LayerNorm without parameters and a Linear without a bias behind it")
-    names = [kind.__name__ for kind in kinds]
+    match list(network):
+        case [UGMMLayer() as layer, nn.Linear() as readout] if type(layer) is UGMMLayer:
+            return layer, None, readout
+        case [UGMMLayer() as layer, nn.LayerNorm() as norm, nn.Linear() as readout] if (
+            type(layer) is UGMMLayer
+        ):
+            if norm.elementwise_affine or readout.bias is not None:
+                raise TypeError(
+                    "expected a LayerNorm without parameters and a Linear without a bias behind it"
+                )
+            return layer, norm, readout
+    names = [type(part).__name__ for part in network]
     raise TypeError(f"expected UGMMLayer and Linear, perhaps a LayerNorm between them, got {names}")

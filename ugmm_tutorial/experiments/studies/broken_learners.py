@@ -87,8 +87,8 @@ def _mlp(encoding: str, **how: Any) -> Callable[..., Fitted]:
 
 _MIXTURES = {
     "learning_rate": (2e-3, 4e-3, 8e-3),
-    "dropout": (0.0, 0.1, 0.2, 0.3, 0.5),
-    "min_std": (0.05, 0.1, 0.2, 0.4),
+    "dropout": (0.0, 0.1, 0.2, 0.4),
+    "min_std": (0.1, 0.3),
 }
 _ORDINARY = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
@@ -175,8 +175,14 @@ LEARNERS: dict[str, Learner] = {
     ),
     "hybrid": Learner(
         _network(networks.hybrid, keeps_nan=True),
-        _MIXTURES | {"widths": ((128, 64), (256, 128), (512, 128))},
-        default={"learning_rate": 6e-3, "dropout": 0.2, "min_std": 0.1, "widths": (256, 128)},
+        _MIXTURES | {"init_std": (1.0, 2.0, 4.0), "widths": ((128, 64), (256, 128), (512, 256))},
+        default={
+            "learning_rate": 4e-3,
+            "dropout": 0.2,
+            "init_std": 1.0,
+            "min_std": 0.1,
+            "widths": (256, 128),
+        },
     ),
     "MLP": Learner(_mlp("plain"), _ORDINARY),
     "MLP, clipped": Learner(_mlp("clipped"), _ORDINARY),

@@ -9,9 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ugmm_tutorial import MLP, UGMMLayer, UGMMNet
+from ugmm_tutorial import MLP, HybridNet, UGMMNet
 
-__all__ = ["AUGMENTATIONS", "ENCODINGS", "FastKAN", "hybrid", "mlp", "train", "ugmm"]
+__all__ = [
+    "AUGMENTATIONS",
+    "ENCODINGS",
+    "Clipped",
+    "Detected",
+    "FastKAN",
+    "Gaussians",
+    "PiecewiseLinear",
+    "Plain",
+    "hybrid",
+    "mlp",
+    "train",
+    "ugmm",
+]
 
 _BATCH = 64
 _CENTRES = 8
@@ -137,11 +150,8 @@ def ugmm(train: Tensor, classes: int, setting: dict) -> nn.Module:
 
 def hybrid(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in the first layer, an ordinary network behind it."""
-    first, *rest = setting["widths"]
-    options = {"min_std": setting["min_std"], "missing": "renormalize", "dropout": setting["dropout"]}
-    return nn.Sequential(
-        UGMMLayer(train.shape[1], first, **options), nn.LayerNorm(first), MLP([first, *rest, classes])
-    )
+    options = {name: setting[name] for name in ("dropout", "init_std", "min_std")}
+    return HybridNet([train.shape[1], *setting["widths"], classes], missing="renormalize", **options)
 
 
 def _nothing(x: Tensor, rate: float) -> Tensor:
