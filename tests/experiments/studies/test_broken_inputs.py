@@ -117,7 +117,8 @@ def small(monkeypatch, tmp_path, table) -> dict:
     # Processes of a pool would not see the table.
     monkeypatch.setattr(broken_inputs, "ProcessPoolExecutor", broken_inputs.futures.ThreadPoolExecutor)
     settings = copy.deepcopy(broken_inputs.SETTINGS)
-    settings["sets"] = {"vehicle": {"splits": 2, "searches": 2, "epochs": 2}}
+    settings["sets"] = {"vehicle": {"splits": 2, "searches": 2}}
+    settings["epochs"] = [2, 2]
     settings["learners"] = ["uGMM", "naive Bayes"]
     return settings
 
@@ -153,3 +154,8 @@ def test_finished_units_are_not_measured_again(small, monkeypatch):
 def test_the_declared_study_has_every_learner_fault_and_table():
     units = broken_inputs.units(broken_inputs.SETTINGS)
     assert len(units) == len(set(units)) == (12 * 5 + 2 * 2) * len(LEARNERS)
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(100, 100), (2560, 50), (5000, 26), (50_000, 20)])
+def test_networks_train_for_about_as_many_steps_on_every_table(rows, epochs):
+    assert broken_inputs._epochs(rows, broken_inputs.SETTINGS) == epochs

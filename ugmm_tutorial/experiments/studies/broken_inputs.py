@@ -29,6 +29,7 @@ from ugmm_tutorial import data
 from ugmm_tutorial.experiments import artifacts
 from ugmm_tutorial.experiments.studies import faults
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS, Fitted, settings_of
+from ugmm_tutorial.experiments.studies.broken_networks import BATCH_SIZE
 from ugmm_tutorial.training import files
 
 __all__ = ["SETTINGS", "measure", "units"]
@@ -39,9 +40,11 @@ SETTINGS: dict = {
     "fractions": [0.1, 0.2, 0.3, 0.4, 0.5],
     "tuning_fraction": 0.3,
     "sets": {
-        **{name: {"splits": 5, "searches": 12, "epochs": 40} for name in data.TABLES},
-        **{name: {"splits": 2, "searches": 6, "epochs": 15} for name in ("mnist", "fashion-mnist")},
+        **{name: {"splits": 5, "searches": 12} for name in data.TABLES},
+        **{name: {"splits": 2, "searches": 6} for name in ("mnist", "fashion-mnist")},
     },
+    "steps": 2000,  # of networks' training, about: these epochs at least, and these at most
+    "epochs": [20, 100],
     "rows": {"train": 5000, "validation": 2000, "test": 3000},  # at most
     "shares": {"validation": 0.2, "test": 0.3},
     "block_fractions": [0.1, 0.2, 0.4],
@@ -70,11 +73,12 @@ class _Rows(NamedTuple):
 
 
 def units(settings: dict) -> list[_Unit]:
-    """All units of work, those of the same split beside each other."""
+    """All units of work, the first split of every data set before the second."""
     return [
         _Unit(name, split, learner)
+        for split in range(max(how["splits"] for how in settings["sets"].values()))
         for name, how in settings["sets"].items()
-        for split in range(how["splits"])
+        if split < how["splits"]
         for learner in settings["learners"]
     ]
 
@@ -121,12 +125,13 @@ def _measured(unit: _Unit, settings: dict) -> dict:
     begun = time.perf_counter()
     how, learner = settings["sets"][unit.name], LEARNERS[unit.learner]
     rows = _rows(unit.name, unit.split, settings)
+    epochs = _epochs(len(rows.train), settings)
     mark = faults.marked(rows.validation.shape, settings["tuning_fraction"], seed=1000 + unit.split)
     spoilt = faults.broken(rows.validation, rows.train, faults.TUNING_FAULT, mark, seed=2000 + unit.split)
 
     def fitted(setting: dict) -> tuple[Fitted, float, float]:
         """The fitted learner and its accuracy on validation rows, clean and broken."""
-        predict = learner.fit(rows.train, rows.train_y, rows.classes, setting, how["epochs"], unit.split)
+        predict = learner.fit(rows.train, rows.train_y, rows.classes, setting, epochs, unit.split)
         right = [float((predict(x) == rows.validation_y).mean()) for x in (rows.validation, spoilt)]
         return predict, right[0], right[1]
 
@@ -148,6 +153,12 @@ def _measured(unit: _Unit, settings: dict) -> dict:
         for way, (value, setting, predict) in best.items()
     }
     return entry | {"seconds": round(time.perf_counter() - begun, 1)}
+
+
+def _epochs(rows: int, settings: dict) -> int:
+    """For networks: about as many steps on every table, within the least and the greatest number of epochs."""
+    least, most = settings["epochs"]
+    return min(most, max(least, round(settings["steps"] * BATCH_SIZE / rows)))
 
 
 def _tested(name: str, predict: Fitted, rows: _Rows, split: int, settings: dict) -> dict:

@@ -13,6 +13,7 @@ from ugmm_tutorial import MLP, HybridNet, UGMMNet
 
 __all__ = [
     "AUGMENTATIONS",
+    "BATCH_SIZE",
     "ENCODINGS",
     "Clipped",
     "Detected",
@@ -26,7 +27,7 @@ __all__ = [
     "ugmm",
 ]
 
-_BATCH = 64
+BATCH_SIZE = 64
 _CENTRES = 8
 
 
@@ -190,11 +191,11 @@ def train(
 ) -> nn.Module:
     """Adam with decoupled weight decay, whose learning rate falls to zero along a cosine."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(x) / _BATCH))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(x) / BATCH_SIZE))
     change = AUGMENTATIONS[augmentation]
     network.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(x)).split(_BATCH):
+        for batch in torch.randperm(len(x)).split(BATCH_SIZE):
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(network(change(x[batch], rate)), y[batch]).backward()
             optimizer.step()
