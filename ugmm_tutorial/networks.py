@@ -54,18 +54,12 @@ class MLP(Stack):
     """
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        *,
-        norm: str = "none",
-        dropout: float | Sequence[float] = 0.0,
+        self, widths: Sequence[int], *, norm: str = "none", dropout: float | Sequence[float] = 0.0
     ) -> None:
         check_widths(widths, norm)
         drops = _per_layer(dropout, len(widths) - 1)
         if drops[-1]:
-            raise ValueError(
-                f"expected no dropout on the outputs of an MLP, got {drops[-1]} for its last layer"
-            )
+            raise ValueError(f"expected no dropout on the outputs of an MLP, got {drops[-1]}")
         modules: list[nn.Module] = [nn.LayerNorm(widths[0])] if norm == "before" else []
         for k, j, p in zip(widths[:-2], widths[1:-1], drops, strict=False):
             modules.append(nn.Linear(k, j))
@@ -89,7 +83,7 @@ class UGMMNet(Stack):
             layer (``len(widths) - 1`` of them).
         layer: a key of :data:`ugmm_tutorial.layers.ablations.LAYERS`; ``"ugmm"`` is the layer itself.
         layer_options: ``dropout_mode``, ``min_std``, ``init`` and whatever else the layer takes. ``missing``
-            is for the first layer.
+            and ``input_dropout`` are for the first layer.
 
     Raises:
         ValueError: too few widths, an unknown norm, layer or mode, or dropout that does not fit.
@@ -116,7 +110,8 @@ class UGMMNet(Stack):
             if norm == "before" or (modules and norm in ("layer", "after")):
                 modules.append(nn.LayerNorm(k))
             modules.append(LAYERS[layer](k, j, dropout=p, **layer_options))
-            layer_options.pop("missing", None)  # a NaN inside the network is an error, not a missing input
+            for name in ("missing", "input_dropout"):  # for what comes from outside
+                layer_options.pop(name, None)
         if norm == "after":
             modules.append(nn.LayerNorm(widths[-1]))
         super().__init__(*modules)
@@ -193,10 +188,7 @@ PRESETS: dict[str, tuple[type[nn.Module], dict]] = {
     "uGMM-NN": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM),
     "uGMM-NN + LayerNorm": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM | _NORMALISED),
     "CNN-uGMM": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | {"head": "ugmm"}),
-    "CNN-uGMM + LayerNorm": (
-        ConvNet,
-        _CONVOLUTIONAL | _PAPER_UGMM | _NORMALISED | {"head": "ugmm"},
-    ),
+    "CNN-uGMM + LayerNorm": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | _NORMALISED | {"head": "ugmm"}),
     "CNN-MLP": (ConvNet, _CONVOLUTIONAL | {"head": "linear"}),
 }
 

@@ -183,7 +183,8 @@ def _sparse(
     if inputs is not None:
         # Both are sorted, so a search finds each input's new place.
         index, count = torch.searchsorted(inputs, kept), len(inputs)
-    sparse = SparseUGMMLayer(count, len(neurons), index=index, **layer.options).to(layer.mean)
+    options = layer.options | {"input_dropout": 0.0}  # which sparse layers do not have
+    sparse = SparseUGMMLayer(count, len(neurons), index=index, **options).to(layer.mean)
     for name in ("mean", "log_std", "mix_logits"):
         dense = getattr(layer, name).expand(layer.out_features, layer.in_features)
         getattr(sparse, name).copy_(dense[neurons].gather(1, kept))

@@ -19,7 +19,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.masks import dropout_penalty
-from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided
+from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, with_dropped
 
 __all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
 
@@ -44,7 +44,7 @@ class MixtureLayer(nn.Module, ABC):
             them.
         frozen: which of the three keep their initial values. They are buffers, so no optimizer sees them.
         sums_components: whether an output is the logsumexp of its components.
-        leaves_out: whether the components of missing inputs can be left out.
+        leaves_out: whether components can be left out for missing and dropped inputs.
 
     Args:
         in_features: K, at least 1.
@@ -53,10 +53,11 @@ class MixtureLayer(nn.Module, ABC):
         dropout: probability p with which a component is dropped while training, 0 <= p <= 1, in steps
             of 2**-16. A neuron that would lose all its components keeps its heaviest one, so that
             outputs and gradients stay finite for every p and K. One mask is drawn for each forward pass.
-        dropout_mode: what happens to the weights of the components that stay: ``"renormalize"``
-            divides them by their sum (the mask acts before the softmax), ``"literal"`` leaves them as
-            they are (the paper's equation), ``"inverted"`` divides them by their expected sum (1 - p, apart
-            from the heaviest component that is kept).
+        dropout_mode: what happens to the weights of the components that stay: ``"renormalize"`` divides them
+            by their sum (the mask acts before the softmax), ``"literal"`` leaves them as they are (as in the
+            paper), ``"inverted"`` divides them by their expected sum (1 - p, apart from a kept heaviest one).
+        input_dropout: probability with which an input is dropped while training, for all neurons at once, in
+            every row anew. One input stays. The weights stay as they are.
         min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At the
             floor, a gradient that would widen a component still passes.
         max_std: largest standard deviation a component can have, > ``min_std``. At the ceiling, a gradient
@@ -93,6 +94,7 @@ class MixtureLayer(nn.Module, ABC):
         components: int,
         dropout: float = 0.0,
         dropout_mode: str = "renormalize",
+        input_dropout: float = 0.0,
         min_std: float = 1e-3,
         max_std: float = math.inf,
         init: str = "unit",
@@ -107,8 +109,11 @@ class MixtureLayer(nn.Module, ABC):
         self.components = positive_integer("components", components)
         self.dropout = fraction("dropout", dropout)
         self.dropout_mode = one_of("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.input_dropout = fraction("input_dropout", input_dropout)
         self.init = one_of("init", init, INITS)
         self.missing = one_of("missing", missing, MISSING if self.leaves_out else MISSING[:2])
+        if self.input_dropout and not self.leaves_out:
+            raise ValueError(f"expected input_dropout=0 for {type(self).__name__}, got {input_dropout}")
         self.backend = backend_name(backend)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
@@ -216,11 +221,14 @@ class MixtureLayer(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         log_weight = self.dropped_log_weight() if self.drops else self.log_weight
-        absent = None if self.missing == "propagate" else absent_inputs(x, self.missing)
-        if absent is None:
+        absent = absent_inputs(x, self.missing)
+        gone = with_dropped(absent, x, self.input_dropout if self.training else 0.0)
+        if gone is None:
             return self.log_density(x, log_weight)
-        out = self.log_density(x.masked_fill(absent, 0.0), log_weight, absent)
-        return divided(out, self.weight_left(log_weight, absent)) if self.missing == "renormalize" else out
+        out = self.log_density(x.masked_fill(gone, 0.0), log_weight, gone)
+        if absent is None or self.missing != "renormalize":
+            return out
+        return divided(out, self.weight_left(log_weight, absent))
 
     def without_missing(self, terms: Tensor, read: Tensor) -> Tensor:
         """The terms of components, -inf for those that read NaN, if this layer leaves them out."""
@@ -237,8 +245,8 @@ class MixtureLayer(nn.Module, ABC):
     @property
     def options(self) -> dict[str, Any]:
         """The keyword arguments that all layers share, as this one was built; without device and dtype."""
-        names = ("dropout", "dropout_mode", "min_std", "max_std", "init", "missing", "backend")
-        return {name: getattr(self, name) for name in names}
+        names = "dropout dropout_mode input_dropout min_std max_std init missing backend"
+        return {name: getattr(self, name) for name in names.split()}
 
     def check_width(self, x: Tensor) -> None:
         """Raise ValueError unless ``x`` has this layer's number of inputs; operators check the rest."""
@@ -251,6 +259,7 @@ class MixtureLayer(nn.Module, ABC):
         text = f"in_features={self.in_features}, out_features={self.out_features}"
         if self.dropout:
             text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
+        text += f", input_dropout={self.input_dropout}" if self.input_dropout else ""
         text += f", min_std={self.min_std}"
         text += f", max_std={self.max_std}" if self.max_std < math.inf else ""
         text += f", init={self.init!r}"

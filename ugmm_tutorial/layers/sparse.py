@@ -87,8 +87,8 @@ class SparseUGMMLayer(MixtureLayer):
             PyTorch's global random state.
         index: the inputs that each neuron reads, instead of ``components``: (J, m), whole numbers from 0 to
             K - 1, copied.
-        layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes. ``backend`` as for
-            :func:`sparse_log_density`.
+        layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes, without ``input_dropout``,
+            by which a neuron could lose all that it reads. ``backend`` as for :func:`sparse_log_density`.
 
     Raises:
         TypeError: a size is not an integer, or ``index`` is not a tensor of integers.
@@ -123,6 +123,8 @@ class SparseUGMMLayer(MixtureLayer):
         components = positive_integer("components", components)
         if index is None and components > in_features:
             raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
+        if layer_options.get("input_dropout"):
+            raise ValueError("expected no input_dropout: a sparse neuron could lose all of its inputs")
         super().__init__(in_features, out_features, components=components, **layer_options)
         if index is None:
             drawn = torch.rand(out_features, in_features).argsort(dim=1)[:, :components]

@@ -35,7 +35,9 @@ from ugmm_tutorial.training import files
 __all__ = ["SETTINGS", "measure", "units"]
 
 SETTINGS: dict = {
-    "learners": list(LEARNERS),
+    "learners": {
+        name: {"space": learner.space, "default": learner.default} for name, learner in LEARNERS.items()
+    },
     "faults": list(faults.FAULTS),
     "fractions": [0.1, 0.2, 0.3, 0.4, 0.5],
     "tuning_fraction": 0.3,
@@ -156,7 +158,7 @@ def _measured(unit: _Unit, settings: dict) -> dict:
 
 
 def _epochs(rows: int, settings: dict) -> int:
-    """For networks: about as many steps on every table, within the least and the greatest number of epochs."""
+    """For networks: about as many steps on every table, within the least and the most epochs."""
     least, most = settings["epochs"]
     return min(most, max(least, round(settings["steps"] * BATCH_SIZE / rows)))
 

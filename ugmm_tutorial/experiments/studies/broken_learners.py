@@ -56,8 +56,10 @@ def settings_of(learner: Learner, count: int, seed: int) -> list[dict]:
 
 
 def _network(
-    build: Callable, *, keeps_nan: bool = False, augmentation: str = "nothing"
+    build: Callable, *, keeps_nan: bool = False, augmentation: str = "nothing", gap: float = 0.0
 ) -> Callable[..., Fitted]:
+    """How to fit a network; ``gap`` stands for a missing feature, in scaled units. 0 is the median."""
+
     def fit(x: NDArray, y: NDArray, classes: int, setting: dict, epochs: int, seed: int) -> Fitted:
         scale = RobustScale(x)
         rows, labels = torch.from_numpy(scale(x)).float(), torch.from_numpy(y)
@@ -73,7 +75,7 @@ def _network(
         def predict(new: NDArray) -> NDArray:
             scaled = torch.from_numpy(scale(new)).float()
             if not keeps_nan:
-                scaled = scaled.nan_to_num(nan=0.0)  # the median
+                scaled = scaled.nan_to_num(nan=gap)
             return torch.cat([model(part).argmax(dim=1) for part in scaled.split(_ROWS_AT_ONCE)]).numpy()
 
         return predict
@@ -87,8 +89,8 @@ def _mlp(encoding: str, **how: Any) -> Callable[..., Fitted]:
 
 _MIXTURES = {
     "learning_rate": (2e-3, 4e-3, 8e-3),
-    "dropout": (0.0, 0.1, 0.2, 0.4),
-    "min_std": (0.1, 0.3),
+    "input_dropout": (0.0, 0.1, 0.2, 0.4),
+    "dropout": (0.0, 0.1),
 }
 _ORDINARY = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
@@ -96,6 +98,8 @@ _ORDINARY = {
     "weight_decay": (0.0, 1e-4, 1e-3, 1e-2, 1e-1),
     "widths": ((128, 64), (256, 128), (512, 256)),
 }
+#: Feature dropout, for learners that are also searched without it.
+_DROPPED = {"rate": (0.0, 0.1, 0.2, 0.4)}
 _KAN = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
     "weight_decay": (0.0, 1e-4, 1e-3, 1e-2, 1e-1),
@@ -171,35 +175,43 @@ LEARNERS: dict[str, Learner] = {
     "uGMM": Learner(
         _network(networks.ugmm, keeps_nan=True),
         _MIXTURES | {"widths": ((128, 64), (256, 64), (256, 128))},
-        default={"learning_rate": 6e-3, "dropout": 0.2, "min_std": 0.1, "widths": (128, 64)},
+        default={"learning_rate": 4e-3, "input_dropout": 0.1, "dropout": 0.0, "widths": (128, 64)},
     ),
     "hybrid": Learner(
         _network(networks.hybrid, keeps_nan=True),
-        _MIXTURES | {"init_std": (1.0, 2.0, 4.0), "widths": ((128, 64), (256, 128), (512, 256))},
+        _MIXTURES | {"init_std": (0.5, 1.0, 2.0, 4.0), "widths": ((128, 64), (256, 128), (512, 256))},
         default={
             "learning_rate": 4e-3,
-            "dropout": 0.2,
+            "input_dropout": 0.1,
+            "dropout": 0.0,
             "init_std": 1.0,
-            "min_std": 0.1,
             "widths": (256, 128),
         },
     ),
     "MLP": Learner(_mlp("plain"), _ORDINARY),
     "MLP, clipped": Learner(_mlp("clipped"), _ORDINARY),
-    "MLP, outliers replaced": Learner(
-        _mlp("detected", augmentation="feature dropout"), _ORDINARY | {"rate": (0.0, 0.1, 0.2, 0.4)}
-    ),
+    "MLP, outliers replaced": Learner(_mlp("detected", augmentation="feature dropout"), _ORDINARY | _DROPPED),
     "MLP, feature dropout": Learner(
         _mlp("plain", augmentation="feature dropout"), _ORDINARY | {"rate": (0.1, 0.2, 0.4)}
     ),
     "MLP, trained with faults": Learner(
         _mlp("plain", augmentation="faults"), _ORDINARY | {"rate": (0.1, 0.2, 0.4)}, knows_the_fault=True
     ),
-    "MLP on Gaussians": Learner(_mlp("Gaussians"), _ORDINARY, bounded=True),
-    "MLP on piecewise linear": Learner(_mlp("piecewise linear"), _ORDINARY, bounded=True),
+    "MLP on Gaussians": Learner(
+        _mlp("Gaussians", augmentation="features far away", gap=networks.FAR),
+        _ORDINARY | _DROPPED,
+        bounded=True,
+    ),
+    "MLP on piecewise linear": Learner(
+        _mlp("piecewise linear", augmentation="feature dropout"), _ORDINARY | _DROPPED, bounded=True
+    ),
     "FastKAN": Learner(
-        _network(lambda rows, classes, setting: networks.FastKAN(rows, setting["hidden"], classes)),
-        _KAN,
+        _network(
+            lambda rows, classes, setting: networks.FastKAN(rows, setting["hidden"], classes),
+            augmentation="features far away",
+            gap=networks.FAR,
+        ),
+        _KAN | _DROPPED,
         bounded=True,
     ),
     "forest": Learner(

@@ -15,6 +15,7 @@ __all__ = [
     "AUGMENTATIONS",
     "BATCH_SIZE",
     "ENCODINGS",
+    "FAR",
     "Clipped",
     "Detected",
     "FastKAN",
@@ -29,6 +30,9 @@ __all__ = [
 
 BATCH_SIZE = 64
 _CENTRES = 8
+_ENTRANCE: dict = {"min_std": 0.1, "missing": "renormalize"}
+#: So far away, in scaled units, that no Gaussian feels it.
+FAR = 1e6
 
 
 class Clipped(nn.Module):
@@ -145,14 +149,13 @@ def ugmm(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in every layer."""
     widths = (train.shape[1], *setting["widths"], classes)
     drops = (setting["dropout"], *[0.0] * (len(widths) - 2))
-    options = {"min_std": setting["min_std"], "missing": "renormalize"}
-    return UGMMNet(widths, norm="layer", dropout=drops, **options)
+    return UGMMNet(widths, norm="layer", dropout=drops, input_dropout=setting["input_dropout"], **_ENTRANCE)
 
 
 def hybrid(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in the first layer, an ordinary network behind it."""
-    options = {name: setting[name] for name in ("dropout", "init_std", "min_std")}
-    return HybridNet([train.shape[1], *setting["widths"], classes], missing="renormalize", **options)
+    options = {name: setting[name] for name in ("dropout", "input_dropout", "init_std")}
+    return HybridNet([train.shape[1], *setting["widths"], classes], **options, **_ENTRANCE)
 
 
 def _nothing(x: Tensor, rate: float) -> Tensor:
@@ -162,6 +165,11 @@ def _nothing(x: Tensor, rate: float) -> Tensor:
 def _features_dropped(x: Tensor, rate: float) -> Tensor:
     """Features replaced by the median."""
     return x.masked_fill(torch.rand_like(x) < rate, 0.0)
+
+
+def _features_far_away(x: Tensor, rate: float) -> Tensor:
+    """Features moved to where all Gaussians are 0."""
+    return x.masked_fill(torch.rand_like(x) < rate, FAR)
 
 
 def _faults(x: Tensor, rate: float) -> Tensor:
@@ -174,6 +182,7 @@ def _faults(x: Tensor, rate: float) -> Tensor:
 AUGMENTATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "nothing": _nothing,
     "feature dropout": _features_dropped,
+    "features far away": _features_far_away,
     "faults": _faults,
 }
 
