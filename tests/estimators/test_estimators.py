@@ -161,7 +161,7 @@ def test_broken_features_cost_less_than_they_cost_an_mlp(wine):
 
 def test_missing_features_are_left_out_where_that_is_allowed(wine):
     x, test_x, y, test_y = wine
-    model = UGMMClassifier(**QUICK | {"allow_nan": True, "dropout": 0.5}).fit(x, y)
+    model = UGMMClassifier(**QUICK | {"allow_nan": True, "input_dropout": 0.3}).fit(x, y)
     draw = np.random.default_rng(0)
     gaps = np.where(draw.random(test_x.shape) < 0.4, np.nan, test_x)
     assert model.score(gaps, test_y) > 0.75
@@ -173,7 +173,7 @@ def test_missing_features_are_left_out_where_that_is_allowed(wine):
 
 def test_certificates_hold_in_the_features_own_units(wine):
     x, test_x, y, test_y = wine
-    model = UGMMClassifier(**QUICK | {"norm": "batch", "dropout": 0.5, "min_std": 0.5}).fit(x, y)
+    model = UGMMClassifier(**QUICK | {"norm": "batch", "input_dropout": 0.3, "min_std": 0.5}).fit(x, y)
     low, high = x.min(axis=0), x.max(axis=0)
     found = model.certify(test_x, test_y, changed=1, box=(low, high))
     assert found.certified.any()
@@ -191,12 +191,12 @@ def test_pipelines_searches_and_clones_work(wine):
     x, _, y, _ = wine
     search = GridSearchCV(
         make_pipeline(StandardScaler(), UGMMClassifier(**QUICK)),
-        {"ugmmclassifier__dropout": [0.1, 0.5]},
+        {"ugmmclassifier__input_dropout": [0.1, 0.5]},
         cv=2,
     )
     assert search.fit(x, y).best_score_ > 0.7
     assert cross_val_score(UGMMClassifier(**QUICK), x, y, cv=2).min() > 0.7
-    assert clone(UGMMClassifier(dropout=0.7)).dropout == 0.7
+    assert clone(UGMMClassifier(input_dropout=0.7)).input_dropout == 0.7
 
 
 def test_pickles_predict_the_same_in_another_process(wine, fitted, tmp_path):
@@ -224,7 +224,7 @@ def test_pickles_predict_the_same_in_another_process(wine, fitted, tmp_path):
         ({"batch_size": 2.5}, "batch_size to be a positive integer, got 2.5"),
         ({"learning_rate": 0.0}, "learning_rate above 0"),
         ({"early_stopping": True, "validation_fraction": 1.0}, "validation_fraction above 0 and below 1"),
-        ({"dropout": 1.5}, "dropout between 0 and 1, got 1.5"),
+        ({"input_dropout": 1.5}, "input_dropout between 0 and 1, got 1.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, message, wine):

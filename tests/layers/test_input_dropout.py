@@ -1,4 +1,4 @@
-"""Inputs dropped in training: for all neurons at once, in every row anew, one always kept."""
+"""Inputs dropped in training, for all neurons at once."""
 
 import math
 
@@ -8,8 +8,8 @@ from torch import nn
 
 from ugmm_tutorial import HybridNet, UGMMLayer, UGMMNet
 from ugmm_tutorial.interpretation import pruning
-from ugmm_tutorial.layers import LAYERS, CategoricalLeafLayer, MaxLayer, SparseUGMMLayer
-from ugmm_tutorial.layers.missing import with_dropped
+from ugmm_tutorial.layers import LAYERS, CategoricalLeafLayer, SparseUGMMLayer
+from ugmm_tutorial.layers.masks import input_penalty
 
 
 @pytest.fixture(autouse=True)
@@ -17,61 +17,58 @@ def _seeded():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("missing", ["propagate", "error", "drop", "renormalize"])
-def test_outputs_are_the_sums_of_what_is_kept(missing):
-    layer = UGMMLayer(6, 4, input_dropout=0.4, missing=missing, dtype=torch.float64)
+def _gone(penalty: torch.Tensor) -> torch.Tensor:
+    return penalty == -math.inf
+
+
+@pytest.mark.parametrize("p", [0.2, 0.9])
+def test_each_input_is_dropped_as_often_as_said_for_all_neurons(p):
+    masks = [_gone(input_penalty(torch.zeros(3, 8), p)) for _ in range(3000)]
+    assert all(mask[0].equal(mask[1]) and mask[0].equal(mask[2]) for mask in masks)
+    share = torch.stack(masks)[:, 0, 1:].double().mean(dim=0)  # not the heaviest, which may be kept
+    assert (share - p).abs().max() < 5 * math.sqrt(p * (1 - p) / 3000)
+
+
+@pytest.mark.parametrize("p", [0.7, 1.0])
+def test_a_neuron_keeps_its_heaviest_if_all_would_be_dropped(p):
+    logits = torch.randn(5, 4)
+    logits[:, 0] = -math.inf  # no weight anyway
+    for _ in range(50):
+        kept = (logits + input_penalty(logits, p)) > -math.inf
+        assert kept.any(dim=1).all()
+    assert p < 1.0 or kept.int().argmax(dim=1).equal(logits.argmax(dim=1))
+
+
+def test_outputs_are_the_sums_of_what_is_kept():
+    layer = UGMMLayer(6, 4, input_dropout=0.4, dtype=torch.float64)
     x = torch.randn(50, 6, dtype=torch.float64)
     torch.manual_seed(7)
     out = layer(x)
     torch.manual_seed(7)
-    gone = with_dropped(None, x, 0.4)
-    terms = layer.component_log_densities(x).masked_fill(gone.unsqueeze(1), -math.inf)
-    torch.testing.assert_close(out, terms.logsumexp(dim=2))  # weights stay as they are
-    assert gone.any()
-    assert not layer.eval()(x).equal(out)
-    torch.testing.assert_close(layer(x), layer.component_log_densities(x).logsumexp(dim=2))
+    penalty = input_penalty(layer.mix_logits, 0.4)
+    assert _gone(penalty).any()
+    torch.testing.assert_close(out, (layer.component_log_densities(x) + penalty).logsumexp(dim=2))
+    torch.testing.assert_close(layer.eval()(x), layer.component_log_densities(x).logsumexp(dim=2))
 
 
-def test_a_missing_input_stays_missing_and_is_all_that_weights_are_divided_by():
-    layer = UGMMLayer(6, 4, input_dropout=0.4, missing="renormalize", dtype=torch.float64)
-    x = torch.randn(50, 6, dtype=torch.float64)
-    absent = torch.rand(50, 6) < 0.3
+def test_beside_missing_inputs_whole_rows_stay_as_they_are():
+    layer = UGMMLayer(6, 4, input_dropout=0.4, missing="renormalize")
+    x = torch.randn(50, 6)
     torch.manual_seed(7)
-    out = layer(x.masked_fill(absent, math.nan))
+    whole = layer(x)
+    x[0, 1] = math.nan
     torch.manual_seed(7)
-    gone = with_dropped(absent, x, 0.4)
-    assert (gone & absent).equal(absent)
-    terms = layer.component_log_densities(x).masked_fill(gone.unsqueeze(1), -math.inf)
-    left = layer.weight_left(layer.log_weight, absent)
-    some = ~absent.all(dim=1)
-    torch.testing.assert_close(out[some], (terms.logsumexp(dim=2) - left.log())[some])
+    out = layer(x)
+    torch.testing.assert_close(out[1:], whole[1:])
+    assert out[0].isfinite().all()
 
 
-@pytest.mark.parametrize("p", [0.2, 0.9, 1.0])
-def test_each_input_is_dropped_as_often_as_said_and_one_is_kept(p):
-    gone = with_dropped(None, torch.zeros(4000, 8), p)
-    assert not gone.all(dim=1).any()
-    kept = 1 - p + p**8 / 8  # that of the greatest draw, if all would be dropped
-    share = (~gone).double().mean(dim=0)
-    assert (share - kept).abs().max() < 5 * math.sqrt(kept * (1 - kept) / 4000)
-    absent = torch.zeros(4000, 8, dtype=torch.bool)
-    absent[:, :7] = True
-    assert not with_dropped(absent, torch.zeros(4000, 8), p)[:, 7].any()
-
-
-def test_gradients_are_those_of_what_is_kept():
-    layer = UGMMLayer(5, 3, input_dropout=1.0, dtype=torch.float64)
-    x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    layer(x).sum().backward()
-    assert ((x.grad != 0.0).sum(dim=1) == 1).all()  # one input of a row is left
-    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
-
-
-def test_a_network_trains_with_nearly_all_inputs_dropped():
-    net = HybridNet([5, 16, 8, 3], input_dropout=0.95)
+def test_a_network_trains_with_nearly_all_inputs_dropped_and_missing():
+    net = HybridNet([5, 16, 8, 3], input_dropout=0.95, missing="renormalize")
     for _ in range(20):
-        loss = nn.functional.cross_entropy(net(torch.randn(64, 5)), torch.randint(3, (64,)))
-        loss.backward()
+        x = torch.randn(64, 5)
+        x[torch.rand(64, 5) < 0.5] = math.nan
+        nn.functional.cross_entropy(net(x), torch.randint(3, (64,))).backward()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
@@ -88,26 +85,32 @@ def test_the_option_is_kept_and_shown():
     assert CategoricalLeafLayer(4, 3, num_labels=2, input_dropout=0.25).input_dropout == 0.25
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_all_dense_layers_drop_inputs(kind):
+    layer = LAYERS[kind](6, 4, input_dropout=0.5)
+    x = torch.rand(3, 6)
+    assert not layer(x).equal(layer.eval()(x))
+
+
 def test_a_pruned_layer_drops_no_inputs():
-    net = UGMMNet([6, 8, 3], input_dropout=0.2)
-    pruned = pruning.prune(net, 0.5)
+    pruned = pruning.prune(UGMMNet([6, 8, 3], input_dropout=0.2), 0.5)
     sparse = [m for m in pruned.modules() if isinstance(m, SparseUGMMLayer)]
     assert sparse
     assert all(layer.input_dropout == 0.0 for layer in sparse)
 
 
-@pytest.mark.parametrize("kind", [MaxLayer, LAYERS["per-example dropout"]])
-def test_layers_that_cannot_leave_out_components_say_so(kind):
-    with pytest.raises(ValueError, match=f"expected input_dropout=0 for {kind.__name__}, got 0.1"):
-        kind(4, 3, input_dropout=0.1)
-
-
-def test_a_sparse_layer_refuses():
-    with pytest.raises(ValueError, match="no input_dropout: a sparse neuron could lose all"):
-        SparseUGMMLayer(4, 3, 2, input_dropout=0.1)
-
-
-@pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
-def test_probabilities_are_checked(p):
-    with pytest.raises(ValueError, match="expected input_dropout between 0 and 1"):
-        UGMMLayer(4, 3, input_dropout=p)
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: UGMMLayer(4, 3, dropout=0.5, input_dropout=0.1),
+            "dropout or input_dropout, got 0.5 and 0.1",
+        ),
+        (lambda: SparseUGMMLayer(4, 3, 2, input_dropout=0.1), "expected no input_dropout"),
+        (lambda: UGMMLayer(4, 3, input_dropout=-0.1), "input_dropout between 0 and 1, got -0.1"),
+        (lambda: UGMMLayer(4, 3, input_dropout=math.nan), "input_dropout between 0 and 1, got nan"),
+    ],
+)
+def test_what_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

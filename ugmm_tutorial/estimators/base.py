@@ -34,7 +34,7 @@ class NetworkEstimator(BaseEstimator):
     hidden_layer_sizes: Sequence[int]
     mixtures: str
     norm: str
-    dropout: float
+    input_dropout: float
     init_std: float
     min_std: float
     learning_rate: float
@@ -125,7 +125,7 @@ class NetworkEstimator(BaseEstimator):
             (self.n_features_in_, *self.hidden_layer_sizes, self._outputs()),
             mixtures=self.mixtures,
             norm=self.norm,
-            dropout=self.dropout,
+            input_dropout=self.input_dropout,
             init_std=self.init_std,
             min_std=self.min_std,
             missing="renormalize" if self.allow_nan else "error",

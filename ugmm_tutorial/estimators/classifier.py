@@ -33,7 +33,8 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
             of mixtures.
         norm: ``"layer"`` or ``"batch"``, in a ``"first"`` network. Batch normalisation is affine once
             trained, so that more can be certified.
-        dropout: probability with which components of the first layer are dropped in training.
+        input_dropout: probability with which a feature of a row is dropped in training. A broken feature acts
+            like a dropped one, so this is what protects most; it costs a little on whole rows.
         init_std: standard deviation of components at the start, in units of the scaled features, in a
             ``"first"`` network. From 2 to 4 the network comes closest to an MLP on whole rows, and loses a
             part of its protection.
@@ -78,7 +79,7 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         *,
         mixtures: str = "first",
         norm: str = "layer",
-        dropout: float = 0.2,
+        input_dropout: float = 0.1,
         init_std: float = 1.0,
         min_std: float = 0.1,
         learning_rate: float = 4e-3,
@@ -98,7 +99,7 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.mixtures = mixtures
         self.norm = norm
-        self.dropout = dropout
+        self.input_dropout = input_dropout
         self.init_std = init_std
         self.min_std = min_std
         self.learning_rate = learning_rate

@@ -23,7 +23,7 @@ def network(
     *,
     mixtures: str,
     norm: str,
-    dropout: float,
+    input_dropout: float,
     init_std: float,
     min_std: float,
     missing: str,
@@ -32,14 +32,12 @@ def network(
 ) -> nn.Sequential:
     """A network from features to outputs, ``(*, widths[0])`` to ``(*, widths[-1])``, on a device.
 
-    Dropout is on the components of the first layer.
+    Inputs are dropped in training, for the whole first layer at once.
     """
-    options: dict = {"min_std": min_std, "missing": missing}
+    options: dict = {"input_dropout": input_dropout, "min_std": min_std, "missing": missing}
     if mixtures == "all" or len(widths) == 2:
-        drops = (dropout, *[0.0] * (len(widths) - 2))
-        return UGMMNet(widths, norm="layer", dropout=drops, **options).to(device, dtype)
-    hybrid = HybridNet(widths, norm=norm, dropout=dropout, init_std=init_std, **options)
-    return hybrid.to(device, dtype)
+        return UGMMNet(widths, norm="layer", **options).to(device, dtype)
+    return HybridNet(widths, norm=norm, init_std=init_std, **options).to(device, dtype)
 
 
 class MixtureHead(nn.Module):

@@ -27,7 +27,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
     Parameters:
         hidden_layer_sizes: neurons of the hidden layers; the first of them are mixtures.
         n_components: Gaussians of p(y | x).
-        mixtures, norm, dropout, init_std, min_std, learning_rate, batch_size, max_iter,
+        mixtures, norm, input_dropout, init_std, min_std, learning_rate, batch_size, max_iter,
             validation_fraction, n_iter_no_change, tol, allow_nan, warm_start, random_state, verbose, device:
             as for :class:`~ugmm_tutorial.estimators.UGMMClassifier`.
         early_stopping: whether to hold out a part of the rows and to stop when their likelihood no longer
@@ -55,7 +55,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         n_components: int = 8,
         mixtures: str = "first",
         norm: str = "layer",
-        dropout: float = 0.1,
+        input_dropout: float = 0.1,
         init_std: float = 1.0,
         min_std: float = 0.1,
         learning_rate: float = 6e-3,
@@ -75,7 +75,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         self.n_components = n_components
         self.mixtures = mixtures
         self.norm = norm
-        self.dropout = dropout
+        self.input_dropout = input_dropout
         self.init_std = init_std
         self.min_std = min_std
         self.learning_rate = learning_rate

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
 from ugmm_tutorial.kernels.choice import backend_name
-from ugmm_tutorial.layers.masks import dropout_penalty
-from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, with_dropped
+from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
+from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided
 
 __all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
 
@@ -40,11 +40,10 @@ class MixtureLayer(nn.Module, ABC):
         components: m, how many components a neuron has; K in a dense layer.
         mean: component means, a parameter of shape (J, m), like the next two.
         log_std: logarithm of the standard deviations. :attr:`bounded_log_std` keeps it in its bounds.
-        mix_logits: unnormalised logarithms of the mixing weights; a softmax over the components normalises
-            them.
+        mix_logits: unnormalised logarithms of the mixing weights, for a softmax over the components.
         frozen: which of the three keep their initial values. They are buffers, so no optimizer sees them.
         sums_components: whether an output is the logsumexp of its components.
-        leaves_out: whether components can be left out for missing and dropped inputs.
+        leaves_out: whether the components of missing inputs can be left out.
 
     Args:
         in_features: K, at least 1.
@@ -56,8 +55,8 @@ class MixtureLayer(nn.Module, ABC):
         dropout_mode: what happens to the weights of the components that stay: ``"renormalize"`` divides them
             by their sum (the mask acts before the softmax), ``"literal"`` leaves them as they are (as in the
             paper), ``"inverted"`` divides them by their expected sum (1 - p, apart from a kept heaviest one).
-        input_dropout: probability with which an input is dropped while training, for all neurons at once, in
-            every row anew. One input stays. The weights stay as they are.
+        input_dropout: probability with which an input is dropped while training, for all neurons at once.
+            The other weights stay as they are. Not together with ``dropout``.
         min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At the
             floor, a gradient that would widen a component still passes.
         max_std: largest standard deviation a component can have, > ``min_std``. At the ceiling, a gradient
@@ -112,8 +111,8 @@ class MixtureLayer(nn.Module, ABC):
         self.input_dropout = fraction("input_dropout", input_dropout)
         self.init = one_of("init", init, INITS)
         self.missing = one_of("missing", missing, MISSING if self.leaves_out else MISSING[:2])
-        if self.input_dropout and not self.leaves_out:
-            raise ValueError(f"expected input_dropout=0 for {type(self).__name__}, got {input_dropout}")
+        if self.input_dropout and self.dropout:
+            raise ValueError(f"expected dropout or input_dropout, got {dropout} and {input_dropout}")
         self.backend = backend_name(backend)
         if not 0.0 <= min_std < math.inf:
             raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
@@ -204,6 +203,8 @@ class MixtureLayer(nn.Module, ABC):
 
     def dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh dropout mask, (J, m); -inf where a component is dropped."""
+        if self.input_dropout:
+            return self.log_weight + input_penalty(self.mix_logits, self.input_dropout)
         penalty = dropout_penalty(self.mix_logits, self.dropout)
         if self.dropout_mode == "renormalize":
             return torch.log_softmax(self.mix_logits + penalty, dim=-1)
@@ -216,27 +217,24 @@ class MixtureLayer(nn.Module, ABC):
     @property
     def drops(self) -> bool:
         """Whether a forward pass drops components now: in training mode, with a probability above 0."""
-        return self.training and self.dropout > 0.0
+        return self.training and self.dropout + self.input_dropout > 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         log_weight = self.dropped_log_weight() if self.drops else self.log_weight
         absent = absent_inputs(x, self.missing)
-        gone = with_dropped(absent, x, self.input_dropout if self.training else 0.0)
-        if gone is None:
+        if absent is None:
             return self.log_density(x, log_weight)
-        out = self.log_density(x.masked_fill(gone, 0.0), log_weight, gone)
-        if absent is None or self.missing != "renormalize":
-            return out
-        return divided(out, self.weight_left(log_weight, absent))
+        out = self.log_density(x.masked_fill(absent, 0.0), log_weight, absent)
+        return divided(out, self.weight_left(log_weight, absent)) if self.missing == "renormalize" else out
 
     def without_missing(self, terms: Tensor, read: Tensor) -> Tensor:
         """The terms of components, -inf for those that read NaN, if this layer leaves them out."""
         return terms.masked_fill(read.isnan(), -math.inf) if self.missing in MISSING[2:] else terms
 
     def weight_left(self, log_weight: Tensor, absent: Tensor) -> Tensor:
-        """The sum of the weights (J, m) whose inputs are not absent, ``(*, J)``."""
-        return (~absent).to(log_weight.dtype) @ log_weight.exp().T
+        """The part of the weights (J, m) whose inputs are not absent, ``(*, J)``."""
+        return (~absent).to(log_weight.dtype) @ torch.softmax(log_weight, dim=-1).T
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""

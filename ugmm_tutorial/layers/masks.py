@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["dropout_penalty"]
+__all__ = ["dropout_penalty", "input_penalty"]
 
 _LEVELS = 1 << 16
 
@@ -30,6 +30,22 @@ def dropout_penalty(logits: Tensor, p: float) -> Tensor:
     threshold = round(p * _LEVELS) - _LEVELS // 2
     # Float32 holds every draw exactly; half precision would round some to the threshold.
     penalty = (_draws(logits).float() - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0).to(logits.dtype)
+    return _keeping_heaviest(logits, penalty)
+
+
+@torch.no_grad()
+def input_penalty(logits: Tensor, p: float) -> Tensor:
+    """The same for inputs: each is dropped with probability ``p`` for all neurons at once.
+
+    >>> input_penalty(torch.zeros(1000, 4), 0.5).unique(dim=0).shape  # all neurons have the same mask
+    torch.Size([1, 4])
+    """
+    dropped = torch.rand(logits.shape[1], device=logits.device) < p
+    penalty = torch.zeros_like(logits).masked_fill_(dropped, -math.inf)
+    return _keeping_heaviest(logits, penalty)
+
+
+def _keeping_heaviest(logits: Tensor, penalty: Tensor) -> Tensor:
     lost = (logits + penalty).amax(dim=-1, keepdim=True) == -math.inf
     heaviest = logits.argmax(dim=-1, keepdim=True)
     return penalty.scatter_(1, heaviest, penalty.gather(1, heaviest).masked_fill(lost, 0.0))

@@ -1,4 +1,4 @@
-"""Inputs that take no part: missing ones, which are NaN, and those that are dropped in training.
+"""Missing inputs, which are NaN: refused, or their components left out.
 
 An input that is not there has no term in the sum, and what is left may be divided by the weight that is left.
 This is a heuristic, which works best where components were dropped in training. The smoothed neurons of
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ugmm_tutorial.functional import under_functorch
 
-__all__ = ["MISSING", "absent_inputs", "divided", "with_dropped"]
+__all__ = ["MISSING", "absent_inputs", "divided"]
 
 #: What a NaN does: it spoils its outputs, raises, loses its components, or also scales up the others.
 MISSING = ("propagate", "error", "drop", "renormalize")
@@ -43,17 +43,7 @@ def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
     return None if looked and not bool(absent.any()) else absent
 
 
-def with_dropped(absent: Tensor | None, x: Tensor, p: float) -> Tensor | None:
-    """The absent inputs and those dropped with probability p; of the present inputs of a row one is kept."""
-    if p == 0.0:
-        return absent
-    draw = torch.rand_like(x)
-    if absent is not None:
-        draw = draw.masked_fill(absent, -1.0)
-    return (draw < p) & (draw < draw.amax(dim=-1, keepdim=True).clamp(min=0.0))
-
-
 def divided(out: Tensor, weight_left: Tensor) -> Tensor:
-    """Outputs in nats, divided by the weight of the components that are left; 0 where none is."""
+    """Outputs in nats, divided by the part of the weight that is left; 0 where none is."""
     nothing = weight_left <= 0.0
     return (out - weight_left.masked_fill(nothing, 1.0).log()).masked_fill(nothing, 0.0)

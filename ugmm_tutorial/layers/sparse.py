@@ -87,8 +87,8 @@ class SparseUGMMLayer(MixtureLayer):
             PyTorch's global random state.
         index: the inputs that each neuron reads, instead of ``components``: (J, m), whole numbers from 0 to
             K - 1, copied.
-        layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes, without ``input_dropout``,
-            by which a neuron could lose all that it reads. ``backend`` as for :func:`sparse_log_density`.
+        layer_options: whatever :class:`~ugmm_tutorial.layers.MixtureLayer` takes, without ``input_dropout``.
+            ``backend`` as for :func:`sparse_log_density`.
 
     Raises:
         TypeError: a size is not an integer, or ``index`` is not a tensor of integers.
@@ -124,7 +124,7 @@ class SparseUGMMLayer(MixtureLayer):
         if index is None and components > in_features:
             raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
         if layer_options.get("input_dropout"):
-            raise ValueError("expected no input_dropout: a sparse neuron could lose all of its inputs")
+            raise ValueError("expected no input_dropout: neurons of this layer read different inputs")
         super().__init__(in_features, out_features, components=components, **layer_options)
         if index is None:
             drawn = torch.rand(out_features, in_features).argsort(dim=1)[:, :components]
@@ -149,7 +149,8 @@ class SparseUGMMLayer(MixtureLayer):
         return log_sum_exp(terms.masked_fill(absent[..., self.index], -math.inf)) + self.log_total
 
     def weight_left(self, log_weight: Tensor, absent: Tensor) -> Tensor:
-        return ((~absent)[..., self.index].to(log_weight.dtype) * log_weight.exp()).sum(dim=-1)
+        weight = torch.softmax(log_weight, dim=-1)
+        return ((~absent)[..., self.index].to(weight.dtype) * weight).sum(dim=-1)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         """Weighted log-density of every component at the input that it reads, ``(*, K)`` to ``(*, J, m)``."""

@@ -90,7 +90,6 @@ def _mlp(encoding: str, **how: Any) -> Callable[..., Fitted]:
 _MIXTURES = {
     "learning_rate": (2e-3, 4e-3, 8e-3),
     "input_dropout": (0.0, 0.1, 0.2, 0.4),
-    "dropout": (0.0, 0.1),
 }
 _ORDINARY = {
     "learning_rate": (5e-4, 1e-3, 2e-3, 4e-3),
@@ -175,7 +174,7 @@ LEARNERS: dict[str, Learner] = {
     "uGMM": Learner(
         _network(networks.ugmm, keeps_nan=True),
         _MIXTURES | {"widths": ((128, 64), (256, 64), (256, 128))},
-        default={"learning_rate": 4e-3, "input_dropout": 0.1, "dropout": 0.0, "widths": (128, 64)},
+        default={"learning_rate": 4e-3, "input_dropout": 0.1, "widths": (128, 64)},
     ),
     "hybrid": Learner(
         _network(networks.hybrid, keeps_nan=True),
@@ -183,7 +182,6 @@ LEARNERS: dict[str, Learner] = {
         default={
             "learning_rate": 4e-3,
             "input_dropout": 0.1,
-            "dropout": 0.0,
             "init_std": 1.0,
             "widths": (256, 128),
         },

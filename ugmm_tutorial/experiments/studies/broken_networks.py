@@ -148,13 +148,12 @@ def mlp(train: Tensor, classes: int, setting: dict, encoding: str) -> nn.Module:
 def ugmm(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in every layer."""
     widths = (train.shape[1], *setting["widths"], classes)
-    drops = (setting["dropout"], *[0.0] * (len(widths) - 2))
-    return UGMMNet(widths, norm="layer", dropout=drops, input_dropout=setting["input_dropout"], **_ENTRANCE)
+    return UGMMNet(widths, norm="layer", input_dropout=setting["input_dropout"], **_ENTRANCE)
 
 
 def hybrid(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in the first layer, an ordinary network behind it."""
-    options = {name: setting[name] for name in ("dropout", "input_dropout", "init_std")}
+    options = {name: setting[name] for name in ("input_dropout", "init_std")}
     return HybridNet([train.shape[1], *setting["widths"], classes], **options, **_ENTRANCE)
 
 
