@@ -28,7 +28,6 @@ INTERACTIVE = {
     "explorer": 'id="fig-explorer',
     "quiz": '<section id="quiz">',
     "viewer": 'class="submodes"',
-    "broken": 'class="broken-inputs"',
 }
 
 #: Markup from docutils and MyST-NB that confuses screen readers, and its replacement.
