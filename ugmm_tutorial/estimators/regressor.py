@@ -24,12 +24,12 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
     It is trained by the likelihood of the observed y. A y that fits none of the components hardly moves
     anything; a feature far from all that was seen leaves the sums of the first layer.
 
+    All settings that are not explained here are those of
+    :class:`~ugmm_tutorial.estimators.UGMMClassifier`.
+
     Parameters:
         hidden_layer_sizes: neurons of the hidden layers; the first of them are mixtures.
         n_components: Gaussians of p(y | x).
-        mixtures, norm, input_dropout, init_std, min_std, learning_rate, batch_size, max_iter,
-            validation_fraction, n_iter_no_change, tol, allow_nan, warm_start, random_state, verbose, device:
-            as for :class:`~ugmm_tutorial.estimators.UGMMClassifier`.
         early_stopping: whether to hold out a part of the rows and to stop when their likelihood no longer
             grows.
 
