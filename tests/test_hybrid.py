@@ -46,7 +46,7 @@ def test_a_hybrid_starts_as_wide_as_it_is_told():
     ("widths", "options", "message"),
     [
         ([6, 3], {}, "at least three widths"),
-        ([6, 8.5, 3], {}, "positive integers"),
+        ([6, 8, 0], {}, "positive integers"),
         ([6, 8, 3], {"norm": "none"}, "norm"),
         ([6, 8, 3], {"init_std": 0.0}, "init_std > 0 and finite, got 0.0"),
         ([6, 8, 3], {"init_std": math.nan}, "init_std > 0 and finite, got nan"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 
 from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.layers import UGMMLayer
-from ugmm_tutorial.networks import Stack, check_widths
+from ugmm_tutorial.networks import MLP, Stack
 
 __all__ = ["NORMS", "HybridNet"]
 
@@ -55,7 +54,6 @@ class HybridNet(Stack):
         **layer_options: Any,
     ) -> None:
         one_of("norm", norm, NORMS)
-        check_widths(widths, "none")
         if len(widths) < 3:
             raise ValueError(
                 f"expected at least three widths, inputs, mixtures and outputs, got {tuple(widths)}"
@@ -67,9 +65,9 @@ class HybridNet(Stack):
             first.log_std += math.log(init_std)
             first.mean *= max(1.0, 0.7 * init_std)
         normed = nn.LayerNorm if norm == "layer" else nn.BatchNorm1d
-        modules: list[nn.Module] = [first, normed(widths[1])]
-        for k, j in pairwise(widths[1:-1]):
-            modules += [nn.Linear(k, j), normed(j), nn.ReLU()]
-        modules.append(nn.Linear(widths[-2], widths[-1]))
-        super().__init__(*modules)
+        behind = [
+            normed(module.normalized_shape[0]) if isinstance(module, nn.LayerNorm) else module
+            for module in MLP(widths[1:], norm="layer")
+        ]
+        super().__init__(first, normed(widths[1]), *behind)
         self.to(first.mean.device, first.mean.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.kernels.arguments import one_of
 from ugmm_tutorial.layers.ablations import LAYERS
 
-__all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "Stack", "UGMMNet", "check_widths", "preset"]
+__all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "Stack", "UGMMNet", "preset"]
 
 #: Where LayerNorms stand: nowhere; between layers; also before the first layer; also after the last.
 NORMS = ("none", "layer", "before", "after")
@@ -23,7 +23,11 @@ HEADS = ("linear", "ugmm")
 
 
 class Stack(nn.Sequential):
-    """A Sequential whose slices are plain ones: PyTorch would pass the layers to our constructors."""
+    """A Sequential whose slices are plain ones: PyTorch would pass the layers to our constructors.
+
+    >>> type(MLP([4, 8, 3])[:2]).__name__
+    'Sequential'
+    """
 
     @overload
     def __getitem__(self, index: slice) -> nn.Sequential: ...
@@ -56,7 +60,7 @@ class MLP(Stack):
     def __init__(
         self, widths: Sequence[int], *, norm: str = "none", dropout: float | Sequence[float] = 0.0
     ) -> None:
-        check_widths(widths, norm)
+        _check_widths(widths, norm)
         drops = _per_layer(dropout, len(widths) - 1)
         if drops[-1]:
             raise ValueError(f"expected no dropout on the outputs of an MLP, got {drops[-1]}")
@@ -102,7 +106,7 @@ class UGMMNet(Stack):
         layer: str = "ugmm",
         **layer_options: Any,
     ) -> None:
-        check_widths(widths, norm)
+        _check_widths(widths, norm)
         one_of("layer", layer, LAYERS)
         drops = _per_layer(dropout, len(widths) - 1)
         modules: list[nn.Module] = []
@@ -180,15 +184,14 @@ class ConvNet(nn.Module):
 _FULLY_CONNECTED = {"widths": (784, 128, 64, 10), "dropout": (0.5, 0.0, 0.0)}
 _CONVOLUTIONAL = {"widths": (128, 64, 10), "dropout": (0.5, 0.0, 0.0)}
 _PAPER_UGMM = {"init": "paper"}
-_NORMALISED = {"norm": "layer"}
 
 #: The rows of the paper's Table 2 with the dropout of its Table 1 (0.5 on the 128-unit layer).
 PRESETS: dict[str, tuple[type[nn.Module], dict]] = {
     "MLP": (MLP, _FULLY_CONNECTED),
     "uGMM-NN": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM),
-    "uGMM-NN + LayerNorm": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM | _NORMALISED),
+    "uGMM-NN + LayerNorm": (UGMMNet, _FULLY_CONNECTED | _PAPER_UGMM | {"norm": "layer"}),
     "CNN-uGMM": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | {"head": "ugmm"}),
-    "CNN-uGMM + LayerNorm": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | _NORMALISED | {"head": "ugmm"}),
+    "CNN-uGMM + LayerNorm": (ConvNet, _CONVOLUTIONAL | _PAPER_UGMM | {"norm": "layer", "head": "ugmm"}),
     "CNN-MLP": (ConvNet, _CONVOLUTIONAL | {"head": "linear"}),
 }
 
@@ -207,8 +210,7 @@ def preset(name: str, **options: Any) -> nn.Module:
     return network(**(defaults | options))
 
 
-def check_widths(widths: Sequence[int], norm: str) -> None:
-    """Refuse widths or a norm that no network can be built with."""
+def _check_widths(widths: Sequence[int], norm: str) -> None:
     if not _are_positive_integers(widths):
         raise ValueError(f"expected widths to be positive integers, got {widths}")
     if len(widths) < 2:

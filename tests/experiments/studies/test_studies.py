@@ -66,7 +66,7 @@ def test_what_is_not_there_says_how_to_make_it(counting, tmp_path):
     with pytest.raises(FileNotFoundError, match="python -m ugmm_tutorial study counting"):
         studies.read("counting", tmp_path)
     with pytest.raises(
-        ValueError, match="no study is called 'flowers': it is one of approximation, concentration"
+        ValueError, match="no study is called 'flowers': it is one of approximation, broken_inputs"
     ):
         studies.find("flowers")
 
