@@ -41,8 +41,10 @@ def lower_leads(
 ) -> Tensor:
     """Lower bounds of the class's score minus each other class's, if any ``changed`` inputs take any values.
 
-    The changed inputs are the same for all neurons, but each neuron meets its own worst value of them, so
-    this is looser than ``certify``. Gradients reach all parameters. In training, dropout acts on the layer.
+    For training, not for proofs: where m inputs hold all but a millionth of a neuron's sum, its fall is cut
+    off and the bound is too high. The changed inputs are the same for all neurons, but each neuron meets its
+    own worst value of them, so elsewhere this is looser than ``certify``. Gradients reach all parameters. In
+    training, dropout acts on the layer.
 
     Args:
         network: a UGMMLayer and a Linear; or a UGMMLayer, a LayerNorm without parameters, and a Linear
