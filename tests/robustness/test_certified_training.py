@@ -1,6 +1,7 @@
 """The bound to train with: below every attempt, never better than a certificate, and learnable."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -128,3 +129,22 @@ def test_other_networks_and_inputs_outside_of_the_box_are_refused():
         lower_leads(net, x + 2.0, y, changed=1, box=(0.0, 1.0))
     with pytest.raises(ValueError, match="from 0 to 8, got 9"):
         lower_leads(net, x, y, changed=9)
+
+
+@pytest.mark.parametrize("changed", [1, 2])
+@pytest.mark.parametrize("box", [None, (0.0, 1.0)])
+def test_an_input_that_holds_nearly_all_of_a_sum_can_take_it_away(box, changed):
+    """Its term is e**50 times the other: a fall of 50 nats, which 1 minus a share would round away."""
+    layer = UGMMLayer(2, 1, dtype=torch.float64)
+    readout = nn.Linear(1, 2, dtype=torch.float64)
+    with torch.no_grad():
+        layer.mean.zero_()
+        layer.log_std.fill_(math.log(0.1))
+        layer.mix_logits.zero_()
+        readout.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        readout.bias.copy_(torch.tensor([20.0, 0.0]))
+    net = nn.Sequential(layer, readout)
+    x, worst = torch.tensor([[0.0, 1.0]]).double(), torch.tensor([[1.0, 1.0]]).double()
+    bound = lower_leads(net, x, torch.tensor([0]), changed=changed, box=box)
+    assert (bound <= (net(worst)[:, 0] - net(worst)[:, 1] + 1e-9)).all()
+    assert not certify(net, x, torch.tensor([0]), changed=changed, box=box).certified.any()

@@ -6,6 +6,8 @@ Taught in the chapter *When inputs break*.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -41,9 +43,8 @@ def lower_leads(
 ) -> Tensor:
     """Lower bounds of the class's score minus each other class's, if any ``changed`` inputs take any values.
 
-    For training, not for proofs: where m inputs hold all but a millionth of a neuron's sum, its fall is cut
-    off and the bound is too high. The changed inputs are the same for all neurons, but each neuron meets its
-    own worst value of them, so elsewhere this is looser than ``certify``. Gradients reach all parameters. In
+    The changed inputs are the same for all neurons, but each neuron meets its own worst value of them, so
+    this is looser than ``certify``. Rounding is not accounted for. Gradients reach all parameters. In
     training, dropout acts on the layer.
 
     Args:
@@ -109,14 +110,24 @@ def _harm(
         nearest, farthest = torch.maximum(below, -above).clamp(min=0.0), torch.maximum(-below, above)
         least = peak - 0.5 * (farthest * inverse_std).square()
         greatest = peak - 0.5 * (nearest * inverse_std).square()
-    lost = share.topk(changed, dim=-1).values.sum(dim=-1).clamp(max=1.0 - 1e-6)  # (B, J)
+    # The least sum, (B, J), in logarithms, because next to nothing may be left: the inputs that can take most
+    # away do so.
+    if least is None:
+        rest = terms.scatter(-1, terms.topk(changed, dim=-1).indices, -math.inf).logsumexp(dim=-1)
+    else:
+        loss = terms + torch.log(-torch.expm1((least - terms).clamp(max=0.0)))
+        worst = loss.detach().topk(changed, dim=-1).indices
+        rest = terms.scatter(-1, worst, least.expand_as(terms).gather(-1, worst)).logsumexp(dim=-1)
+    gap = (out - rest).clamp(min=1e-6)  # the chord's slope grows with it, so a larger one is safe
+    slope = (gap / -torch.expm1(-gap)).unsqueeze(1)
     rising, falling = weight.clamp(min=0.0), weight.clamp(max=0.0)
-    rising = rising * (-torch.log1p(-lost) / lost.clamp(min=1e-12)).unsqueeze(1)
+    rising = torch.where(rising > 0.0, rising * slope, 0.0)
     unit = greatest.detach().amax(dim=1)  # of each neuron, against overflow
     scale = torch.exp(unit - out).unsqueeze(1)
     harm = (falling * scale) @ torch.exp(greatest - unit.unsqueeze(1)) - (rising + falling) @ share
     if least is not None:
         harm = harm + (rising * scale) @ torch.exp(least - unit.unsqueeze(1))
+    harm = harm.nan_to_num(nan=-math.inf)  # if nothing at all is left of a sum, there is no bound
     return harm.clamp(max=0.0).topk(changed, dim=-1, largest=False).values.sum(dim=-1)
 
 
