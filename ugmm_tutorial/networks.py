@@ -229,14 +229,13 @@ def _are_positive_integers(sizes: Collection[int]) -> bool:
 
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
-    """One probability per layer; a single number means all layers but the last."""
+    """One probability per layer; a single number, checked in any case, means all layers but the last."""
     single = not isinstance(dropout, Iterable)
     given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
     if not all(isinstance(p, Real) for p in given):
         raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:
         raise ValueError(f"expected one dropout, or one for each of the {layers} layers, got {given}")
-    # Checked even if there is no hidden layer to apply a single number to.
     if not all(0.0 <= p <= 1.0 for p in given):
         raise ValueError(f"expected dropout between 0 and 1, got {dropout}")
     return tuple(float(p) for p in (given * (layers - 1) + (0.0,) if single else given))

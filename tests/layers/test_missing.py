@@ -188,3 +188,21 @@ def test_the_mode_is_an_option_that_is_shown_and_described():
         ValueError, match="unknown missing 'zero': expected one of propagate, error, drop, renorm"
     ):
         UGMMLayer(4, 3, missing="zero")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_components_of_any_width_are_left_out_whole(backend, dtype):
+    """The narrowest is a thousand million times narrower than the widest."""
+    torch.manual_seed(0)
+    layer = UGMMLayer(4, 3, min_std=1e-4, missing="drop", backend=backend, dtype=dtype)
+    with torch.no_grad():
+        layer.log_std.copy_(torch.tensor([1e-4, 1.0, 1e2, 1e5]).log().repeat(3, 1))
+    x = torch.randn(6, 4, dtype=dtype)
+    absent = torch.zeros(6, 4, dtype=torch.bool)
+    absent[range(6), [0, 1, 2, 3, 3, 3]] = True
+    out = layer(x.masked_fill(absent, math.nan))
+    terms = layer.component_log_densities(x).masked_fill(absent.unsqueeze(1), -math.inf)
+    torch.testing.assert_close(out, terms.logsumexp(dim=2))
+    out.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())

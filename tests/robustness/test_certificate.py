@@ -43,6 +43,13 @@ KINDS = {
     "layer norm": lambda: nn.Sequential(_first(12), nn.LayerNorm(12), nn.Linear(12, CLASSES)),
     "hybrid": lambda: nn.Sequential(_first(12), nn.BatchNorm1d(12), MLP([12, 8, CLASSES])),
     "hybrid, layer norm": lambda: nn.Sequential(_first(12), nn.LayerNorm(12), MLP([12, 8, CLASSES])),
+    "hybrid, plain layer norm": lambda: nn.Sequential(
+        _first(12),
+        nn.LayerNorm(12, elementwise_affine=False),
+        nn.Linear(12, 8, bias=False),
+        nn.ReLU(),
+        nn.Linear(8, CLASSES, bias=False),
+    ),
     "deep": lambda: _deep("none"),
     "deep, layer norm": lambda: _deep("layer"),
 }
@@ -246,6 +253,21 @@ def test_cancelling_weights_do_not_hide_rounding():
     assert all(margin <= lead for margin, lead in zip(found.margin.tolist(), exact, strict=True))
 
 
+def test_products_that_underflow_prove_nothing():
+    """Far away the lead is below zero by 1e-340 times a large output, which float64 rounds to nothing."""
+    first, middle, last = UGMMLayer(1, 1), nn.Linear(1, 1), nn.Linear(1, 2)
+    network = nn.Sequential(first, middle, last).double()
+    with torch.no_grad():
+        first.mean.zero_()
+        first.log_std.fill_(math.log(1e-3))
+        middle.weight.fill_(1e-160)
+        last.weight.copy_(torch.tensor([[1e-180], [0.0]]))
+        last.bias.copy_(torch.tensor([1e-279, 0.0], dtype=torch.float64))
+        middle.bias.zero_()
+    x, y = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([0])
+    assert not certify(network, x, y, changed=1, box=(-1e30, 1e30)).certified.any()
+
+
 def _exact_lead(first, middle, last, row):
     with mpmath.workdps(60):
         numbers = lambda values: [mpmath.mpf(v) for v in values.tolist()]  # noqa: E731
@@ -267,6 +289,8 @@ def _exact_lead(first, middle, last, row):
         (MLP([4, 5, 3]), "first module is a UGMMLayer, got Linear"),
         (nn.Sequential(), "first module is a UGMMLayer, got nothing"),
         (nn.Sequential(UGMMLayer(4, 3), nn.Tanh()), "got Tanh: its bounds are not known"),
+        # Equal inputs would be divided by 0.
+        (nn.Sequential(UGMMLayer(4, 3), nn.LayerNorm(3, eps=0.0)), r"expected .* eps above 0"),
     ],
 )
 def test_networks_without_known_bounds_are_refused(network, message):

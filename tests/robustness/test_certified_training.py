@@ -16,10 +16,12 @@ CASES = [
 ]
 
 
-def network(norm, inputs=8, neurons=12, classes=3, seed=0, **options):
+def network(norm, inputs=8, neurons=12, classes=3, seed=0, hidden=(), **options):
     torch.manual_seed(seed)
     behind = [nn.LayerNorm(neurons, elementwise_affine=False)] if norm else []
-    readout = nn.Linear(neurons, classes, bias=not norm)
+    for k, j in itertools.pairwise((neurons, *hidden)):
+        behind += [nn.Linear(k, j, bias=not norm), nn.ReLU()]
+    readout = nn.Linear(hidden[-1] if hidden else neurons, classes, bias=not norm)
     layer = UGMMLayer(inputs, neurons, init="paper", **options)
     return nn.Sequential(layer, *behind, readout).double()
 
@@ -40,9 +42,10 @@ def changes(x, changed, box, tries=200, seed=2):
     return x.expand_as(values).scatter(-1, place, values.gather(-1, place))
 
 
+@pytest.mark.parametrize("hidden", [(), (9,), (9, 7)], ids=str)
 @pytest.mark.parametrize(("box", "norm", "changed"), CASES)
-def test_no_change_goes_below_the_bound(box, norm, changed):
-    net, x = network(norm), rows()
+def test_no_change_goes_below_the_bound(box, norm, changed, hidden):
+    net, x = network(norm, hidden=hidden), rows()
     y = net(x).argmax(dim=1)
     bound = lower_leads(net, x, y, changed=changed, box=box).amin(dim=1)
     attempts = changes(x, changed, box)
@@ -66,6 +69,10 @@ def test_without_changes_it_is_the_lead_itself():
     scores = net(x)
     found = lower_leads(net, x, torch.ones(len(x), dtype=torch.long), changed=0)
     torch.testing.assert_close(found, scores[:, 1:2] - scores[:, [0, 2]])
+    deep = network(norm=True, hidden=(9, 7))
+    scores = deep(x)  # the ends of every ReLU are its input
+    found = lower_leads(deep, x, torch.ones(len(x), dtype=torch.long), changed=0)
+    torch.testing.assert_close(found, scores[:, 1:2] - scores[:, [0, 2]])
 
 
 def test_more_changes_or_a_larger_box_are_never_better():
@@ -77,8 +84,9 @@ def test_more_changes_or_a_larger_box_are_never_better():
     assert all((more <= less + 1e-12).all() for less, more in itertools.pairwise(by_box))
 
 
-def test_gradients_are_those_of_finite_differences():
-    net, x = network(norm=True, inputs=5, neurons=4), rows(3, inputs=5)
+@pytest.mark.parametrize("hidden", [(), (3,)], ids=str)
+def test_gradients_are_those_of_finite_differences(hidden):
+    net, x = network(norm=True, inputs=5, neurons=4, hidden=hidden), rows(3, inputs=5)
     y = torch.tensor([0, 1, 2])
     parameters = dict(net.named_parameters())
 
@@ -121,14 +129,65 @@ def test_training_with_it_proves_more():
 def test_other_networks_and_inputs_outside_of_the_box_are_refused():
     net, x = network(norm=False), rows(4)
     y = torch.zeros(4, dtype=torch.long)
-    with pytest.raises(TypeError, match=r"perhaps a LayerNorm between them, got \['Linear'\]"):
+    with pytest.raises(
+        TypeError, match=r"perhaps a LayerNorm, and Linear with ReLU between, got \['Linear'\]"
+    ):
         lower_leads(nn.Sequential(nn.Linear(8, 3)), x, y, changed=1)
+    with pytest.raises(TypeError, match=r"got \['UGMMLayer', 'Linear', 'ReLU'\]"):
+        lower_leads(nn.Sequential(*net, nn.ReLU()), x, y, changed=1)
     with pytest.raises(TypeError, match="LayerNorm without parameters"):
         lower_leads(nn.Sequential(net[0], nn.LayerNorm(12), net[1]), x, y, changed=1)
     with pytest.raises(ValueError, match="within the box"):
         lower_leads(net, x + 2.0, y, changed=1, box=(0.0, 1.0))
     with pytest.raises(ValueError, match="from 0 to 8, got 9"):
         lower_leads(net, x, y, changed=9)
+    with pytest.raises(ValueError, match="y as 4 whole numbers from 0 to 2"):
+        lower_leads(net, x, y - 1, changed=1)
+
+
+class _Negative(nn.Linear):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+def test_modules_that_compute_something_of_their_own_are_refused():
+    net, x = network(norm=False), rows(4)
+    y = torch.zeros(4, dtype=torch.long)
+    with pytest.raises(TypeError, match=r"got .*_Negative"):
+        lower_leads(nn.Sequential(net[0], _Negative(12, 3)), x, y, changed=1)
+    net[1].register_forward_hook(lambda module, given, out: -out)
+    with pytest.raises(TypeError, match="without forward hooks, got one on Linear"):
+        lower_leads(net, x, y, changed=1)
+
+
+def test_labels_of_any_whole_dtype_are_labels():
+    net, x = network(norm=False), rows(4)
+    y = torch.ones(4, dtype=torch.long)
+    expected = lower_leads(net, x, y, changed=1)
+    assert torch.equal(lower_leads(net, x, y.byte(), changed=1), expected)
+
+
+@pytest.mark.parametrize("hidden", [(), (9,), (9, 7)], ids=str)
+def test_where_every_input_may_be_far_away_there_is_no_bound(hidden):
+    net, x = network(norm=False, hidden=hidden), rows(4)
+    assert (lower_leads(net, x, net(x).argmax(dim=1), changed=8) == -math.inf).all()
+
+
+def test_a_neuron_far_below_its_greatest_sum_leaves_float32_finite():
+    """Its greatest sum is e**200 times the clean one, which float32 cannot hold."""
+    net = network(norm=False, inputs=3, neurons=2, classes=2).float()
+    with torch.no_grad():
+        net[0].mean.copy_(torch.tensor([[1.0], [0.0]]).expand(2, 3))
+        net[0].log_std.fill_(math.log(0.05))
+    x, y = torch.zeros(1, 3), torch.tensor([0])
+    for label in (0, 1):
+        loss = certified_loss(net, x, y + label, changed=1, box=(0.0, 1.0))
+        loss.backward()
+        assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    bound = lower_leads(net, x, y, changed=1, box=(0.0, 1.0))
+    lowest = min(lead(net, torch.tensor([[v, 0.0, 0.0]]), y).item() for v in torch.linspace(0, 1, 101))
+    assert bound.item() <= lowest + 1e-4
 
 
 @pytest.mark.parametrize("changed", [1, 2])

@@ -12,10 +12,12 @@ from ugmm_tutorial.hybrid import HybridNet
 from ugmm_tutorial.layers import lower_bound
 from ugmm_tutorial.networks import UGMMNet
 
-__all__ = ["MIXTURES", "MixtureHead", "network"]
+__all__ = ["ESTIMATES", "MIXTURES", "MixtureHead", "network"]
 
 #: Which layers are mixtures: the first one, with an ordinary network behind it, or all.
 MIXTURES = ("first", "all")
+#: What a regression predicts: the expected y, or the most probable one.
+ESTIMATES = ("mean", "mode")
 
 
 def network(
@@ -68,6 +70,11 @@ class MixtureHead(nn.Module):
         distance = (y.unsqueeze(-1) - z) * torch.exp(-log_std)
         terms = torch.log_softmax(self.mix_logits, dim=0) - log_std - 0.5 * distance.square()
         return torch.logsumexp(terms, dim=-1) - 0.5 * math.log(2.0 * math.pi)
+
+    def mode(self, z: Tensor) -> Tensor:
+        """The component mean at which the density is greatest, ``(*)``; other components hardly move it."""
+        density = self(z.unsqueeze(-2), z)  # of each mean under the mixture, (*, M)
+        return z.gather(-1, density.argmax(dim=-1, keepdim=True)).squeeze(-1)
 
     def mean(self, z: Tensor) -> Tensor:
         """The expected y, ``(*)``."""

@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 
 from ugmm_tutorial.estimators.base import NetworkEstimator
-from ugmm_tutorial.estimators.network import MixtureHead
+from ugmm_tutorial.estimators.network import ESTIMATES, MixtureHead
 from ugmm_tutorial.estimators.scaling import RobustScale
 
 __all__ = ["UGMMRegressor"]
@@ -30,6 +30,8 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
     Parameters:
         hidden_layer_sizes: neurons of the hidden layers; the first of them are mixtures.
         n_components: Gaussians of p(y | x).
+        estimate: what is predicted. ``"mean"``: the expected y. ``"mode"``: the most probable of the
+            component means; broken targets hardly move it, however many have the same error.
         early_stopping: whether to hold out a part of the rows and to stop when their likelihood no longer
             grows.
 
@@ -53,6 +55,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         hidden_layer_sizes: Sequence[int] = (128, 64),
         *,
         n_components: int = 8,
+        estimate: str = "mean",
         mixtures: str = "first",
         norm: str = "layer",
         input_dropout: float = 0.1,
@@ -73,6 +76,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.n_components = n_components
+        self.estimate = estimate
         self.mixtures = mixtures
         self.norm = norm
         self.input_dropout = input_dropout
@@ -109,6 +113,8 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         return self._fitted(X, y, sample_weight, anew=anew, epochs=1, decay=False)
 
     def _fitted(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, **how: Any) -> Self:
+        if self.estimate not in ESTIMATES:
+            raise ValueError(f"expected estimate to be one of {', '.join(ESTIMATES)}, got {self.estimate!r}")
         x, targets = self._checked_rows(X, y, reset=how["anew"], y_numeric=True)
         targets = targets.astype(np.float64)
         weight = self._checked_weight(sample_weight, x)
@@ -119,10 +125,11 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The expected y of each row, (N,)."""
+        """The expected or the most probable y of each row, (N,), as ``estimate`` says."""
         head = self._head
-        means = self._predicted(X, lambda z: head.mean(z)[:, None])
-        return self.target_scale_.back(means)[:, 0]
+        centre = head.mean if self.estimate == "mean" else head.mode
+        found = self._predicted(X, lambda z: centre(z)[:, None])
+        return self.target_scale_.back(found)[:, 0]
 
     def log_density(self, X: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """log p(y | x) of each row in nats, (N,), in the units of y."""

@@ -255,8 +255,7 @@ class MixtureLayer(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         text = f"in_features={self.in_features}, out_features={self.out_features}"
-        if self.dropout:
-            text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}"
+        text += f", dropout={self.dropout}, dropout_mode={self.dropout_mode!r}" if self.dropout else ""
         text += f", input_dropout={self.input_dropout}" if self.input_dropout else ""
         text += f", min_std={self.min_std}"
         text += f", max_std={self.max_std}" if self.max_std < math.inf else ""
@@ -305,9 +304,11 @@ class UGMMLayer(MixtureLayer):
         super().__init__(in_features, out_features, components=in_features, **options)
 
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
-        background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)
-        parameters = (self.mean, self.bounded_log_std, log_weight)
-        return functional.ugmm_log_density(x, *parameters, log_background=background, backend=self.backend)
+        log_std = self.bounded_log_std
+        if absent is not None:  # they are 0 now, and go so far away that their terms vanish
+            x = x + absent * (1e18 * log_std.detach().amin().exp()).to(x.dtype)
+        out = functional.ugmm_log_density(x, self.mean, log_std, log_weight, backend=self.backend)
+        return out if absent is None else out.masked_fill(absent.all(dim=-1, keepdim=True), -math.inf)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)

@@ -26,7 +26,7 @@ from ugmm_tutorial.layers import (
 from ugmm_tutorial.robustness.mixture import Mixture
 from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Rectified, Step, dot
 
-__all__ = ["MIXTURES", "backward", "concrete", "ends", "plain", "steps_of"]
+__all__ = ["MIXTURES", "backward", "concrete", "ends", "flat", "plain", "steps_of"]
 
 #: Layers whose outputs are the logsumexp of Gaussian terms, and nothing else, in evaluation mode.
 MIXTURES = (UGMMLayer, UniformWeightLayer, TiedStdLayer, FrozenStdLayer, PerExampleDropoutLayer)
@@ -52,6 +52,14 @@ def plain(module: nn.Module) -> nn.Module:
     return module
 
 
+def flat(network: nn.Module) -> list[nn.Module]:
+    """The modules of nested stacks. A stack with a forward of its own is a module of its own."""
+    if not isinstance(network, nn.Sequential) or type(network).forward is not nn.Sequential.forward:
+        return [network]
+    plain(network)
+    return [module for part in network for module in flat(part)]
+
+
 def _step(module: nn.Module) -> Step:
     # Not isinstance: a subclass may compute something else.
     if type(module) in MIXTURES:
@@ -65,12 +73,12 @@ def _step(module: nn.Module) -> Step:
         gain = (module.running_var + module.eps).rsqrt()
         gain = gain * _or(module.weight, torch.ones_like(gain))
         return Affine(torch.diag(gain), _or(module.bias, torch.zeros_like(gain)) - gain * module.running_mean)
-    if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
+    if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1 and module.eps > 0.0:
         one, zero = torch.ones(module.normalized_shape), torch.zeros(module.normalized_shape)
         return Normalised(_or(module.weight, one), _or(module.bias, zero), module.eps)
     raise TypeError(
-        "expected Linear, ReLU, LayerNorm, BatchNorm1d with running statistics, Dropout or UGMMLayer behind "
-        f"the first layer, got {type(module).__name__}: its bounds are not known here"
+        "expected Linear, ReLU, LayerNorm with eps above 0, BatchNorm1d with running statistics, Dropout or "
+        f"UGMMLayer behind the first layer, got {type(module).__name__}: its bounds are not known here"
     )
 
 

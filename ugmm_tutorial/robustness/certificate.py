@@ -15,14 +15,24 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
-from ugmm_tutorial.robustness.layer import Box, Terms, arguments, checked_count, in_parts, worst_case_bounds
+from ugmm_tutorial.robustness.layer import (
+    Box,
+    Terms,
+    arguments,
+    checked_classes,
+    checked_count,
+    in_parts,
+    worst_case_bounds,
+)
 from ugmm_tutorial.robustness.shared import Cells, worst_case_sum
-from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Step, dot
+from ugmm_tutorial.robustness.steps import ROUNDING, Affine, Normalised, Step, dot, without_division
 
 __all__ = ["Certificate", "certify"]
 
 # Where the logarithm is touched from above: at the clean sum, and farther on the way to the greatest sum.
 _TANGENTS = (0.0, 0.1, 0.4)
+# A margin below this proves nothing: products that underflow may have been lost.
+_LEAST = 1e-200
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ def certify(
     (tensor(True), True)
     """
     first, steps = _parts(network)
+    steps, divided = without_division(steps)
     layer, rows, box_ends = arguments(first, x, box)
     changed = checked_count(changed, rows.shape[1])
     y, clean = _leads_now(network, x, y)
@@ -90,7 +101,7 @@ def certify(
     for index in in_parts(layer, torch.arange(len(rows))):
         low, high = worst_case_bounds(first, rows[index], changed, box=box)
         terms = Terms.of(layer, rows[index], box_ends)
-        found.append(_Problem(steps, cells, terms, low, high, y[index], changed).margin())
+        found.append(_Problem(steps, divided, cells, terms, low, high, y[index], changed).margin())
     margin = torch.minimum(torch.cat(found), clean).nan_to_num(-math.inf, neginf=-math.inf)
     return Certificate(margin, clean, changed)
 
@@ -100,6 +111,7 @@ class _Problem:
     """B examples, the ends (B, J) of the first layer's outputs, and what follows it."""
 
     steps: Sequence[Step]
+    divided: tuple[int, Normalised] | None  # a LayerNorm whose division was left out, and its place
     cells: Cells
     terms: Terms
     low: Tensor
@@ -125,17 +137,22 @@ class _Problem:
             )  # fmt: skip
             best[left] = torch.maximum(best[left], unchanged[left] - slack[left] + moved)
         best = torch.where(best > 0.0, best / scale[1], best / scale[0])
-        return best.nan_to_num(-math.inf, posinf=-math.inf, neginf=-math.inf).amin(dim=1)
+        least = best.nan_to_num(-math.inf, posinf=-math.inf, neginf=-math.inf).amin(dim=1)
+        return torch.where(least.abs() < _LEAST, -_LEAST, least)
 
     def _linear(self, ends: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Weights (B, C - 1, J) and constants of linear lower bounds of the class's lead over the others.
 
         The lead is divided by a positive number between the two last values, (B, 1) each. This is how a
-        LayerNorm before the last linear module acts: its division cannot change who leads.
+        LayerNorm acts before the last linear module, or before modules that a positive number passes
+        through: its division cannot change who leads.
         """
         steps = self.steps
         outputs = steps[-1].outer(*ends[-1])[0].shape[1] if steps else self.low.shape[1]
         weight = _leads(self.classes, outputs)
+        if self.divided is not None:
+            place, left_out = self.divided
+            return *behind.backward(steps, ends, weight), left_out.scale(*ends[place])
         one = torch.ones(len(weight), 1, dtype=weight.dtype)
         if len(steps) < 2 or not (isinstance(steps[-1], Affine) and isinstance(steps[-2], Normalised)):
             return *behind.backward(steps, ends, weight), (one, one)
@@ -159,7 +176,7 @@ def _leads(classes: Tensor, count: int) -> Tensor:
 
 def _parts(network: nn.Module) -> tuple[UGMMLayer, list[Step]]:
     """The first layer and the steps behind it."""
-    modules = _flat(network)
+    modules = behind.flat(network)
     if not modules or not isinstance(modules[0], UGMMLayer) or type(modules[0]) not in behind.MIXTURES:
         first = type(modules[0]).__name__ if modules else "nothing"
         raise TypeError(
@@ -168,14 +185,6 @@ def _parts(network: nn.Module) -> tuple[UGMMLayer, list[Step]]:
         )
     behind.plain(modules[0])
     return modules[0], behind.steps_of(modules[1:])
-
-
-def _flat(network: nn.Module) -> list[nn.Module]:
-    """The modules of nested stacks. A stack with a forward of its own is a module of its own."""
-    if not isinstance(network, nn.Sequential) or type(network).forward is not nn.Sequential.forward:
-        return [network]
-    behind.plain(network)
-    return [module for part in network for module in _flat(part)]
 
 
 def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -187,10 +196,5 @@ def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor,
             f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
         )
     count = scores.shape[1]
-    y = scores.argmax(dim=1) if y is None else torch.as_tensor(y).cpu()
-    if y.shape != x.shape[:1] or y.is_floating_point() or not ((y >= 0) & (y < count)).all():
-        raise ValueError(
-            f"expected y as {len(x)} whole numbers from 0 to {count - 1}, got {tuple(y.shape)} of {y.dtype}"
-        )
-    y = y.long()
+    y = scores.argmax(dim=1) if y is None else checked_classes(y, len(x), count).cpu()
     return y, (_leads(y, count) @ scores.unsqueeze(-1)).squeeze(-1).amin(dim=1)

@@ -7,12 +7,13 @@ these inputs lie between given ends.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING", "Affine", "Normalised", "Rectified", "Step", "dot"]
+__all__ = ["ROUNDING", "Affine", "Normalised", "Rectified", "Step", "dot", "without_division"]
 
 #: How far bounds are moved outward, as a part of the sum of the absolute values that were added. Rounding
 #: moves a sum of n float64 numbers by less than n * 2**-53 of that, so this leaves room for millions of
@@ -135,6 +136,23 @@ class Normalised:
             torch.where(below < 0.0, below / least, below / most).clamp(min=-farthest),
             torch.where(above > 0.0, above / least, above / most).clamp(max=farthest),
         )
+
+
+def without_division(steps: Sequence[Step]) -> tuple[list[Step], tuple[int, Normalised] | None]:
+    """The steps with the division of a LayerNorm left out where it cannot change who leads, and its place.
+
+    That is so if it adds nothing and only ReLUs and linear layers without a bias follow: a positive number
+    passes through them.
+    """
+    for place, step in enumerate(steps):
+        behind = steps[place + 1 :]
+        passed = all(
+            isinstance(s, Rectified) or (isinstance(s, Affine) and not s.shift.any()) for s in behind
+        )
+        if isinstance(step, Normalised) and passed and not step.shift.any():
+            centring = torch.diag(step.gain) - step.gain.unsqueeze(1) / len(step.gain)
+            return [*steps[:place], Affine(centring, torch.zeros_like(step.gain)), *behind], (place, step)
+    return list(steps), None
 
 
 def dot(weight: Tensor, value: Tensor) -> Tensor:

@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers import UGMMLayer
-from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
+from ugmm_tutorial.robustness import behind
+from ugmm_tutorial.robustness.layer import Box, checked_box, checked_classes, checked_count
 
 __all__ = ["certified_loss", "lower_leads"]
+
+# A sum so many nats below its greatest possible value is taken as larger, against overflow.
+_NEXT_TO_NOTHING = 60.0
 
 
 def certified_loss(
@@ -48,9 +52,10 @@ def lower_leads(
     training, dropout acts on the layer.
 
     Args:
-        network: a UGMMLayer and a Linear; or a UGMMLayer, a LayerNorm without parameters, and a Linear
-            without a bias. Such a LayerNorm divides all scores by one positive number, which cannot change
-            who leads; leads are then in units of that number at ``x``.
+        network: a UGMMLayer and an MLP: ``nn.Linear``, and perhaps ``nn.ReLU`` and more of them. A LayerNorm
+            without parameters may stand between, if the linear layers have no bias. It divides all scores
+            by one positive number, which cannot change who leads; leads are then in units of that number at
+            ``x``.
         x: inputs, (B, K), within the box.
         y: their classes, (B,).
         changed: m, 0 to K.
@@ -58,28 +63,56 @@ def lower_leads(
 
     Raises:
         TypeError: the network is another one.
-        ValueError: ``changed`` is out of range, or ``x`` lies outside of the box.
+        ValueError: ``changed`` or ``y`` is out of range, or ``x`` lies outside of the box.
 
     >>> network = nn.Sequential(UGMMLayer(6, 8), nn.LayerNorm(8, elementwise_affine=False),
     ...                         nn.Linear(8, 3, bias=False))
     >>> lower_leads(network, torch.rand(5, 6), torch.zeros(5, dtype=torch.long), changed=2).shape
     torch.Size([5, 2])
     """
-    layer, norm, readout = _parts(network)
+    layer, norm, linears = _parts(network)
     changed, ends = checked_count(changed, layer.in_features), checked_box(box, layer.in_features)
     log_weight = layer.dropped_log_weight() if layer.drops else layer.log_weight
     out = layer.log_density(x, log_weight)
-    weight = readout.weight[y].unsqueeze(1) - readout.weight[_others(y, len(readout.weight))]  # (B, C - 1, J)
-    if norm is not None:
-        weight = weight - weight.mean(dim=2, keepdim=True)
-    leads = (weight @ out.unsqueeze(-1)).squeeze(-1)
-    if readout.bias is not None:
-        leads = leads + readout.bias[y].unsqueeze(1) - readout.bias[_others(y, len(readout.bias))]
-    if changed:
-        leads = leads + _harm(layer, x, out, log_weight, weight, changed, ends)
-    if norm is not None:
-        leads = leads / (out.var(dim=1, correction=0, keepdim=True) + norm.eps).sqrt()
-    return leads
+    hidden: list[tuple[Tensor, Tensor]] = []  # ends of what the ReLUs get, (B, n) each
+
+    def lower(weight: Tensor) -> Tensor:
+        """Lower bounds (B, P) of ``weight``, (B or 1, P, n), times the next linear layer's outputs."""
+        total: Tensor | float = 0.0
+        for place in range(len(hidden), -1, -1):
+            linear = linears[place]
+            total = total if linear.bias is None else total + weight @ linear.bias
+            weight = weight @ linear.weight
+            if place:
+                weight, more = _through_relu(weight, *hidden[place - 1])
+                total = total + more
+        if norm is not None:
+            weight = weight - weight.mean(dim=2, keepdim=True)
+        total = total + (weight @ out.unsqueeze(-1)).squeeze(-1)
+        return total + _harm(layer, x, out, log_weight, weight, changed, ends) if changed else total
+
+    for linear in linears[:-1]:
+        every = torch.eye(linear.out_features).to(linear.weight).unsqueeze(0)
+        hidden.append((lower(every), -lower(-every)))
+    classes = torch.eye(linears[-1].out_features).to(out)
+    y = checked_classes(y, len(x), len(classes)).to(x.device)
+    # NaN comes of an output that can become -inf, as when every input may be far away: no bound.
+    leads = lower(classes[y].unsqueeze(1) - classes[_others(y, len(classes))]).nan_to_num(nan=-math.inf)
+    return leads if norm is None else leads / (out.var(dim=1, correction=0, keepdim=True) + norm.eps).sqrt()
+
+
+def _through_relu(weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (B, P, n) and constants (B, P) of a lower bound behind a ReLU whose inputs have these ends.
+
+    Source: Zhang et al. (2018): the chord above, and below it 0 or the input itself.
+    """
+    above, below = high.clamp(min=0.0), low.clamp(max=0.0)
+    # Where the other value is taken, a denominator of 1 keeps gradients finite.
+    chord = torch.where(below < 0.0, above / torch.where(below < 0.0, above - below, 1.0), 1.0)
+    floor = torch.where(low >= 0.0, 1.0, torch.where(high <= 0.0, 0.0, (above > -below).to(low)))
+    up, down = weight.clamp(min=0.0), weight.clamp(max=0.0)
+    constant = (down @ (-chord * below).unsqueeze(-1)).squeeze(-1)
+    return up * floor.unsqueeze(1) + down * chord.unsqueeze(1), constant
 
 
 def _harm(
@@ -122,13 +155,17 @@ def _harm(
     slope = (gap / -torch.expm1(-gap)).unsqueeze(1)
     rising, falling = weight.clamp(min=0.0), weight.clamp(max=0.0)
     rising = torch.where(rising > 0.0, rising * slope, 0.0)
+    # A tangent is below wherever it touches: at the sum itself, unless the sum is next to nothing.
     unit = greatest.detach().amax(dim=1)  # of each neuron, against overflow
-    scale = torch.exp(unit - out).unsqueeze(1)
+    touch = torch.maximum(out, unit - _NEXT_TO_NOTHING)
+    constant = falling @ (touch - out + torch.expm1(out - touch)).unsqueeze(-1)
+    falling = falling * torch.exp(out - touch).unsqueeze(1)  # per unit of the sum
+    scale = torch.exp(unit - touch).unsqueeze(1)
     harm = (falling * scale) @ torch.exp(greatest - unit.unsqueeze(1)) - (rising + falling) @ share
     if least is not None:
         harm = harm + (rising * scale) @ torch.exp(least - unit.unsqueeze(1))
     harm = harm.nan_to_num(nan=-math.inf)  # if nothing at all is left of a sum, there is no bound
-    return harm.clamp(max=0.0).topk(changed, dim=-1, largest=False).values.sum(dim=-1)
+    return constant.squeeze(-1) + harm.clamp(max=0.0).topk(changed, dim=-1, largest=False).values.sum(dim=-1)
 
 
 def _others(y: Tensor, classes: int) -> Tensor:
@@ -137,17 +174,18 @@ def _others(y: Tensor, classes: int) -> Tensor:
     return every + (every >= y.unsqueeze(1))
 
 
-def _parts(network: nn.Sequential) -> tuple[UGMMLayer, nn.LayerNorm | None, nn.Linear]:
-    match list(network):
-        case [UGMMLayer() as layer, nn.Linear() as readout] if type(layer) is UGMMLayer:
-            return layer, None, readout
-        case [UGMMLayer() as layer, nn.LayerNorm() as norm, nn.Linear() as readout] if (
-            type(layer) is UGMMLayer
-        ):
-            if norm.elementwise_affine or readout.bias is not None:
-                raise TypeError(
-                    "expected a LayerNorm without parameters and a Linear without a bias behind it"
-                )
-            return layer, norm, readout
-    names = [type(part).__name__ for part in network]
-    raise TypeError(f"expected UGMMLayer and Linear, perhaps a LayerNorm between them, got {names}")
+def _parts(network: nn.Module) -> tuple[UGMMLayer, nn.LayerNorm | None, list[nn.Linear]]:
+    modules = [behind.plain(module) for module in behind.flat(network)]
+    # Not isinstance: a subclass may compute something else.
+    names = [type(module).__name__ for module in modules]
+    layer, *rest = modules or [nn.Identity()]
+    norm = rest[0] if rest and isinstance(rest[0], nn.LayerNorm) else None
+    rest = rest if norm is None else rest[1:]
+    linears = [module for module in rest[::2] if type(module) is nn.Linear]
+    between = [module for module in rest[1::2] if type(module) is nn.ReLU]
+    alternate = linears and len(linears) + len(between) == len(rest) == 2 * len(linears) - 1
+    if not isinstance(layer, UGMMLayer) or type(layer) is not UGMMLayer or not alternate:
+        raise TypeError(f"expected UGMMLayer, perhaps a LayerNorm, and Linear with ReLU between, got {names}")
+    if norm and (norm.elementwise_affine or any(linear.bias is not None for linear in linears)):
+        raise TypeError("expected a LayerNorm without parameters and Linear without a bias behind it")
+    return layer, norm, linears

@@ -89,6 +89,9 @@ def test_learners_are_given_the_same_number_of_settings_from_their_spaces():
         assert len(settings) == 12
         assert settings == settings_of(learner, 12, seed=0) != settings_of(learner, 12, seed=1)
         assert all(setting[name] in values for setting in settings for name, values in learner.space.items())
+        for name, values in learner.space.items():
+            often = [sum(setting[name] == value for setting in settings) for value in values]
+            assert max(often) - min(often) <= 1
         assert learner.default is None or learner.default.keys() == learner.space.keys()
 
 
@@ -112,8 +115,8 @@ def small(monkeypatch, tmp_path, table) -> dict:
     x, y = table
     monkeypatch.setenv("UGMM_SCRATCH_DIR", str(tmp_path))
     monkeypatch.setenv("UGMM_JOBS", "1")
-    rows = broken_inputs._Rows(x[:300], y[:300], x[300:450], y[300:450], x[450:], y[450:], 3)
-    monkeypatch.setattr(broken_inputs, "_rows", lambda name, split, settings: rows)
+    rows = broken_inputs.Rows(x[:300], y[:300], x[300:450], y[300:450], x[450:], y[450:], 3)
+    monkeypatch.setattr(broken_inputs, "rows_of", lambda name, split, settings: rows)
     # Processes of a pool would not see the table.
     monkeypatch.setattr(broken_inputs, "ProcessPoolExecutor", broken_inputs.futures.ThreadPoolExecutor)
     settings = copy.deepcopy(broken_inputs.SETTINGS)
@@ -158,4 +161,4 @@ def test_the_declared_study_has_every_learner_fault_and_table():
 
 @pytest.mark.parametrize(("rows", "epochs"), [(100, 100), (2560, 50), (5000, 26), (50_000, 20)])
 def test_networks_train_for_about_as_many_steps_on_every_table(rows, epochs):
-    assert broken_inputs._epochs(rows, broken_inputs.SETTINGS) == epochs
+    assert broken_inputs.epochs_of(rows, broken_inputs.SETTINGS) == epochs

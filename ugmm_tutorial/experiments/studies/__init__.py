@@ -28,6 +28,7 @@ STUDIES: dict[str, str] = {
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",
     "iris": "How often is the label right, over repeated cross-validation, beside other models?",
     "mpe": "How far do certified most probable explanations go, and what does each bound give?",
+    "protection": "What protects from broken inputs: which dropout, and how wide do components start?",
     "pruning": "Which components can the tuned network do without, and what is gained by leaving them out?",
     "relaxation": "Do linear relaxations close more boxes than the mean-value bound?",
     "uncertainty": "Does a uGMM network know what it does not know, beside MLPs, ensembles and MC dropout?",

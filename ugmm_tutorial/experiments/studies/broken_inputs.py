@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ugmm_tutorial import data
 from ugmm_tutorial.experiments import artifacts
@@ -32,7 +32,7 @@ from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS, Fitted, 
 from ugmm_tutorial.experiments.studies.broken_networks import BATCH_SIZE
 from ugmm_tutorial.training import files
 
-__all__ = ["SETTINGS", "measure", "units"]
+__all__ = ["SETTINGS", "Rows", "epochs_of", "measure", "rows_of", "units"]
 
 SETTINGS: dict = {
     "learners": {
@@ -50,6 +50,7 @@ SETTINGS: dict = {
     "rows": {"train": 5000, "validation": 2000, "test": 3000},  # at most
     "shares": {"validation": 0.2, "test": 0.3},
     "block_fractions": [0.1, 0.2, 0.4],
+    "search": "Latin hypercube",
     "search_seed": 0,
 }
 
@@ -62,7 +63,7 @@ class _Unit(NamedTuple):
     learner: str
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """A split: rows in their own units, float64, and classes."""
 
     train: NDArray
@@ -126,8 +127,8 @@ def _work(unit: _Unit, settings: dict, folder: Path) -> None:
 def _measured(unit: _Unit, settings: dict) -> dict:
     begun = time.perf_counter()
     how, learner = settings["sets"][unit.name], LEARNERS[unit.learner]
-    rows = _rows(unit.name, unit.split, settings)
-    epochs = _epochs(len(rows.train), settings)
+    rows = rows_of(unit.name, unit.split, settings)
+    epochs = epochs_of(len(rows.train), settings)
     mark = faults.marked(rows.validation.shape, settings["tuning_fraction"], seed=1000 + unit.split)
     spoilt = faults.broken(rows.validation, rows.train, faults.TUNING_FAULT, mark, seed=2000 + unit.split)
 
@@ -157,13 +158,13 @@ def _measured(unit: _Unit, settings: dict) -> dict:
     return entry | {"seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _epochs(rows: int, settings: dict) -> int:
+def epochs_of(rows: int, settings: dict) -> int:
     """For networks: about as many steps on every table, within the least and the most epochs."""
     least, most = settings["epochs"]
     return min(most, max(least, round(settings["steps"] * BATCH_SIZE / rows)))
 
 
-def _tested(name: str, predict: Fitted, rows: _Rows, split: int, settings: dict) -> dict:
+def _tested(name: str, predict: Fitted, rows: Rows, split: int, settings: dict) -> dict:
     """Accuracy on test rows: clean, and under every fault."""
 
     def right(x: NDArray) -> float:
@@ -191,7 +192,7 @@ def _marks(
             yield f"{fault}, block", blocks
 
 
-def _rows(name: str, split: int, settings: dict) -> _Rows:
+def rows_of(name: str, split: int, settings: dict) -> Rows:
     """A split of a data set, with at most the rows that the settings allow."""
     splits = (
         data.load(name, seed=split, **settings["shares"]) if name in data.TABLES else _images(name, split)
@@ -200,7 +201,7 @@ def _rows(name: str, split: int, settings: dict) -> _Rows:
     for part, most in settings["rows"].items():
         x, y = getattr(splits, part)
         parts += [x[:most].double().numpy(), y[:most].numpy()]
-    return _Rows(*parts, len(splits.classes))
+    return Rows(*parts, len(splits.classes))
 
 
 def _images(name: str, split: int) -> data.Splits:

@@ -5,6 +5,7 @@ Every learner gets the same number of random settings. A learner that knows no m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +45,17 @@ class Learner:
 
 
 def settings_of(learner: Learner, count: int, seed: int) -> list[dict]:
-    """The first ``count`` random settings; the same for every table and split of this seed."""
+    """Random settings, the same for every table and split of this seed: a Latin hypercube.
+
+    Each value of a setting comes equally often, up to one, and the settings are paired at random.
+    """
     draw = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        found.append({name: values[draw.integers(len(values))] for name, values in learner.space.items()})
-    return found
+    columns = {}
+    for name, values in learner.space.items():
+        rounds = [draw.permutation(len(values)) for _ in range(math.ceil(count / len(values)))]
+        chosen = draw.permutation(np.concatenate(rounds)[:count])
+        columns[name] = [values[place] for place in chosen]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 # --- networks ---------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def ugmm(train: Tensor, classes: int, setting: dict) -> nn.Module:
 
 def hybrid(train: Tensor, classes: int, setting: dict) -> nn.Module:
     """Mixtures in the first layer, an ordinary network behind it."""
-    options = {name: setting[name] for name in ("input_dropout", "init_std")}
+    options = {name: setting[name] for name in ("dropout", "input_dropout", "init_std") if name in setting}
     return HybridNet([train.shape[1], *setting["widths"], classes], **options, **_ENTRANCE)
 
 
