@@ -13,16 +13,23 @@ import torch
 
 __all__ = ["interpreted", "unavailable"]
 
-_INSTALLED = {module: find_spec(module) is not None for module in ("numba", "triton")}
+# What importing a kernel led to: None, or why it cannot run.
+_tried: dict[str, str | None] = {}
 # Triton's instructions start with this compute capability, that of the Tesla T4.
 _OLDEST_GPU = (7, 5)
 
 
+@torch.compiler.assume_constant_result
 def unavailable(backend: str) -> str | None:
-    """Return why the fused kernel ``"numba"`` or ``"triton"`` cannot run here, or None if it can."""
+    """Return why the fused kernel ``"numba"`` or ``"triton"`` cannot run here, or None if it can.
+
+    What is installed is imported, and Numba's kernel runs once.
+    """
     if backend == "triton":
         return _triton_unavailable()
-    return None if _INSTALLED["numba"] else "Numba is not installed (pip install numba)"
+    if "numba" not in _tried:
+        _tried["numba"] = _numba_unavailable()
+    return _tried["numba"]
 
 
 def interpreted() -> bool:
@@ -30,11 +37,37 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _triton_unavailable() -> str | None:
-    if not _INSTALLED["triton"]:
+def _numba_unavailable() -> str | None:
+    if find_spec("numba") is None:
+        return "Numba is not installed (pip install numba)"
+    try:
+        import numba
+
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return "NUMBA_DISABLE_JIT is set, so its loops would run in Python"
+        from ugmm_tutorial.kernels import numba_kernels
+
+        numba_kernels.probe()
+    except Exception as error:  # an installation can fail in any way
+        return f"Numba is installed but does not work here ({type(error).__name__}: {error})"
+    return None
+
+
+def _triton_import() -> str | None:
+    if find_spec("triton") is None:
         return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
-    if interpreted():
-        return None
+    try:
+        from ugmm_tutorial.kernels import triton_kernels  # noqa: F401
+    except Exception as error:
+        return f"Triton is installed but does not work here ({type(error).__name__}: {error})"
+    return None
+
+
+def _triton_unavailable() -> str | None:
+    if "triton" not in _tried:
+        _tried["triton"] = _triton_import()
+    if _tried["triton"] or interpreted():
+        return _tried["triton"]
     if not torch.cuda.is_available():
         return "PyTorch finds no CUDA device"
     if torch.cuda.get_device_capability() < _OLDEST_GPU:

@@ -17,6 +17,7 @@ BACKENDS = ("auto", "reference", "numba", "triton")
 _BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
 # Below this many terms (examples x components) the reference is no slower, and compiles nothing.
 _SMALL = 4096
+_said: set[str] = set()
 
 
 def backend_name(name: str) -> str:
@@ -56,7 +57,7 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
         # math.prod can count a batch whose size torch.export leaves open.
         small = not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
-        return "reference" if small or fitting is None or kernels.unavailable(fitting) else fitting
+        return "reference" if small or fitting is None or _do_without(fitting) else fitting
     reason = kernels.unavailable(backend)
     if backend == "triton" and not for_gpus:
         reason = "sparse layers have no kernel for GPUs"
@@ -67,3 +68,15 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
             f"backend {backend!r} cannot run here: {reason}. Use backend='auto' or 'reference'"
         )
     return backend
+
+
+@torch.compiler.assume_constant_result
+def _do_without(backend: str) -> bool:
+    """Whether ``"auto"`` has to do without a kernel. The first time, a warning says why."""
+    reason = kernels.unavailable(backend)
+    if reason and backend not in _said:
+        _said.add(backend)
+        warnings.warn(
+            f"backend='auto' takes the reference, which is slower: {reason}", RuntimeWarning, stacklevel=2
+        )
+    return reason is not None

@@ -1,16 +1,27 @@
-"""``compiled``: Numba's njit without Python's global lock, cached in a folder of the user's."""
+"""``compiled``: Numba's njit without Python's global lock, cached in a folder of the user's.
+
+A cache saves time and must never cost an answer. What is damaged is compiled again and replaced; what cannot
+be stored is compiled at every start, and a warning says so once.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
-import platformdirs
+from numba.core.caching import FunctionCache
+
+try:
+    import platformdirs
+except ImportError:
+    platformdirs = None  # type: ignore[assignment]
 
 __all__ = ["cache_folder", "compiled"]
 
@@ -25,12 +36,16 @@ def cache_folder() -> Path | None:
     It is in ``NUMBA_CACHE_DIR`` if that is set, else in this package's part of the user's cache. Numba's own
     first choice, beside the source, fails where the package is installed read-only.
     """
+    if not _settings.CACHE_DIR and platformdirs is None:
+        _warn_once("the package platformdirs, which knows the user's folder for caches, is not installed")
+        return None
     folder = Path(_settings.CACHE_DIR or Path(platformdirs.user_cache_dir("ugmm_tutorial")) / "numba")
     folder /= _digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
+    except OSError as error:
+        _warn_once(f"{folder} cannot be written to ({error})")
         return None
     return folder
 
@@ -47,11 +62,42 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
         # Numba reads this setting only while it decorates. Afterwards other libraries get theirs back.
         _settings.CACHE_DIR = str(folder or "")
         try:
-            return numba.njit(nogil=True, cache=folder is not None, fastmath=fastmath)(function)
+            dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
+            if folder is not None and hasattr(dispatcher, "enable_caching"):
+                dispatcher._cache = _Cache(function)
+            return dispatcher
         finally:
             _settings.CACHE_DIR = before
 
     return decorate
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, whose files may be damaged, forbidden, or find no room."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # a cut-off file can raise nearly anything
+            with suppress(Exception):
+                self.flush()  # forget what is stored, so that saving works again
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            super().save_overload(*arguments)
+        except Exception as error:
+            _warn_once(f"{self.cache_path} cannot take it ({type(error).__name__}: {error})")
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(
+        f"compiled kernels are not kept, so every start compiles them again: {reason}. NUMBA_CACHE_DIR names "
+        "another folder",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _digest() -> str:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.arrays import array_of
 from ugmm_tutorial.kernels import numba_loops, numba_sparse_loops, thread_pool
 from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 
-__all__ = ["backward", "forward", "sparse_backward", "sparse_forward"]
+__all__ = ["backward", "forward", "probe", "sparse_backward", "sparse_forward"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
@@ -126,7 +127,7 @@ def backward(
     shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
     sums = [x.new_empty(shape) for _ in range(3)]
     arrays = _numpy(grad, x, mean, log_std, log_weight, n, *state)
-    _add_up(parts, arrays, gx, gn, [_array(s) for s in sums])
+    _add_up(parts, arrays, gx, gn, [array_of(s) for s in sums])
     parameters: tuple[Tensor | None, ...] = (None, None, None)
     if needs_parameters:
         parameters = _of_parameters(log_std, sums, len(parts))
@@ -169,8 +170,8 @@ def _add_up(
 
 def _add_logarithm(out: Tensor, state: Tensor) -> None:
     """Add the logarithm of the sums. PyTorch's would leave threads spinning, which slows the next kernel."""
-    whole = _array(out)
-    whole += np.log(_array(state[1]))
+    whole = array_of(out)
+    whole += np.log(array_of(state[1]))
 
 
 def _of_parameters(log_std: Tensor, sums: list[Tensor], tasks: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,8 +205,10 @@ def _cut(n: int, parts: int) -> list[tuple[int, int]]:
 
 
 def _numpy(*tensors: Tensor | None) -> list[np.ndarray | None]:
-    return [None if t is None else _array(t) for t in tensors]
+    return [None if t is None else array_of(t) for t in tensors]
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
+def probe() -> None:
+    """Compile the kernel, or load it from the cache, and run it once. Raises whatever goes wrong here."""
+    one, out, delta, total = (np.ones((1, 1), dtype=np.float32) for _ in range(4))
+    numba_loops.forward(one, one, one, one, None, out, delta, total, 0, 1, 0, 1)

@@ -1,0 +1,73 @@
+"""Tensors as NumPy arrays that leave the tensors as they are.
+
+``Tensor.numpy()`` makes a tensor's memory one that can never be resized again, which breaks code of the
+caller that frees or grows it later. Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["array_of", "numbers"]
+
+_TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.uint8: "|u1"}
+
+
+class _Memory:
+    """A tensor's memory, by the protocol that ``np.asarray`` understands; it keeps the tensor alive."""
+
+    __slots__ = ("__array_interface__", "tensor")
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """An array with the memory of a contiguous tensor on the CPU; whoever writes to one writes to the other.
+
+    >>> x = torch.zeros(2, 3)
+    >>> array_of(x)[0, 0] = 5.0
+    >>> x[0, 0].item(), x.untyped_storage().resizable()
+    (5.0, True)
+    """
+    memory = _Memory()
+    memory.tensor = tensor
+    memory.__array_interface__ = {
+        "version": 3,
+        "typestr": _TYPES[tensor.dtype],
+        "shape": tuple(tensor.shape),
+        "data": (tensor.data_ptr(), False),
+    }
+    return np.asarray(memory)
+
+
+def numbers(name: str, values: object) -> NDArray[np.float64]:
+    """A copy of an argument in float64, for functions that compute with NumPy.
+
+    Args:
+        name: of the argument.
+        values: a tensor on any device, with or without gradients and of any dtype of real numbers, or what
+            ``np.array`` understands.
+
+    Raises:
+        TypeError: these are no real numbers, or a tensor is sparse.
+
+    >>> numbers("logits", torch.ones(2, dtype=torch.bfloat16, requires_grad=True))
+    array([1., 1.])
+    """
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_complex() or values.device.type == "meta":
+            raise TypeError(
+                f"expected {name} as a dense tensor of real numbers, got {values.layout} of {values.dtype} "
+                f"on {values.device}"
+            )
+        return array_of(values.detach().to("cpu", torch.float64).contiguous()).copy()
+    try:
+        found = np.array(values)
+        if found.dtype.kind not in "biuf":
+            raise TypeError(f"{found.dtype}")
+        return found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"expected {name} to be real numbers, got {type(values).__name__} ({error})"
+        ) from error
