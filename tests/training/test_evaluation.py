@@ -1,5 +1,7 @@
 """evaluate(): equal to a direct computation, and nothing is left changed."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -70,3 +72,43 @@ def test_it_refuses_no_examples():
 def test_it_refuses_an_empty_batch(batch_size):
     with pytest.raises(ValueError, match=f"expected batch_size >= 1, got {batch_size}"):
         evaluate(_network(), IRIS.test, batch_size=batch_size)
+
+
+WRONG_LABELS = [
+    (torch.full((6,), -100), "got -100"),
+    (torch.tensor([0, 1, 9, 2, 0, 1]), "from 0 to 2, got 9"),
+    (torch.eye(3)[[0, 1, 2, 0, 1, 2]], r"got \(6, 3\) of float32.*argmax"),
+    (torch.zeros(6, 1).long(), r"got \(6, 1\) of int64"),
+    (torch.zeros(6).bool(), r"got \(6,\) of bool"),
+    (torch.zeros(5).long(), r"got \(5,\) of int64"),
+]
+
+
+@pytest.mark.parametrize(("y", "message"), WRONG_LABELS)
+def test_labels_that_are_no_classes_of_the_model_are_refused(y, message):
+    with pytest.raises(ValueError, match="expected examples.y as 6 whole numbers.*" + message):
+        evaluate(UGMMNet((4, 5, 3)), Examples(torch.randn(6, 4), y))
+
+
+def test_arrays_are_refused_by_name():
+    x, y = torch.randn(6, 4), torch.zeros(6).long()
+    for part, examples in (("x", Examples(x.numpy(), y)), ("y", Examples(x, y.numpy()))):
+        with pytest.raises(TypeError, match=f"expected examples.{part} to be a torch.Tensor, got ndarray"):
+            evaluate(UGMMNet((4, 5, 3)), examples)
+
+
+def test_a_score_that_is_nan_is_no_right_answer():
+    found = evaluate(UGMMNet((4, 5, 3)), Examples(torch.full((6, 4), math.nan), torch.zeros(6).long()))
+    assert math.isnan(found["loss"])
+    assert math.isnan(found["accuracy"])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_of_any_whole_dtype_are_labels(dtype):
+    model, x, y = UGMMNet((4, 5, 3)), torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    assert evaluate(model, Examples(x, y.to(dtype))) == evaluate(model, Examples(x, y))
+
+
+def test_a_model_without_class_scores_is_refused():
+    with pytest.raises(ValueError, match=r"gives scores \(6, classes\), got \(6, 4, 2\)"):
+        evaluate(nn.Unflatten(1, (4, 2)), Examples(torch.zeros(6, 8), torch.zeros(6).long()))

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial import data
-from ugmm_tutorial.data import Examples
+from ugmm_tutorial.data import Examples, Splits
 from ugmm_tutorial.networks import MLP, UGMMNet
 from ugmm_tutorial.training import (
     SCHEDULERS,
@@ -314,6 +314,28 @@ def test_nothing_to_train_on_is_refused():
     nothing = replace(IRIS, train=Examples(IRIS.train.x[:0], IRIS.train.y[:0]))
     with pytest.raises(ValueError, match=r"expected training examples, got none in .*'iris'"):
         _train(_network(), splits=nothing)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.tensor([0, 1, 9, 2, 0, 1]), "from 0 to 2, got 9"),
+        (torch.full((6,), -100), "from 0 on, got -100"),
+        (torch.eye(3)[[0, 1, 2, 0, 1, 2]], r"got \(6, 3\) of float32.*argmax"),
+        (torch.zeros(6).bool(), r"got \(6,\) of bool"),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_labels_that_are_no_classes_are_refused_before_the_first_step(part, y, message):
+    good = Examples(torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2]))
+    parts = dict.fromkeys(("train", "validation", "test"), good) | {part: Examples(good.x, y)}
+    model = UGMMNet((4, 5, 3))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=f"expected {part}.y as 6 whole numbers .*{message}"):
+        train(
+            model, Splits("s", "made here", ("a", "b", "c"), **parts), TrainConfig(epochs=1), progress=False
+        )
+    torch.testing.assert_close(model.state_dict(), before)
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

@@ -6,13 +6,23 @@ package.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-__all__ = ["checked", "fraction", "of_one_kind", "one_of", "positive_integer", "require_shape"]
+__all__ = [
+    "checked",
+    "fraction",
+    "labels",
+    "of_one_kind",
+    "one_of",
+    "positive_integer",
+    "require_shape",
+    "tensor",
+]
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
@@ -42,8 +52,7 @@ def of_one_kind(named: dict[str, Tensor]) -> dict[str, Tensor]:
         ValueError: they are on several devices.
     """
     for name, value in named.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+        tensor(name, value)
     first = next(iter(named.values()))
     if any(t.dtype in _HALF for t in named.values()) and _autocasts(first.device.type):
         named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
@@ -63,6 +72,41 @@ def of_one_kind(named: dict[str, Tensor]) -> dict[str, Tensor]:
             f"expected all arguments on one device, got {_listed(devices)}. Move with .to(device)"
         )
     return named
+
+
+def tensor(name: str, value: object) -> Tensor:
+    """Check that an argument is an ordinary tensor with numbers in memory, and return it.
+
+    Raises:
+        TypeError: it is something else, or sparse.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"expected {name} to be a dense tensor, got {value.layout}: .to_dense() makes it one")
+    return value
+
+
+def labels(name: str, value: object, rows: int, classes: int | None = None) -> Tensor:
+    """Check class labels and return them as int64, (rows,).
+
+    Raises:
+        TypeError: they are not a dense tensor.
+        ValueError: they are not one whole number for each row, from 0 to ``classes - 1`` if that is known.
+    """
+    y = tensor(name, value)
+    whole = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
+    got = f"{tuple(y.shape)} of {str(y.dtype).removeprefix('torch.')}"
+    if y.shape == (rows,) and whole:
+        outside = y[(y < 0) | (y >= (classes or math.inf))]
+        if not len(outside):
+            return y.long()
+        got = f"{outside[0].item()}"
+    upper = "on" if classes is None else f"to {classes - 1}"
+    raise ValueError(
+        f"expected {name} as {rows} whole numbers from 0 {upper}, got {got}. A label is the number of its "
+        "class: one-hot rows become labels by .argmax(dim=1)"
+    )
 
 
 def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import labels
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
 from ugmm_tutorial.robustness.layer import (
     Box,
     Terms,
     arguments,
-    checked_classes,
     checked_count,
     in_parts,
     worst_case_bounds,
@@ -196,5 +196,5 @@ def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor,
             f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
         )
     count = scores.shape[1]
-    y = scores.argmax(dim=1) if y is None else checked_classes(y, len(x), count).cpu()
+    y = scores.argmax(dim=1) if y is None else labels("y", torch.as_tensor(y), len(x), count).cpu()
     return y, (_leads(y, count) @ scores.unsqueeze(-1)).squeeze(-1).amin(dim=1)

@@ -26,7 +26,6 @@ __all__ = [
     "arguments",
     "bounds_if_changed",
     "checked_box",
-    "checked_classes",
     "checked_count",
     "in_parts",
     "influence",
@@ -223,20 +222,6 @@ def checked_count(changed: int, inputs: int) -> int:
     if isinstance(changed, bool) or not isinstance(changed, int) or not 0 <= changed <= inputs:
         raise ValueError(f"expected changed to be a whole number from 0 to {inputs}, got {changed!r}")
     return changed
-
-
-def checked_classes(y: Tensor, rows: int, classes: int) -> Tensor:
-    """``y`` as int64, (B,).
-
-    Raises:
-        ValueError: it is not one whole number from 0 to ``classes - 1`` for each row.
-    """
-    y = torch.as_tensor(y)
-    if y.shape != (rows,) or y.is_floating_point() or not ((y >= 0) & (y < classes)).all():
-        raise ValueError(
-            f"expected y as {rows} whole numbers from 0 to {classes - 1}, got {tuple(y.shape)} of {y.dtype}"
-        )
-    return y.long()
 
 
 def in_parts(layer: Layer, rows: Tensor) -> Sequence[Tensor]:

@@ -11,10 +11,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import labels
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
-from ugmm_tutorial.robustness.layer import Box, checked_box, checked_classes, checked_count
+from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
 
 __all__ = ["certified_loss", "lower_leads"]
 
@@ -95,7 +96,7 @@ def lower_leads(
         every = torch.eye(linear.out_features).to(linear.weight).unsqueeze(0)
         hidden.append((lower(every), -lower(-every)))
     classes = torch.eye(linears[-1].out_features).to(out)
-    y = checked_classes(y, len(x), len(classes)).to(x.device)
+    y = labels("y", y, len(x), len(classes)).to(x.device)
     # NaN comes of an output that can become -inf, as when every input may be far away: no bound.
     leads = lower(classes[y].unsqueeze(1) - classes[_others(y, len(classes))]).nan_to_num(nan=-math.inf)
     return leads if norm is None else leads / (out.var(dim=1, correction=0, keepdim=True) + norm.eps).sqrt()

@@ -5,16 +5,18 @@ Taught in chapter 6.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
+from ugmm_tutorial.kernels.arguments import labels, positive_integer, tensor
 
-__all__ = ["evaluate", "evaluating"]
+__all__ = ["class_scores", "evaluate", "evaluating"]
 
 
 @torch.no_grad()
@@ -23,24 +25,44 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
 
     The modules of the model are left in the modes they were in.
 
+    Where a score is NaN there is no answer, so both numbers are NaN.
+
     Raises:
-        ValueError: there are no examples, or ``batch_size`` is below one.
+        TypeError: inputs or labels are no tensors.
+        ValueError: there are no examples, ``batch_size`` is below one, the model gives no scores (B, C), or
+            labels are not numbers of these classes.
 
     >>> evaluate(nn.Identity(), Examples(torch.eye(3), torch.arange(3)))["accuracy"]
     1.0
     """
-    if len(examples.y) == 0:
+    rows = len(tensor("examples.x", examples.x))
+    y = labels("examples.y", examples.y, rows)
+    if rows == 0:
         raise ValueError("expected examples to evaluate on, got none")
-    if batch_size < 1:
-        raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+    batch_size = positive_integer("batch_size", batch_size)
     device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
     with evaluating(model):
-        for x, y in zip(examples.x.split(batch_size), examples.y.split(batch_size), strict=True):
-            scores, y = model(x.to(device)), y.to(device)
-            loss += cross_entropy(scores, y, reduction="sum").item()
-            correct += (scores.argmax(dim=1) == y).sum().item()
-    return {"loss": loss / len(examples.y), "accuracy": correct / len(examples.y)}
+        for x, right in zip(examples.x.split(batch_size), y.split(batch_size), strict=True):
+            scores = class_scores(model, x.to(device))
+            right = labels("examples.y", right, len(x), scores.shape[1]).to(device)
+            loss += cross_entropy(scores, right, reduction="sum").item()
+            correct += (scores.argmax(dim=1) == right).sum().item()
+            correct += math.nan if scores.isnan().any() else 0.0
+    return {"loss": loss / rows, "accuracy": correct / rows}
+
+
+def class_scores(model: nn.Module, x: Tensor) -> Tensor:
+    """What the model gives for a batch, (B, C).
+
+    Raises:
+        ValueError: it gives something else.
+    """
+    scores = model(x)
+    if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(x):
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"expected a model that gives scores ({len(x)}, classes), got {got}")
+    return scores
 
 
 @contextmanager

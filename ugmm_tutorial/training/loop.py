@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ugmm_tutorial.data import Splits
 from ugmm_tutorial.training import checkpoints, identity, records
+from ugmm_tutorial.training.checks import check_classes, check_parts
 from ugmm_tutorial.training.config import TrainConfig, schedule
 from ugmm_tutorial.training.evaluation import evaluate
 from ugmm_tutorial.training.reproducible import reproducible, seed_generators
@@ -70,14 +71,15 @@ def train(
         TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
-        ValueError: there is nothing to train on, a part has more inputs than labels or fewer, or a CUDA graph
-            is requested on a device without CUDA.
+        TypeError: inputs or labels are no tensors.
+        ValueError: there is nothing to train on, a part has more inputs than labels or fewer, labels are not
+            numbers of the model's classes, or a CUDA graph is requested on a device without CUDA.
 
     >>> from ugmm_tutorial.data import iris
     >>> train(nn.Linear(4, 3), iris(), TrainConfig(epochs=2), progress=False).curve("epoch")
     [1, 2]
     """
-    _check_parts(data)
+    check_parts(data)
     device = torch.device(device)
     if cuda_graph and device.type != "cuda":
         raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
@@ -124,7 +126,8 @@ class _Run:
         rate = torch.tensor(config.learning_rate, device=device) if cuda_graph else config.learning_rate
         # Fused: one pass over each parameter instead of nine.
         self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=cuda_graph)
-        self.step = (CapturedStep if cuda_graph else Step)(self.model, self.optimizer)
+        make = CapturedStep if cuda_graph else Step
+        self.step = make(self.model, self.optimizer, lambda classes: check_classes(data, classes))
         self.scheduler = schedule(self.optimizer, config)
         self.shuffle = torch.Generator().manual_seed(config.seed)
         self.epoch = 0
@@ -153,7 +156,7 @@ class _Run:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = self.data.train
         for index in torch.randperm(len(y), generator=self.shuffle).split(self.config.batch_size):
-            yield x.index_select(0, index).to(self.device), y.index_select(0, index).to(self.device)
+            yield x.index_select(0, index).to(self.device), y.index_select(0, index).to(self.device).long()
 
     def _step_through(self, bar: tqdm) -> tuple[float, float]:
         """Optimise over all batches; return mean loss and accuracy as seen during training."""
@@ -329,12 +332,3 @@ _STATE = {
     "shuffle": Tensor,
     "random": Tensor,
 }
-
-
-def _check_parts(data: Splits) -> None:
-    if len(data.train.y) == 0:
-        raise ValueError(f"expected training examples, got none in {data!r}")
-    for part in data.sizes:
-        x, y = getattr(data, part)
-        if len(x) != len(y):
-            raise ValueError(f"expected as many inputs as labels in {part}, got {len(x)} and {len(y)}")

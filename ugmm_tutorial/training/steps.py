@@ -6,6 +6,7 @@ it takes to run them. A graph launches all of them at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from ugmm_tutorial.training.cuda_graphs import record, run_aside
+from ugmm_tutorial.training.evaluation import class_scores
 
 __all__ = ["CapturedStep", "Step"]
 
@@ -24,14 +26,17 @@ class Step:
     Args:
         model: from inputs to class scores (B, C), in training mode.
         optimizer: updates its parameters.
+        check: called once, before the first update, with the number of classes; an error in it ends the step.
 
     >>> step = Step(model := nn.Linear(3, 3), torch.optim.Adam(model.parameters()))
     >>> step(torch.eye(3), torch.arange(3))[0] > step(torch.eye(3), torch.arange(3))[0]  # the loss falls
     tensor(True)
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, check: Callable[[int], None] | None = None
+    ) -> None:
+        self.model, self.optimizer, self._check = model, optimizer, check
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the number of right answers, as tensors: nothing waits for a GPU."""
@@ -42,7 +47,10 @@ class Step:
         return self._learn(x, y)
 
     def _learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.model(x)
+        scores = class_scores(self.model, x)
+        if self._check is not None:
+            self._check(scores.shape[1])
+            self._check = None
         loss = cross_entropy(scores, y)
         loss.backward()
         self.optimizer.step()
@@ -65,6 +73,7 @@ class CapturedStep(Step):
     Args:
         model: as for :class:`Step`, on a CUDA device.
         optimizer: made with ``capturable=True``, and with a tensor as learning rate if that is to change.
+        check: as for :class:`Step`.
 
     >>> issubclass(CapturedStep, Step)  # both are called alike, this one only on a CUDA device
     True
@@ -72,8 +81,10 @@ class CapturedStep(Step):
 
     _WARMUP = 3
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
-        super().__init__(model, optimizer)
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, check: Callable[[int], None] | None = None
+    ) -> None:
+        super().__init__(model, optimizer, check)
         self._seen = 0
         self._recording: _Recording | None = None
 
