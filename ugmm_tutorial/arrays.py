@@ -19,7 +19,8 @@ _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.
 class _Memory:
     """A tensor's memory, by the protocol that ``np.asarray`` understands; it keeps the tensor alive."""
 
-    __slots__ = ("__array_interface__", "tensor")
+    tensor: Tensor
+    __array_interface__: dict[str, object]
 
 
 def array_of(tensor: Tensor) -> np.ndarray:

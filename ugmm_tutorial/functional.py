@@ -3,8 +3,7 @@
 Shapes, here and throughout the book: B batch, K inputs (``in_features``), J outputs (``out_features``).
 Inputs are ``(*, K)`` with any leading dimensions, parameters (J, K), outputs ``(*, J)``.
 
-The reference implementation (``kernels.reference``) *is* the specification. The fused kernels compute the
-same faster, without its (B, J, K) tensor. ``kernels.choice`` decides which of them runs.
+``kernels.reference`` *is* the specification, the fused kernels are faster, ``kernels.choice`` takes one.
 
 Taught in chapter 1 (the formula), chapter 2 (the batched layer) and chapter 3 (the fused kernels).
 """
@@ -21,7 +20,12 @@ from ugmm_tutorial import _moved
 from ugmm_tutorial.kernels import fused
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import BACKENDS, choose
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, component_log_densities, reference_log_density
+from ugmm_tutorial.kernels.reference import (
+    HALF_LOG_2PI,
+    component_log_densities,
+    inverse_std,
+    reference_log_density,
+)
 
 __all__ = [
     "BACKENDS",
@@ -99,9 +103,7 @@ def ugmm_log_density(
 
 
 def responsibilities(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor) -> Tensor:
-    """Posterior share of each component in each output, ``(*, J, K)``; sums to one over K.
-
-    They are also the gradients of the outputs with respect to ``log_weight`` (chapter 2).
+    """Posterior share of each component in each output, ``(*, J, K)``; sums to one over K (chapter 2).
 
     Args and Raises: as for :func:`ugmm_log_density`.
 
@@ -117,8 +119,7 @@ def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
 
     ``out[..., j] = max_k( log_weight[j, k] + log N(x[..., k] | mean[j, k], std[j, k]**2) )``
 
-    The gradient goes to that component only. The (B, J, K) tensor of all terms is never built. This function
-    serves for comparison.
+    The gradient goes to that component only. No (B, J, K) tensor is built. It serves for comparison.
 
     Args and Raises: as for :func:`ugmm_log_density`.
 
@@ -133,7 +134,7 @@ def max_log_density(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
         winner = torch.cat([component_log_densities(rows, *some).argmax(dim=-1) for some in few], dim=-1)
     # Every example has its own winners. These are their parameters, (B, J).
     m, s, w = (p.gather(1, winner.T).T for p in parameters)
-    z = (rows.gather(1, winner) - m) * torch.exp(-s)
+    z = (rows.gather(1, winner) - m) * inverse_std(s)
     return (w - s - HALF_LOG_2PI - 0.5 * z * z).reshape(*x.shape[:-1], len(mean))
 
 

@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 from operands import arguments
 
 from ugmm_tutorial import kernels, ugmm_log_density
-from ugmm_tutorial.kernels.reference import reference_log_density
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, reference_log_density
 
 NAMES = ("x", "mean", "log_std", "log_weight", "log_background")
 BACKENDS = [name for name in ("numba", "triton") if kernels.unavailable(name) is None]
@@ -1054,3 +1054,23 @@ def test_the_kernels_for_gpus_pass_this_file_under_the_interpreter():
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert int(passed[1]) >= 80, done.stdout[-2000:]
+
+
+NARROW = [-80.0, -87.0, -89.0, -95.0, -500.0]
+
+
+@pytest.mark.parametrize("log_std", NARROW)
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_a_component_too_narrow_for_float32_is_finite_at_its_mean_and_nothing_elsewhere(backend, log_std):
+    """1 / std overflows there: at the mean, 0 times infinity would be NaN."""
+    x = torch.tensor([[0.5, 2.0], [0.25, 2.0]])  # at the first mean, and away from it
+    mean = torch.tensor([[0.5, 1.0]]).requires_grad_()
+    narrow = torch.tensor([[log_std, 0.0]]).requires_grad_()
+    log_weight = torch.tensor([[-1.0, -1.0]])
+    out = ugmm_log_density(x, mean, narrow, log_weight, backend=backend)
+    other = -1.0 - HALF_LOG_2PI - 0.5
+    expected = torch.tensor([[-1.0 - log_std - HALF_LOG_2PI], [other]])
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    out.sum().backward()
+    torch.testing.assert_close(narrow.grad[0, 0].item(), -1.0, rtol=1e-5, atol=1e-5)
+    assert mean.grad.isfinite().all()

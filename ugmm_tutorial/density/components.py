@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.kernels.arguments import positive_integer
-from ugmm_tutorial.layers.dense import lower_bound
+from ugmm_tutorial.layers.limits import lower_bound
 
 __all__ = ["Arrays", "Components"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers.dense import MixtureLayer, UGMMLayer
 
 __all__ = ["EPS", "Layer", "condition", "evaluate", "layers_of", "only_output"]
@@ -96,7 +96,7 @@ def _layer(module: nn.Module, place: int) -> Layer:
         raise ValueError(
             f"module {place} has parameters that are not finite: nothing can be inferred from it"
         )
-    return Layer.of(mean, torch.exp(-log_std), log_weight - log_std - HALF_LOG_2PI)
+    return Layer.of(mean, inverse_std(log_std), log_weight - log_std - HALF_LOG_2PI)
 
 
 def only_output(layers: Sequence[Layer], output: int) -> list[Layer]:

@@ -19,7 +19,6 @@ _tried: dict[str, str | None] = {}
 _OLDEST_GPU = (7, 5)
 
 
-@torch.compiler.assume_constant_result
 def unavailable(backend: str) -> str | None:
     """Return why the fused kernel ``"numba"`` or ``"triton"`` cannot run here, or None if it can.
 
@@ -53,23 +52,23 @@ def _numba_unavailable() -> str | None:
     return None
 
 
-def _triton_import() -> str | None:
+def _triton_unavailable() -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed (it comes with PyTorch for CUDA on Linux)"
+    if not interpreted():
+        if not torch.cuda.is_available():
+            return "PyTorch finds no CUDA device"
+        if torch.cuda.get_device_capability() < _OLDEST_GPU:
+            oldest = ".".join(map(str, _OLDEST_GPU))
+            return f"the CUDA device is older than compute capability {oldest}"
+    if "triton" not in _tried:
+        _tried["triton"] = _triton_import()
+    return _tried["triton"]
+
+
+def _triton_import() -> str | None:
     try:
         from ugmm_tutorial.kernels import triton_kernels  # noqa: F401
     except Exception as error:
         return f"Triton is installed but does not work here ({type(error).__name__}: {error})"
-    return None
-
-
-def _triton_unavailable() -> str | None:
-    if "triton" not in _tried:
-        _tried["triton"] = _triton_import()
-    if _tried["triton"] or interpreted():
-        return _tried["triton"]
-    if not torch.cuda.is_available():
-        return "PyTorch finds no CUDA device"
-    if torch.cuda.get_device_capability() < _OLDEST_GPU:
-        return f"the CUDA device is older than compute capability {_OLDEST_GPU[0]}.{_OLDEST_GPU[1]}"
     return None

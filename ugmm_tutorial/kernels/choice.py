@@ -70,7 +70,6 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
     return backend
 
 
-@torch.compiler.assume_constant_result
 def _do_without(backend: str) -> bool:
     """Whether ``"auto"`` has to do without a kernel. The first time, a warning says why."""
     reason = kernels.unavailable(backend)
@@ -80,3 +79,8 @@ def _do_without(backend: str) -> bool:
             f"backend='auto' takes the reference, which is slower: {reason}", RuntimeWarning, stacklevel=2
         )
     return reason is not None
+
+
+# torch.compile takes the answer as a constant. torch.compiler.assume_constant_result does the same, but would
+# import all of the compiler with this package.
+_do_without._dynamo_marked_constant = True  # type: ignore[attr-defined]

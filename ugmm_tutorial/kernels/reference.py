@@ -1,7 +1,6 @@
 """The operator's specification: written to be read, with broadcasting, and differentiated by autograd.
 
-It builds the (B, J, K) tensor that the fused kernels avoid. It also does what they cannot: float64, second
-derivatives, forward-mode derivatives and vmap.
+It builds the (B, J, K) tensor that the fused kernels avoid, and knows float64, second derivatives and vmap.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["HALF_LOG_2PI", "component_log_densities", "log_sum_exp", "reference_log_density"]
+__all__ = ["HALF_LOG_2PI", "component_log_densities", "inverse_std", "log_sum_exp", "reference_log_density"]
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -24,9 +23,14 @@ def component_log_densities(
     >>> component_log_densities(torch.rand(5, 4), *torch.zeros(3, 8, 4)).shape
     torch.Size([5, 8, 4])
     """
-    z = (x.unsqueeze(-2) - mean) * torch.exp(-log_std)
+    z = (x.unsqueeze(-2) - mean) * inverse_std(log_std)
     terms = log_weight - log_std - HALF_LOG_2PI - 0.5 * z * z
     return terms if log_background is None else terms - log_background.unsqueeze(-2)
+
+
+def inverse_std(log_std: Tensor) -> Tensor:
+    """``1 / std``, but never infinite: at the mean of a very narrow component 0 times that would be NaN."""
+    return torch.exp((-log_std).clamp(max=88.0 if log_std.dtype == torch.float32 else 709.0))
 
 
 def reference_log_density(

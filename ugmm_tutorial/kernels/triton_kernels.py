@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ugmm_tutorial.kernels import triton_tiles as tiles
 from ugmm_tutorial.kernels.autograd import outputs_and_state
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.kernels.shifts import below_its_maximum, finite_maximum
 from ugmm_tutorial.kernels.triton_tiles import INPUT_TILE, PARAMETER_TILE, launch, panels
 
@@ -174,7 +174,7 @@ def _input_gradients(
 
 def _prepared(log_std: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """s and c, (J, K), and the shift of every neuron in nats, (J,)."""
-    scale = torch.exp(-log_std).mul_(math.sqrt(0.5 * _LOG2_E))
+    scale = inverse_std(log_std).mul_(math.sqrt(0.5 * _LOG2_E))
     c = log_weight - log_std
     top = finite_maximum(c)
     return scale, c.sub_(top).mul_(_LOG2_E), top.squeeze(1).sub_(HALF_LOG_2PI)

@@ -21,7 +21,8 @@ from ugmm_tutorial.layers.ablations import (
     UniformWeightLayer,
 )
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
-from ugmm_tutorial.layers.dense import DROPOUT_MODES, INITS, MixtureLayer, UGMMLayer, lower_bound
+from ugmm_tutorial.layers.dense import DROPOUT_MODES, INITS, MixtureLayer, UGMMLayer
+from ugmm_tutorial.layers.limits import lower_bound
 from ugmm_tutorial.layers.sparse import SparseUGMMLayer, sparse_log_density
 
 __all__ = [

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
 from ugmm_tutorial.kernels.choice import backend_name
+from ugmm_tutorial.layers.limits import lower_bound
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
 from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided
 
-__all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer", "lower_bound"]
+__all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer"]
 
 DROPOUT_MODES = ("renormalize", "literal", "inverted")
 INITS = ("unit", "paper")
@@ -314,36 +315,3 @@ class UGMMLayer(MixtureLayer):
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)
         terms = functional.component_log_densities(*arguments)
         return self.without_missing(terms, x.unsqueeze(-2))
-
-
-class _LowerBound(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, bound: float) -> Tensor:
-        return value.clamp(min=bound)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        value, ctx.bound = inputs
-        ctx.save_for_backward(value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (value,) = ctx.saved_tensors
-        # Descent moves against the gradient: a negative one lifts the value back over the bound.
-        return torch.where(value >= ctx.bound, gradient, gradient.clamp(max=0.0)), None
-
-
-def lower_bound(value: Tensor, bound: float) -> Tensor:
-    """``max(value, bound)``, whose gradient below the bound passes only where descent would raise ``value``.
-
-    A plain clamp has no gradient below the bound, so a component that gets there stays there for ever. A
-    straight-through clamp lets the value drift further and further below. This function avoids both. It
-    follows ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
-
-    >>> value = torch.tensor(-1.0, requires_grad=True)
-    >>> torch.autograd.grad(-lower_bound(value, 0.0), value)  # a plain clamp would give 0
-    (tensor(-1.),)
-    """
-    return _LowerBound.apply(value, bound)

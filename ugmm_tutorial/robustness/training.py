@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.kernels.arguments import labels
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
 from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
@@ -132,8 +132,8 @@ def _harm(
     """
     log_std = layer.bounded_log_std
     peak = log_weight - log_std - HALF_LOG_2PI
-    inverse_std = torch.exp(-log_std)
-    terms = peak - 0.5 * ((x.unsqueeze(1) - layer.mean) * inverse_std).square()
+    per_std = inverse_std(log_std)
+    terms = peak - 0.5 * ((x.unsqueeze(1) - layer.mean) * per_std).square()
     share = torch.exp(terms - out.unsqueeze(-1))  # (B, J, K): the only tensor of this size
     least, greatest = None, peak
     if ends is not None:
@@ -142,8 +142,8 @@ def _harm(
             raise ValueError("expected x within the box")
         below, above = low - layer.mean, high - layer.mean
         nearest, farthest = torch.maximum(below, -above).clamp(min=0.0), torch.maximum(-below, above)
-        least = peak - 0.5 * (farthest * inverse_std).square()
-        greatest = peak - 0.5 * (nearest * inverse_std).square()
+        least = peak - 0.5 * (farthest * per_std).square()
+        greatest = peak - 0.5 * (nearest * per_std).square()
     # The least sum, (B, J), in logarithms, because next to nothing may be left: the inputs that can take most
     # away do so.
     if least is None:

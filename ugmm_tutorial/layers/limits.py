@@ -1,0 +1,43 @@
+"""A lower limit for a parameter that does not hold it for ever. Taught in chapter 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["lower_bound"]
+
+
+class _LowerBound(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, bound: float) -> Tensor:
+        return value.clamp(min=bound)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        value, ctx.bound = inputs
+        ctx.save_for_backward(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (value,) = ctx.saved_tensors
+        # Descent moves against the gradient: a negative one lifts the value back over the bound.
+        return torch.where(value >= ctx.bound, gradient, gradient.clamp(max=0.0)), None
+
+
+def lower_bound(value: Tensor, bound: float) -> Tensor:
+    """``max(value, bound)``, whose gradient below the bound passes only where descent would raise ``value``.
+
+    A plain clamp has no gradient below the bound, so a component that gets there stays there for ever. A
+    straight-through clamp lets the value drift further and further below. This function avoids both. It
+    follows ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
+
+    >>> value = torch.tensor(-1.0, requires_grad=True)
+    >>> torch.autograd.grad(-lower_bound(value, 0.0), value)  # a plain clamp would give 0
+    (tensor(-1.),)
+    """
+    return _LowerBound.apply(value, bound)
