@@ -6,12 +6,14 @@ caller that frees or grows it later. Imports nothing else of the package.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["array_of", "numbers"]
+__all__ = ["array_of", "numbers", "whole_numbers"]
 
 _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.uint8: "|u1"}
 
@@ -58,17 +60,44 @@ def numbers(name: str, values: object) -> NDArray[np.float64]:
     """
     if isinstance(values, Tensor):
         if values.layout != torch.strided or values.is_complex() or values.device.type == "meta":
-            raise TypeError(
-                f"expected {name} as a dense tensor of real numbers, got {values.layout} of {values.dtype} "
-                f"on {values.device}"
-            )
+            raise TypeError(_wanted(name, "a dense tensor of real numbers", values))
         return array_of(values.detach().to("cpu", torch.float64).contiguous()).copy()
+    found = _array(name, "real numbers", values)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"expected {name} to be real numbers, got {found.dtype}")
+    return found.astype(np.float64)
+
+
+def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
+    """A copy of an argument as integers, such as class labels.
+
+    Args:
+        name: of the argument.
+        values: a tensor on any device, or what ``np.array`` understands.
+
+    Raises:
+        TypeError: these are no integers.
+
+    >>> whole_numbers("labels", torch.tensor([1, 2], dtype=torch.uint8))
+    array([1, 2])
+    """
+    if isinstance(values, Tensor):
+        whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+        if values.layout != torch.strided or not whole or values.device.type == "meta":
+            raise TypeError(_wanted(name, "integers", values))
+        return array_of(values.detach().to("cpu", torch.int64).contiguous()).copy()
+    found = _array(name, "integers", values)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"expected {name} to be integers, got {found.dtype}")
+    return found
+
+
+def _array(name: str, wanted: str, values: Any) -> np.ndarray:
     try:
-        found = np.array(values)
-        if found.dtype.kind not in "biuf":
-            raise TypeError(f"{found.dtype}")
-        return found.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"expected {name} to be real numbers, got {type(values).__name__} ({error})"
-        ) from error
+        return np.array(values)
+    except ValueError as error:  # rows of different lengths
+        raise TypeError(f"expected {name} to be {wanted}, got {values!r:.80} ({error})") from None
+
+
+def _wanted(name: str, wanted: str, got: Tensor) -> str:
+    return f"expected {name} to be {wanted}, got {got.dtype}, {got.layout}, on {got.device}"

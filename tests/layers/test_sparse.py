@@ -483,3 +483,13 @@ def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kerne
     assert called == []
     sparse_log_density(*drawn(200, 20, 8, 5))
     assert called == [1]
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_arguments_on_another_device_are_refused(place, backend):
+    """A kernel would read memory that was never written."""
+    arguments = [torch.zeros(400, 5), torch.zeros(17, 8, dtype=torch.int64), *torch.zeros(3, 17, 8)]
+    arguments[place] = arguments[place].to("meta")
+    with pytest.raises(ValueError, match=r"on one device|on the device of x"):
+        sparse_log_density(*arguments, backend=backend)

@@ -98,8 +98,21 @@ GOOD = json.loads(json.dumps(asdict(_record(0.5))))
         json.dumps({key: value for key, value in GOOD.items() if key != "environment"}).encode(),
         json.dumps(GOOD | {"colour": "red"}).encode(),
         json.dumps(GOOD | {"metrics": 3}).encode(),
+        b'{"a":' * 5000,
     ],
-    ids=["empty", "half", "bytes", "list", "null", "text", "no metrics", "no environment", "more", "number"],
+    ids=[
+        "empty",
+        "half",
+        "bytes",
+        "list",
+        "null",
+        "text",
+        "no metrics",
+        "no environment",
+        "more",
+        "number",
+        "deep",
+    ],
 )
 def test_file_that_is_no_record_is_refused_by_name_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "seed0.json"
@@ -122,6 +135,13 @@ EPOCH = {"epoch": 1, "test_accuracy": 0.5}
         ({"metrics": [EPOCH, EPOCH]}, "expected the metrics of epoch 2, .* got {'epoch': 1"),
         ({"metrics": [EPOCH, {"epoch": 2}]}, "expected the metrics of epoch 2, the same as of the first"),
         ({"metrics": [{"test_accuracy": 0.5}]}, "KeyError: 'epoch'"),
+        ({"metrics": [EPOCH | {"test_accuracy": 99}]}, "test_accuracy of epoch 1 to be from 0 to 1, got 99"),
+        ({"metrics": [EPOCH | {"test_accuracy": -0.1}]}, "to be from 0 to 1, got -0.1"),
+        (
+            {"metrics": [EPOCH | {"test_loss": math.nan}]},
+            "expected test_loss of epoch 1 to be finite, got nan",
+        ),
+        ({"metrics": [EPOCH | {"test_loss": math.inf}]}, "to be finite, got inf"),
         (
             {"metrics": [EPOCH | {"test_accuracy": "0.5"}]},
             "expected test_accuracy to be int or float, got '0",

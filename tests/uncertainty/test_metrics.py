@@ -138,6 +138,47 @@ def test_gaps_of_both_signs_do_not_cancel_in_the_ece():
 # --- temperature ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-30, 1e30, 1e300])
+def test_a_temperature_grows_with_the_logits(unit):
+    z = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.where(np.arange(60) % 3 == 0, z.argmin(axis=1), z.argmax(axis=1))
+    assert fit_temperature(z * unit, y) == pytest.approx(unit * fit_temperature(z, y), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_beyond_the_largest_float_do_not_overflow():
+    """Nine right answers of ten are most likely where the logits differ by log 9."""
+    z = np.array([[1e308, -1e308]] * 10)
+    z[0] *= -1.0
+    found = fit_temperature(z, np.zeros(10, dtype=int))
+    assert found == pytest.approx(1e308 / (0.5 * math.log(9.0)), rel=1e-9)
+
+
+def test_a_temperature_beyond_the_largest_float_is_refused():
+    """The best one of these logits is their unit times a number above one."""
+    z, y = np.array([[1.0, 0.9], [0.9, 1.0], [1.0, 0.9]]), np.array([0, 1, 1])
+    times = fit_temperature(z, y)
+    assert fit_temperature(1e307 / times * z, y) == pytest.approx(1e307, rel=1e-6)
+    z = np.array([[1.0, 0.0]] * 100)
+    y = np.arange(100) % 2 * (np.arange(100) < 98)
+    times = fit_temperature(z, y)
+    assert times > 20.0
+    with pytest.raises(ValueError, match="whose best temperature is a number"):
+        fit_temperature(1e308 * z, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_metrics_take_tensors_with_gradients_and_in_half_precision(dtype):
+    z = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype=dtype, requires_grad=True)
+    y = torch.tensor([0, 1, 1])
+    plain = z.detach().double()
+    assert fit_temperature(z, y) == fit_temperature(plain, y)
+    p = torch.tensor([[0.75, 0.25], [0.5, 0.5]], dtype=dtype, requires_grad=True)
+    assert accuracy(p, y[:2]) == accuracy(p.detach().double(), y[:2])
+    assert auroc(p[:, 0], p[:, 1]) == auroc(p[:, 0].detach().double(), p[:, 1].detach().double())
+    assert p.untyped_storage().resizable()
+
+
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_a_planted_temperature_is_found_and_repairs_the_calibration(temperature):
     z, y = predictor(40000)

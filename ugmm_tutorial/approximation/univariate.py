@@ -12,6 +12,7 @@ floor: :data:`NODES_WIDE` distances between nodes at the component's mean. Taugh
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,13 +64,15 @@ def quadrature(edges: Sequence[float], points: int = 16) -> tuple[Tensor, Tensor
     Place edges where the integrand has a kink or a jump, and close to each other around it.
 
     Raises:
-        ValueError: edges do not increase, or there is no panel or no point.
+        ValueError: edges do not increase or are not finite, or there is no panel or no point.
 
     >>> x, weight = quadrature([0.0, 1.0, 2.0])
     >>> round((weight @ x**2).item(), 4)
     2.6667
     """
     ends = np.asarray(edges, dtype=float)
+    if not np.isfinite(ends).all() or (np.abs(ends) > 0.5 * sys.float_info.max).any():
+        raise ValueError(f"expected finite edges, got {edges}: cut off where the integrand vanishes")
     if ends.ndim != 1 or len(ends) < 2 or points < 1 or not (np.diff(ends) > 0).all():
         raise ValueError(f"expected at least two increasing edges and one point, got {edges} and {points}")
     node, weight = np.polynomial.legendre.leggauss(points)

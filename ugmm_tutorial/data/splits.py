@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.arrays import array_of
 from ugmm_tutorial.kernels.arguments import one_of
 
 __all__ = ["DataError", "DataUnavailableError", "Examples", "Splits", "stratified"]
@@ -68,7 +69,7 @@ class Splits:
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.train, self.validation, self.test):
             for tensor in part:
-                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                digest.update(array_of(tensor.detach().cpu().contiguous().view(torch.uint8)).data)
         return digest.hexdigest()
 
     def flatten(self) -> Splits:

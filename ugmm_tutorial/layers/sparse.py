@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.kernels.arguments import of_one_kind, positive_integer, require_shape
+from ugmm_tutorial.kernels.arguments import of_one_kind, positive_integer, require_shape, tensor
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
@@ -50,7 +50,7 @@ def sparse_log_density(
     Raises:
         TypeError: an argument is not a tensor, or dtypes differ or are not supported. Under
             ``torch.autocast``, half-precision arguments are computed in float32 instead.
-        ValueError: shapes do not fit together, or the backend's name is unknown.
+        ValueError: shapes or devices do not fit together, or the backend's name is unknown.
         IndexError: an index is outside the inputs.
         RuntimeError: the requested backend cannot run here.
 
@@ -171,10 +171,10 @@ class SparseUGMMLayer(MixtureLayer):
 def _checked(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
     """Check the arguments against each other; under autocast, lift half precision to float32."""
     named = of_one_kind(dict(zip(("x", "mean", "log_std", "log_weight"), (x, *parameters), strict=True)))
-    if not isinstance(index, Tensor):
-        raise TypeError(f"expected index to be a torch.Tensor, got {type(index).__name__}")
-    if index.dtype != torch.int64:
+    if tensor("index", index).dtype != torch.int64:
         raise TypeError(f"expected index of dtype torch.int64, got {index.dtype}")
+    if index.device != x.device:
+        raise ValueError(f"expected index on the device of x, {x.device}, got {index.device}")
     x, mean, *others = named.values()
     if mean.dim() != 2 or 0 in mean.shape[1:]:
         raise ValueError(f"expected mean of shape (J, m) with m >= 1, got {tuple(mean.shape)}")

@@ -133,7 +133,7 @@ def read(path: str | Path) -> Record:
         fields = json.loads(path.read_text())
         _check(fields)
         return Record(**fields | {name: tuple(fields[name]) for name in ("metrics", "notes")})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RecordError(
             f"{path} is not a record of this package ({type(error).__name__}: {error}). Nothing was "
             "changed; move it away, with the checkpoint beside it if there is one, to train anew"
@@ -169,6 +169,10 @@ def _check(fields: dict) -> None:
             raise ValueError(f"expected the metrics of epoch {number}, the same as of the first, got {epoch}")
         for name, value in epoch.items():
             _expect(name, value, (int, float))
+            share = name.endswith("accuracy")
+            if not math.isfinite(value) or (share and not 0.0 <= value <= 1.0):
+                wanted = "from 0 to 1" if share else "finite"
+                raise ValueError(f"expected {name} of epoch {number} to be {wanted}, got {value}")
 
 
 def _expect(name: str, value: object, kind: type | tuple[type, ...]) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ugmm_tutorial.arrays import numbers, whole_numbers
+
 __all__ = ["ClassGaussians"]
 
 
@@ -24,6 +26,7 @@ class ClassGaussians:
         labels: (N,).
 
     Raises:
+        TypeError: features are no real numbers, or labels no integers.
         ValueError: shapes do not fit.
 
     Source: Lee, Lee, Lee and Shin (2018).
@@ -35,7 +38,7 @@ class ClassGaussians:
     def __init__(self, features: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> None:
         from sklearn.covariance import LedoitWolf
 
-        f, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+        f, y = numbers("features", features), whole_numbers("labels", labels)
         if f.ndim != 2 or y.shape != (len(f),) or len(f) < 2:
             raise ValueError(f"expected features (N, K) and labels (N,), N >= 2, got {f.shape} and {y.shape}")
         classes, member = np.unique(y, return_inverse=True)
@@ -44,7 +47,7 @@ class ClassGaussians:
 
     def score(self, features: ArrayLike | Tensor) -> np.ndarray:
         """Squared Mahalanobis distance to the nearest class mean, (N,); larger is further out."""
-        f = np.asarray(features, dtype=np.float64)
+        f = numbers("features", features)
         if f.ndim != 2 or f.shape[1] != self.means.shape[1]:
             raise ValueError(f"expected features (N, {self.means.shape[1]}), got {f.shape}")
         return np.min([self._covariance.mahalanobis(f - mean) for mean in self.means], axis=0)

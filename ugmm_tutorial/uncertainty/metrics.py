@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ugmm_tutorial.arrays import numbers, whole_numbers
+
 __all__ = [
     "Reliability",
     "accuracy",
@@ -207,7 +209,7 @@ def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    scores = [np.asarray(s, dtype=np.float64) for s in (inside, outside)]
+    scores = [numbers(name, s) for name, s in (("inside", inside), ("outside", outside))]
     for name, s in zip(("inside", "outside"), scores, strict=True):
         if s.ndim != 1 or len(s) == 0 or np.isnan(s).any():
             raise ValueError(f"expected {name} to be scores (N,), N >= 1, without NaN, got {s.shape}")
@@ -242,7 +244,7 @@ def _checked(
     probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities in float64 whose rows sum to one, and labels (zeros for None)."""
-    p = np.asarray(probabilities, dtype=np.float64)
+    p = numbers("probabilities", probabilities)
     if p.ndim != 2 or len(p) == 0 or p.shape[1] < 2:
         raise ValueError(f"expected probabilities (N, C) with N >= 1 and C >= 2, got {p.shape}")
     sums = p.sum(axis=1, keepdims=True)
@@ -253,9 +255,7 @@ def _checked(
         )
     if labels is None:
         return p / sums, np.zeros(len(p), dtype=np.int64)
-    y = np.asarray(labels)
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"expected labels to be integers, got {y.dtype}")
+    y = whole_numbers("labels", labels)
     if y.shape != (len(p),):
         raise ValueError(f"expected one label for each of the {len(p)} rows, got {y.shape}")
     if y.min() < 0 or y.max() >= p.shape[1]:

@@ -5,9 +5,13 @@ It changes how confident a network is, never what it answers. Taught in chapter 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from ugmm_tutorial.arrays import numbers, whole_numbers
 
 __all__ = ["fit_temperature"]
 
@@ -24,6 +28,7 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
         labels: (N,), integers from 0 to C - 1.
 
     Raises:
+        TypeError: logits are no real numbers.
         ValueError: shapes or labels do not fit, logits are not finite, or no temperature is best: all answers
             are right (the smaller T, the better), or they are no better than chance.
 
@@ -35,14 +40,20 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     from scipy.optimize import brentq
     from scipy.special import softmax
 
-    z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    z = numbers("logits", logits)
+    try:
+        y = whole_numbers("labels", labels)
+    except TypeError as error:
+        raise ValueError(f"expected labels to be integers from 0 to {z.shape[-1] - 1}") from error
     if z.ndim != 2 or len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
         raise ValueError(
             f"expected finite logits (N, C) and labels (N,), N >= 1, got {z.shape} and {y.shape}"
         )
-    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= z.shape[1]:
+    if y.min() < 0 or y.max() >= z.shape[1]:
         raise ValueError(f"expected labels to be integers from 0 to {z.shape[1] - 1}")
-    # Relative to the label's logit: only differences matter, and the numbers stay small.
+    # Relative to the label's logit, for only differences matter, and to the largest: T grows with logits.
+    largest = float(np.abs(z).max()) or 1.0
+    z = z / largest
     excess = z - z[np.arange(len(z)), y][:, None]
 
     def slope(beta: float) -> float:
@@ -58,4 +69,7 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
         low /= 2.0
     while slope(high) < 0.0:
         high *= 2.0
-    return 1.0 / (low if low == high else float(brentq(slope, low, high, xtol=1e-12)))
+    beta = low if low == high else float(brentq(slope, low, high, xtol=1e-12))
+    if not 0.0 < largest / beta < math.inf:
+        raise ValueError(f"expected logits whose best temperature is a number, got {largest:g} / {beta:g}")
+    return largest / beta

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,54 @@ def test_every_public_definition_of_the_folder_is_exported_and_documented(name):
     assert set(public) <= set(module.__all__)
     assert [n for n, node in public.items() if not ast.get_docstring(node)] == []
     assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def leaves(*arguments):
+    raise SystemExit(3)
+
+
+def stops(*arguments):
+    raise GeneratorExit
+
+
+@pytest.mark.parametrize("answer", [leaves, stops])
+def test_an_answer_that_wants_to_end_the_program_gets_a_hint(answer):
+    assert (
+        f"Your code raised {'SystemExit' if answer is leaves else 'GeneratorExit'}"
+        in check("1.2", answer).hint
+    )
+
+
+def test_ctrl_c_gets_through():
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("1.2", interrupted)
+
+
+def test_an_answer_changes_no_global_state():
+    def careless(*arguments):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(1 + torch.get_num_threads())
+        torch.set_default_device("meta")
+        return arguments[0]
+
+    def state():
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            torch.get_default_device(),
+        )
+
+    before = state()
+    check("1.2", careless)
+    assert state() == before

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import importlib
 
-import torch
-
 from ugmm_tutorial.teaching.exercises.answers import NotYet, Unanswered
 from ugmm_tutorial.teaching.exercises.feedback import UNANSWERED, Feedback
-from ugmm_tutorial.training.reproducible import seeded
+from ugmm_tutorial.teaching.exercises.state import unchanged
 
 __all__ = ["Feedback", "check"]
 
@@ -23,7 +21,8 @@ def check(exercise: str, answer: object) -> Feedback:
     """Check an answer to one of the book's exercises.
 
     The same answer always gets the same feedback. An answer that fails to run, or that has an unexpected
-    type, gets a hint instead of an exception. The global random state does not change.
+    type, gets a hint instead of an exception; only Ctrl-C gets through. Random generators, of Python and
+    NumPy too, and PyTorch's defaults do not change.
 
     Args:
         exercise: its number, from the chapter and the place in it, such as ``"1.1"``.
@@ -41,12 +40,12 @@ def check(exercise: str, answer: object) -> Feedback:
         if answer is None or answer is ...:
             raise Unanswered
         # The reader's code may draw random numbers. They are always the same, and not the notebook's.
-        with seeded(0), torch.enable_grad():
+        with unchanged():
             return Feedback(number, True, checker(answer))
     except Unanswered:
         return Feedback(number, False, f"{UNANSWERED} {first_hint}")
     except NotYet as hint:
         return Feedback(number, False, str(hint))
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         # Checkers guard every use of the answer that they foresee. This handles all other errors.
         return Feedback(number, False, f"Checking it raised {type(error).__name__}. {first_hint}")

@@ -147,7 +147,7 @@ def call(function: Callable, *arguments: object, silent: bool = False) -> object
         result = function(*copies)
     except NotImplementedError:
         raise Unanswered from None
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         text = " ".join(str(error).split())[:160].rstrip(".")
         advice = next((a for part, a in _ADVICE.items() if part in text), "Try it alone, on a few numbers.")
         raise NotYet(f"Your code raised {type(error).__name__}: {text}. {advice}") from None
