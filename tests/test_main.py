@@ -237,6 +237,38 @@ def test_results_that_cannot_be_written_are_explained(tmp_path, capsys):
 # --- interrupted: status 130 ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("command", [["train", "mnist-mlp"], ["tune", "mlp"], ["study", "iris"]])
+def test_results_that_cannot_be_written_are_found_out_before_anything_is_loaded(
+    command, tmp_path, capsys, monkeypatch
+):
+    def too_late(*arguments, **options):
+        raise AssertionError("loaded first")
+
+    monkeypatch.setattr(experiments.Experiment, "load_data", too_late)
+    (tmp_path / "results").touch()
+    assert main([*command, "--results", str(tmp_path / "results")]) == 1
+    assert "write to another folder" in capsys.readouterr().err
+
+
+def test_a_bench_whose_file_cannot_be_written_measures_nothing(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["bench", "--quick", "--output", str(tmp_path / "file" / "rows.csv")]) == 1
+    error = capsys.readouterr().err
+    assert "write to another folder" in error
+    assert "measuring" not in error
+
+
+@pytest.mark.slow
+def test_a_code_page_without_our_signs_loses_no_measurement(tmp_path):
+    """Python gives redirected output on Windows such a page."""
+    rows = tmp_path / "rows.csv"
+    command = [sys.executable, "-m", "ugmm_tutorial", "bench", "--quick", "--only", "limit", "--output", rows]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode("cp1252")
+    assert rows.stat().st_size > 0
+    assert str(rows) in done.stdout.decode("cp1252")
+
+
 def test_interrupted_training_goes_on_to_the_same_end(tmp_path, monkeypatch, capsys):
     """Ctrl-C in the third epoch, then the same command again."""
     measured, evaluate = [], loop.evaluate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -12,6 +13,7 @@ import torch
 from ugmm_tutorial import __version__
 from ugmm_tutorial.data import DataError
 from ugmm_tutorial.experiments import EXPERIMENTS, GROUPS, Run, cost_table, find, studies, table, tuning
+from ugmm_tutorial.training import files
 from ugmm_tutorial.training.checkpoints import CheckpointError
 from ugmm_tutorial.training.loop import TrainingError
 from ugmm_tutorial.training.records import RecordError
@@ -25,6 +27,10 @@ _STUDY = ": no results were written; the same command measures anew, from networ
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 1 failed, 2 wrong arguments, 130 interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Redirected output may have a code page without our signs: better a ? than an error at the end.
+            stream.reconfigure(errors="replace")
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -156,15 +162,18 @@ def _bench(options: argparse.Namespace) -> int:
     from ugmm_tutorial.experiments import bench
 
     device = _device(options.device)
+    if options.output:
+        files.make_writable(options.output)
     report = bench.run(
         device,
         only=None if options.only is None else tuple(options.only),
         quick=options.quick,
         progress=lambda section: print(f"measuring: {section}", file=sys.stderr),
     )
+    if options.output:
+        report.save(options.output)  # first, so that nothing that happens to the text can lose it
     print(bench.text(report))
     if options.output:
-        report.save(options.output)
         print(f"\n{options.output}")
     return 0
 

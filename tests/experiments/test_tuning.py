@@ -1,8 +1,12 @@
 """Searches: the same choices for every model, test images untouched, cut off and gone on with."""
 
+import datetime
 import json
 import math
+import platform
 import statistics
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -88,6 +92,68 @@ def test_search_that_was_cut_off_goes_on(tmp_path):
     assert len(accuracies(path)) == 3
     before = path.read_bytes()
     assert run(QUICK, results=tmp_path).read_bytes() == before, "nothing left to do"
+
+
+def test_a_search_that_is_cut_off_tries_what_an_uninterrupted_one_tries(pretended, tmp_path):
+    pretended.accuracy = lambda number, config: 0.5
+    whole = json.loads(run(replace(QUICK, trials=5), results=tmp_path / "whole").read_text())["trials"]
+    for trials in (1, 3, 5):
+        path = run(replace(QUICK, trials=trials), results=tmp_path / "parts")
+    parts = json.loads(path.read_text())["trials"]
+    assert [trial["params"] for trial in parts] == [trial["params"] for trial in whole]
+
+
+ANOTHER = """
+import sys
+from ugmm_tutorial import data
+from ugmm_tutorial.experiments import Experiment, tuning
+
+digits = data.digits().flatten().take(train=200, validation=50)
+Experiment.load_data = lambda experiment, folder=None: digits
+search = tuning.Search("quick", "MLP", {"widths": (64, 8, 4, 10)}, trials=7, epochs=20)
+tuning.run(search, results=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_searches_at_once_share_the_budget_and_repeat_nothing(tmp_path):
+    command = [sys.executable, "-c", ANOTHER, str(tmp_path)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.communicate(timeout=300)[1].count("Traceback") == 0
+        assert process.returncode == 0
+    trials = json.loads((tmp_path / "tuning" / "quick.json").read_text())["trials"]
+    assert len(trials) == 7
+    assert len({trial["params"]["learning_rate"] for trial in trials}) == 7
+
+
+def test_a_trial_whose_process_is_gone_does_not_count(pretended, tmp_path):
+    pretended.accuracy = lambda number, config: 0.5
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path = tmp_path / "tuning" / "quick.json"
+    path.parent.mkdir()
+    study = tuning._study(path, QUICK)
+    for process in ({"host": platform.node(), "pid": gone.pid}, None):
+        trial = study.ask()
+        if process:
+            trial.set_user_attr("process", process)
+    run(QUICK, results=tmp_path)
+    assert [t["number"] for t in json.loads(path.read_text())["trials"]] == [2, 3, 4]
+
+
+def test_trials_that_run_elsewhere_count_for_a_day(pretended, tmp_path):
+    pretended.accuracy = lambda number, config: 0.5
+    path = tmp_path / "tuning" / "quick.json"
+    path.parent.mkdir()
+    study = tuning._study(path, QUICK)
+    study.ask().set_user_attr("process", {"host": "another machine", "pid": 1})
+    run(QUICK, results=tmp_path)
+    assert len(accuracies(path)) == QUICK.trials - 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "_GIVEN_UP_AFTER", datetime.timedelta(0))
+        run(QUICK, results=tmp_path)
+    assert len(accuracies(path)) == QUICK.trials
 
 
 def test_test_images_are_not_looked_at(tmp_path, monkeypatch):

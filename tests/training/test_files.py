@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from ugmm_tutorial.training import files
+from ugmm_tutorial.training import files, records
 
 
 @pytest.fixture
@@ -106,9 +107,48 @@ def test_a_place_where_nothing_can_be_written_is_found_out(tmp_path, monkeypatch
     with pytest.raises(OSError, match="file"):
         files.make_writable(tmp_path / "file" / "a.json")
 
-    def refuse(self):
+    def refuse(self, data):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(PermissionError):
         files.make_writable(tmp_path / "a.json")
+
+
+def full(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", full)
+    path.write_text("old")
+    told = r"No space left on device: the file as it was .*Make room"
+    with pytest.raises(OSError, match=told) as caught, files.replacing(path) as file:
+        file.write("new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert path.read_text() == "old"
+    path.unlink()
+    with pytest.raises(OSError, match="there is no such file yet"), files.replacing(path) as file:
+        file.write("new")
+
+
+def test_an_error_about_another_file_keeps_its_name(path, tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.replacing(path):
+        (tmp_path / "another").read_text()
+    assert caught.value.filename == str(tmp_path / "another")
+
+
+@pytest.mark.parametrize("below", ["record.json", "folder/record.json"])
+def test_a_folder_that_is_a_file_is_told_with_the_wanted_file(tmp_path, below):
+    (tmp_path / "results").touch()
+    wanted = tmp_path / "results" / below
+    for write in (files.make_writable, lambda path: records.write_json({}, path)):
+        with pytest.raises(OSError, match="write to another folder") as caught:
+            write(wanted)
+        assert caught.value.filename == str(wanted)
+
+
+def test_text_is_the_same_on_every_system(path):
+    with files.replacing(path) as file:
+        file.write("µ ≥ 1\n")
+    assert path.read_bytes() == "µ ≥ 1\n".encode()

@@ -348,6 +348,15 @@ def test_a_part_with_not_as_many_inputs_as_labels_is_refused(part, inputs, label
         _train(_network(), splits=wrong)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
+    (tmp_path / "file").touch()
+    model = _network()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(OSError, match="write to another folder"):
+        _train(model, checkpoint=tmp_path / "file" / "run.pt")
+    torch.testing.assert_close(model.state_dict(), before)
+
+
 def test_progress_is_shown_only_if_wanted(capfd):
     train(_network(), IRIS, replace(CONFIG, epochs=1), progress=False)
     assert capfd.readouterr() == ("", "")

@@ -10,7 +10,7 @@ from torch import nn
 
 from ugmm_tutorial.experiments import record_checks
 from ugmm_tutorial.experiments.experiment import Experiment
-from ugmm_tutorial.training import checkpoints, records
+from ugmm_tutorial.training import checkpoints, files, records
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.loop import train
 
@@ -100,13 +100,14 @@ class Run:
 
         Raises:
             ValueError, RecordError: a stored record does not fit (see :meth:`record`). It is left unchanged.
-            OSError: a file cannot be written.
+            OSError: a file cannot be written. This is tried before anything is loaded.
             TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
                 :mod:`ugmm_tutorial.data`.
         """
         done = self.record()
         if done is not None:
             return done
+        files.make_writable(self.path)
         splits = self.experiment.load_data(data_dir)
         record = train(
             self.experiment.build(self.seed),

@@ -6,8 +6,12 @@ trained anew on all 60,000 images and then tested. Needs the extra ``tune``.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
+import os
+import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +63,8 @@ SEARCHES: dict[str, Search] = {
 
 
 _DATA = "mnist-split"
+# A trial of another machine that has no outcome after this time is taken for lost.
+_GIVEN_UP_AFTER = datetime.timedelta(days=1)
 
 
 def find(name: str) -> Search:
@@ -94,7 +100,8 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
 
     An interrupted search continues from its journal, which is beside that file. The trial that was running is
     lost and does not count. A file with all trials of this search is left unchanged, with or without a
-    journal.
+    journal. Several processes may search at once: together they run as many trials as one would, each with
+    its own settings. The file is whole when the last of them is done.
 
     Args:
         search: the search (see :func:`find`).
@@ -117,14 +124,13 @@ def run(search: Search, *, results: str | Path = "results", data_dir: str | Path
         return path
     files.make_writable(path)
     study = _study(path, search)
-    done = _counted(study)
-    study.sampler = optuna.samplers.TPESampler(seed=len(done))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=search.epochs // 4)
-    if len(done) < search.trials:
+    if len(_counted(study)) < search.trials:
         objective = _Objective(search, data_dir)
-        for _ in range(search.trials - len(done)):
-            study.optimize(objective, n_trials=1)
-            _write(study, search, path)
+        with suppress(_BudgetSpentError):  # another process was faster with the last one
+            while _taken(study.get_trials(deepcopy=False)) < search.trials:
+                study.optimize(objective, n_trials=1)
+                _write(study, search, path)
     _write(study, search, path)  # an earlier search may have stopped between its last trial and the file
     return path
 
@@ -203,6 +209,51 @@ def _counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.trials if trial.state.name.lower() in _STATES]
 
 
+class _BudgetSpentError(Exception):
+    """All trials of the search are done, or run in other processes."""
+
+
+def _claim(trial: optuna.Trial, search: Search) -> None:
+    """Let a trial count, if the ones before it leave room. Its number alone decides what it draws.
+
+    Two processes never have a trial of the same number, so none repeats another's settings.
+
+    Raises:
+        _BudgetSpentError: the trials before it are enough.
+    """
+    import optuna
+
+    trial.set_user_attr("process", {"host": platform.node(), "pid": os.getpid()})
+    before = [t for t in trial.study.get_trials(deepcopy=False) if t.number < trial.number]
+    if _taken(before) >= search.trials:
+        raise _BudgetSpentError
+    trial.study.sampler = optuna.samplers.TPESampler(seed=trial.number)
+
+
+def _taken(trials: list[optuna.trial.FrozenTrial]) -> int:
+    """How many of the trials have an outcome or will have one."""
+    return sum(trial.state.name.lower() in _STATES or _runs(trial) for trial in trials)
+
+
+def _runs(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether the process of an unfinished trial is alive, as far as this machine can tell."""
+    process = trial.user_attrs.get("process", {})
+    if trial.state.name != "RUNNING" or not process:
+        return False
+    if process["host"] != platform.node() or os.name != "posix":
+        started = trial.datetime_start
+        return started is not None and datetime.datetime.now() - started < _GIVEN_UP_AFTER
+    if process["pid"] == os.getpid():
+        return False  # a trial of this process that ended in an error
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
+
+
 class _Objective:
     """Validation accuracy after the last epoch. The data are read once, before the first trial."""
 
@@ -214,6 +265,7 @@ class _Objective:
     def __call__(self, trial: optuna.Trial) -> float:
         import optuna
 
+        _claim(trial, self.search)
         experiment = suggested(self.search, trial)
 
         def look(metrics: dict) -> None:

@@ -27,7 +27,8 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
         mode: ``"w"`` for text, ``"wb"`` for bytes.
 
     Raises:
-        OSError: the file cannot be written, for example because the disk is full.
+        OSError: the file cannot be written, for example because the disk is full. The message names it, and
+            what to do.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder, replacing(f"{folder}/notes.txt") as file:
@@ -35,17 +36,22 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
     19
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
     try:
-        with scratch.open(mode) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+        with scratch.open(mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
         _flush_names(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(scratch), str(path.parent)):
+            raise  # of another file that the block is about
+        raise _about(path, error) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        _remove(scratch)
 
 
 def make_writable(path: str | Path) -> None:
@@ -59,12 +65,26 @@ def make_writable(path: str | Path) -> None:
     ...     make_writable(f"{folder}/runs/seed0.pt")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
     try:
-        scratch.touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(b"0" * 4096)
+    except OSError as error:
+        raise _about(path, error) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        _remove(scratch)
+
+
+def _about(path: Path, error: OSError) -> OSError:
+    """The error with the file's name and advice. On a full disk the system names no file."""
+    there = "the file as it was before stays" if path.exists() else "there is no such file yet"
+    advice = "Make room, or write to another folder; the same command then goes on"
+    return OSError(error.errno, f"{error.strerror or error}: {there}. {advice}", str(path))
+
+
+def _remove(scratch: Path) -> None:
+    with suppress(OSError):  # its folder may not be there, or not be ours
+        scratch.unlink()
 
 
 def _scratch(path: Path) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ugmm_tutorial.data import Splits
-from ugmm_tutorial.training import checkpoints, identity, records
+from ugmm_tutorial.training import checkpoints, files, identity, records
 from ugmm_tutorial.training.checks import check_classes, check_parts
 from ugmm_tutorial.training.config import TrainConfig, schedule
 from ugmm_tutorial.training.evaluation import evaluate
@@ -71,6 +71,7 @@ def train(
         TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
+        OSError: ``checkpoint`` cannot be written. This is tried before the first step.
         TypeError: inputs or labels are no tensors.
         ValueError: there is nothing to train on, a part has more inputs than labels or fewer, labels are not
             numbers of the model's classes, or a CUDA graph is requested on a device without CUDA.
@@ -86,6 +87,8 @@ def train(
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if checkpoint is not None and checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
+    if checkpoint is not None:
+        files.make_writable(checkpoint)  # now, not after an epoch
     run = _Run(model, data, config, device, checkpoint, cuda_graph)
     with reproducible(run.device):
         seed_generators(config.seed, run.device)

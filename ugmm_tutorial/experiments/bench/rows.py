@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ugmm_tutorial.training import files
+
 __all__ = ["Report", "Row", "load"]
 
 
@@ -66,10 +68,12 @@ class Report:
         return rows[0].value if rows else None
 
     def save(self, path: str | Path) -> None:
-        """Write a CSV file whose first line, a comment, holds the environment as JSON."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
+        """Write a CSV file whose first line, a comment, holds the environment as JSON.
+
+        Raises:
+            OSError: the file cannot be written. An older one stays.
+        """
+        with files.replacing(path) as file:
             file.write(f"# {json.dumps(self.environment)}\n")
             writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
             writer.writeheader()
