@@ -7,6 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.arrays import array_of
+
 __all__ = ["clusters"]
 
 
@@ -24,14 +26,20 @@ def clusters(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tenso
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    filled = torch.where(rows.isnan(), rows.nanmean(dim=0), rows).detach()
+    # In float64, and variances around each cluster's mean: differences of sums would lose all digits of data
+    # far from zero.
+    whole = rows.detach().to("cpu", torch.float64)
+    filled = torch.where(whole.isnan(), whole.nanmean(dim=0), whole)
     with warnings.catch_warnings():
         # With fewer distinct rows than clusters, some start at the same place, which is harmless.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(count, n_init=1, random_state=seed).fit(filled.cpu().numpy())
-    member = torch.nn.functional.one_hot(torch.as_tensor(found.labels_).long(), count).to(filled)
-    size = member.sum(dim=0).unsqueeze(-1)
-    mean = torch.as_tensor(found.cluster_centers_).to(filled)
-    scatter = member.T @ filled.square() - size * (member.T @ filled / size.clamp(min=1.0)).square()
-    std = ((scatter.clamp(min=0.0) + filled.var(dim=0, correction=0)) / (size + 1.0)).sqrt()
-    return (size.squeeze(-1) + 1.0) / (len(rows) + count), mean, std
+        found = KMeans(count, n_init=1, random_state=seed).fit(array_of(filled))
+    label = torch.as_tensor(found.labels_).long()
+    size = torch.bincount(label, minlength=count).to(filled).unsqueeze(-1)
+    nothing = torch.zeros(count, rows.shape[1], dtype=filled.dtype)
+    own_mean = nothing.index_add(0, label, filled) / size.clamp(min=1.0)
+    scatter = nothing.index_add(0, label, (filled - own_mean[label]).square())
+    std = ((scatter + filled.var(dim=0, correction=0)) / (size + 1.0)).sqrt()
+    share = (size.squeeze(-1) + 1.0) / (len(rows) + count)
+    centres = torch.as_tensor(found.cluster_centers_)
+    return share.to(rows), centres.to(rows), std.to(rows)

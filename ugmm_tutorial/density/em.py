@@ -33,7 +33,8 @@ def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance:
     """Maximise the likelihood of the rows ``x`` (N, D), starting from ``model`` as it is; NaN is missing.
 
     Every iteration sets weights, means, standard deviations (to at least ``min_std``) and the Gaussian
-    backgrounds that the caller did not give. The likelihood never falls, except by rounding: prefer float64.
+    backgrounds that the caller did not give. The sums are float64, because a new variance is a difference of
+    two. The likelihood never falls, except by rounding.
 
     Args:
         model: ``SmoothedUGMM``, ``DiagonalGaussianMixture`` or ``Circuit``; call its ``initialise`` first.
@@ -72,12 +73,12 @@ def _expectation(model: TractableDensity, rows: Tensor) -> tuple[float, list[Arr
     """Mean log-likelihood and the tensors it depends on; their ``.grad`` is that of the sum over rows."""
     parts = [rows[:, scope] for scope in model.scopes]
     leaf_arrays = [
-        {name: value.detach().requires_grad_() for name, value in leaf.arrays(part).items()}
+        {name: value.detach().double().requires_grad_() for name, value in leaf.arrays(part).items()}
         for leaf, part in zip(model._components, parts, strict=True)
     ]
-    log_weights = [value.detach().requires_grad_() for value in model.log_weights()]
+    log_weights = [value.detach().double().requires_grad_() for value in model.log_weights()]
     with torch.enable_grad():
-        calls = zip(model._components, parts, leaf_arrays, strict=True)
+        calls = zip(model._components, (part.double() for part in parts), leaf_arrays, strict=True)
         log_prob = model.combine([leaf(part, arrays) for leaf, part, arrays in calls], log_weights)
         impossible = log_prob == -torch.inf
         if impossible.any():
