@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial import MLP, UGMMLayer, UGMMNet
 from ugmm_tutorial.layers import MaxLayer
-from ugmm_tutorial.robustness import attacks, certify
+from ugmm_tutorial.robustness import attacks, certified_loss, certify, lower_leads
 
 INPUTS, CLASSES = 8, 3
 BOX = (-4.0, 4.0)
@@ -251,6 +251,29 @@ def test_cancelling_weights_do_not_hide_rounding():
     found = certify(network, x, torch.zeros(50, dtype=torch.long), changed=0)
     exact = [_exact_lead(first, middle, last, row) for row in x]
     assert all(margin <= lead for margin, lead in zip(found.margin.tolist(), exact, strict=True))
+
+
+def test_hidden_units_are_bounded_for_one_adversary():
+    """What certify proves of a hybrid is at least what the looser bound to train with proves."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        UGMMLayer(INPUTS, 24, min_std=0.3),
+        nn.LayerNorm(24, elementwise_affine=False),
+        nn.Linear(24, 16, bias=False),
+        nn.ReLU(),
+        nn.Linear(16, CLASSES, bias=False),
+    ).double()
+    x, y = _blobs(300, seed=1)
+    x = x.double().clamp(*BOX)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        certified_loss(network, x, y, changed=1, box=BOX).backward()
+        optimizer.step()
+    loose = (lower_leads(network, x, y, changed=2, box=BOX) > 0.0).all(dim=1)
+    proven = certify(network, x, y, changed=2, box=BOX).certified
+    assert (proven | ~loose).all()
+    assert proven.sum() > loose.sum() + 5
 
 
 def test_products_that_underflow_prove_nothing():

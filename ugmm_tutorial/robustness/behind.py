@@ -10,7 +10,7 @@ General Activation Functions*.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,16 +86,30 @@ def _or(parameter: Tensor | None, default: Tensor) -> Tensor:
     return default.double() if parameter is None else parameter
 
 
-def ends(steps: Sequence[Step], low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The ends of every step's inputs, for inputs of the first step between ``low`` and ``high``, (B, n)."""
+def ends(
+    steps: Sequence[Step],
+    low: Tensor,
+    high: Tensor,
+    at_once: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """The ends of every step's inputs, for inputs of the first step between ``low`` and ``high``, (B, n).
+
+    Args:
+        steps: what follows the first layer.
+        low, high: ends of that layer's outputs, each on its own, (B, J).
+        at_once: knows more of these outputs together. From weights (B, P, J) and constants (B, P) it makes
+            lower bounds, (B, P).
+    """
     found: list[tuple[Tensor, Tensor]] = []
     below, above = low, high
     for step in steps:
         if found and not isinstance(step, Affine):  # an affine step needs no ends of its own
             every = torch.eye(below.shape[1], dtype=low.dtype).expand(len(low), -1, -1)
-            linear = [
-                concrete(*backward(steps[: len(found)], found, sign * every), low, high) for sign in (1, -1)
-            ]
+            linear = []
+            for sign in (1, -1):
+                function = backward(steps[: len(found)], found, sign * every)
+                bound = concrete(*function, low, high)
+                linear.append(bound if at_once is None else torch.maximum(bound, at_once(*function)))
             below, above = torch.maximum(below, linear[0]), torch.minimum(above, -linear[1])
             below, above = torch.minimum(below, above), torch.maximum(below, above)  # rounding may cross them
         found.append((below, above))

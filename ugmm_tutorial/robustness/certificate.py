@@ -31,6 +31,8 @@ __all__ = ["Certificate", "certify"]
 
 # Where the logarithm is touched from above: at the clean sum, and farther on the way to the greatest sum.
 _TANGENTS = (0.0, 0.1, 0.4)
+# Cells of every input, for the lead and for what hidden units get.
+_CELLS = (12, 4)
 # A margin below this proves nothing: products that underflow may have been lost.
 _LEAST = 1e-200
 
@@ -96,12 +98,12 @@ def certify(
     layer, rows, box_ends = arguments(first, x, box)
     changed = checked_count(changed, rows.shape[1])
     y, clean = _leads_now(network, x, y)
-    cells = Cells.of(layer, box_ends)
+    cells, coarse = (Cells.of(layer, box_ends, count) for count in _CELLS)
     found = []
     for index in in_parts(layer, torch.arange(len(rows))):
         low, high = worst_case_bounds(first, rows[index], changed, box=box)
         terms = Terms.of(layer, rows[index], box_ends)
-        found.append(_Problem(steps, divided, cells, terms, low, high, y[index], changed).margin())
+        found.append(_Problem(steps, divided, cells, coarse, terms, low, high, y[index], changed).margin())
     margin = torch.minimum(torch.cat(found), clean).nan_to_num(-math.inf, neginf=-math.inf)
     return Certificate(margin, clean, changed)
 
@@ -113,6 +115,7 @@ class _Problem:
     steps: Sequence[Step]
     divided: tuple[int, Normalised] | None  # a LayerNorm whose division was left out, and its place
     cells: Cells
+    coarse_cells: Cells  # for ends of what hidden units get, of which there are many
     terms: Terms
     low: Tensor
     high: Tensor
@@ -121,24 +124,35 @@ class _Problem:
 
     def margin(self) -> Tensor:
         """Lower bounds (B,) of the margin under all changes."""
-        weight, constant, scale = self._linear(behind.ends(self.steps, self.low, self.high))
-        out = torch.logsumexp(self.terms.clean, dim=-1)
+        at_once = self._at_once if self.changed else None
+        weight, constant, scale = self._linear(behind.ends(self.steps, self.low, self.high, at_once))
         best = behind.concrete(weight, constant, self.low, self.high)
-        unchanged = constant + dot(weight, out)
-        largest = 1.0 + torch.maximum(self.low.abs(), self.high.abs())
-        slack = ROUNDING * (constant.abs() + dot(weight.abs(), largest))
-        for tangent in _TANGENTS:
-            left = (best.amin(dim=1) <= 0.0) & self.low.isfinite().all(dim=1) & (unchanged.amin(dim=1) > 0.0)
+        unchanged = constant + dot(weight, torch.logsumexp(self.terms.clean, dim=-1))
+        attempts = [(self.coarse_cells, _TANGENTS[0]), *((self.cells, tangent) for tangent in _TANGENTS)]
+        for cells, tangent in attempts:  # from quick to careful
+            left = (best.amin(dim=1) <= 0.0) & (unchanged.amin(dim=1) > 0.0)
             if not left.any() or self.changed == 0:
                 break
-            moved = worst_case_sum(
-                self.cells, self.terms.take(left), self.low[left], self.high[left], weight[left],
-                self.changed, tangent,
-            )  # fmt: skip
-            best[left] = torch.maximum(best[left], unchanged[left] - slack[left] + moved)
+            found = self._worst(cells, weight[left], constant[left], tangent, left)
+            best[left] = torch.maximum(best[left], found)
         best = torch.where(best > 0.0, best / scale[1], best / scale[0])
         least = best.nan_to_num(-math.inf, posinf=-math.inf, neginf=-math.inf).amin(dim=1)
         return torch.where(least.abs() < _LEAST, -_LEAST, least)
+
+    def _at_once(self, weight: Tensor, constant: Tensor) -> Tensor:
+        every = torch.ones(len(weight), dtype=torch.bool)
+        return self._worst(self.coarse_cells, weight, constant, _TANGENTS[0], every)
+
+    def _worst(self, cells: Cells, weight: Tensor, constant: Tensor, tangent: float, rows: Tensor) -> Tensor:
+        """Lower bounds (b, P) of linear functions of some examples' outputs, with one adversary for all."""
+        low, high, terms = self.low[rows], self.high[rows], self.terms.take(rows)
+        unchanged = constant + dot(weight, torch.logsumexp(terms.clean, dim=-1))
+        slack = ROUNDING * (constant.abs() + dot(weight.abs(), 1.0 + torch.maximum(low.abs(), high.abs())))
+        moved = worst_case_sum(cells, terms, low, high, weight, self.changed, tangent)
+        bounded = low.isfinite().all(dim=1, keepdim=True)
+        return torch.where(bounded, unchanged - slack + moved, -math.inf).nan_to_num(
+            nan=-math.inf, neginf=-math.inf
+        )
 
     def _linear(self, ends: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Weights (B, C - 1, J) and constants of linear lower bounds of the class's lead over the others.

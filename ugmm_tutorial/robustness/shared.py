@@ -26,7 +26,6 @@ from ugmm_tutorial.robustness.layer import Terms
 
 __all__ = ["Cells", "worst_case_sum"]
 
-_CELLS = 24
 # The greatest positive curvature of exp(-z**2 / 2), at z**2 = 3.
 _CONVEX = 2.0 * math.exp(-1.5)
 # Quantiles of the terms at which a grid over the whole line has its points, in standard deviations.
@@ -46,7 +45,7 @@ class Cells:
     log_unit: Tensor
 
     @staticmethod
-    def of(layer: Layer, box: tuple[Tensor, Tensor] | None, cells: int = _CELLS) -> Cells:
+    def of(layer: Layer, box: tuple[Tensor, Tensor] | None, cells: int) -> Cells:
         """Cells that cover the box, or the whole line."""
         mean, inverse_std, peak = (a.squeeze(-1) for a in (layer.mean, layer.inverse_std, layer.log_peak))
         log_unit = peak.amax(dim=1)

@@ -98,7 +98,9 @@ def lower_leads(
     classes = torch.eye(linears[-1].out_features).to(out)
     y = labels("y", y, len(x), len(classes)).to(x.device)
     # NaN comes of an output that can become -inf, as when every input may be far away: no bound.
-    leads = lower(classes[y].unsqueeze(1) - classes[_others(y, len(classes))]).nan_to_num(nan=-math.inf)
+    leads = lower(classes[y].unsqueeze(1) - classes[_others(y, len(classes))]).nan_to_num(
+        nan=-math.inf, neginf=-math.inf
+    )
     return leads if norm is None else leads / (out.var(dim=1, correction=0, keepdim=True) + norm.eps).sqrt()
 
 
@@ -165,7 +167,9 @@ def _harm(
     harm = (falling * scale) @ torch.exp(greatest - unit.unsqueeze(1)) - (rising + falling) @ share
     if least is not None:
         harm = harm + (rising * scale) @ torch.exp(least - unit.unsqueeze(1))
-    harm = harm.nan_to_num(nan=-math.inf)  # if nothing at all is left of a sum, there is no bound
+    harm = harm.nan_to_num(
+        nan=-math.inf, neginf=-math.inf
+    )  # if nothing at all is left of a sum, there is no bound
     return constant.squeeze(-1) + harm.clamp(max=0.0).topk(changed, dim=-1, largest=False).values.sum(dim=-1)
 
 
