@@ -1070,7 +1070,8 @@ def test_a_component_too_narrow_for_float32_is_finite_at_its_mean_and_nothing_el
     out = ugmm_log_density(x, mean, narrow, log_weight, backend=backend)
     other = -1.0 - HALF_LOG_2PI - 0.5
     expected = torch.tensor([[-1.0 - log_std - HALF_LOG_2PI], [other]])
-    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    rounding = 1e-5 + 2e-7 * abs(log_std)  # kernels subtract a neuron's highest peak, and add it again
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=rounding)
     out.sum().backward()
     torch.testing.assert_close(narrow.grad[0, 0].item(), -1.0, rtol=1e-5, atol=1e-5)
     assert mean.grad.isfinite().all()

@@ -152,3 +152,13 @@ def test_text_is_the_same_on_every_system(path):
     with files.replacing(path) as file:
         file.write("µ ≥ 1\n")
     assert path.read_bytes() == "µ ≥ 1\n".encode()
+
+
+def test_a_place_is_checked_without_a_trace(tmp_path):
+    files.check_writable(tmp_path / "new" / "folder" / "a.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    wanted = tmp_path / "file" / "folder" / "a.json"
+    with pytest.raises(OSError, match="write to another folder") as caught:
+        files.check_writable(wanted)
+    assert caught.value.filename == str(wanted)

@@ -107,7 +107,7 @@ class Run:
         done = self.record()
         if done is not None:
             return done
-        files.make_writable(self.path)
+        files.check_writable(self.path)
         splits = self.experiment.load_data(data_dir)
         record = train(
             self.experiment.build(self.seed),

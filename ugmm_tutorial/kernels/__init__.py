@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from importlib.util import find_spec
 
 import torch
@@ -15,6 +16,7 @@ __all__ = ["interpreted", "unavailable"]
 
 # What importing a kernel led to: None, or why it cannot run.
 _tried: dict[str, str | None] = {}
+_lock = threading.Lock()
 # Triton's instructions start with this compute capability, that of the Tesla T4.
 _OLDEST_GPU = (7, 5)
 
@@ -24,11 +26,17 @@ def unavailable(backend: str) -> str | None:
 
     What is installed is imported, and Numba's kernel runs once.
     """
-    if backend == "triton":
-        return _triton_unavailable()
-    if "numba" not in _tried:
-        _tried["numba"] = _numba_unavailable()
-    return _tried["numba"]
+    with _lock:  # an import that one thread has begun must not look broken to another
+        if backend == "triton":
+            return _triton_unavailable()
+        if "numba" not in _tried:
+            _tried["numba"] = _numba_unavailable()
+        return _tried["numba"]
+
+
+# torch.compile takes the answer as a constant. torch.compiler.assume_constant_result does the same, but would
+# import all of the compiler with this package.
+unavailable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def interpreted() -> bool:

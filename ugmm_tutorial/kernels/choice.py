@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -75,12 +76,12 @@ def _do_without(backend: str) -> bool:
     reason = kernels.unavailable(backend)
     if reason and backend not in _said:
         _said.add(backend)
-        warnings.warn(
-            f"backend='auto' takes the reference, which is slower: {reason}", RuntimeWarning, stacklevel=2
-        )
+        with suppress(RuntimeWarning):  # where warnings are errors, the answer is still right
+            warnings.warn(
+                f"backend='auto' takes the reference, which is slower: {reason}", RuntimeWarning, stacklevel=2
+            )
     return reason is not None
 
 
-# torch.compile takes the answer as a constant. torch.compiler.assume_constant_result does the same, but would
-# import all of the compiler with this package.
+# A constant for torch.compile, like kernels.unavailable.
 _do_without._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -92,12 +92,13 @@ class _Cache(FunctionCache):
 
 @cache
 def _warn_once(reason: str) -> None:
-    warnings.warn(
-        f"compiled kernels are not kept, so every start compiles them again: {reason}. NUMBA_CACHE_DIR names "
-        "another folder",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    with suppress(RuntimeWarning):  # where warnings are errors, a lost cache is still no reason to fail
+        warnings.warn(
+            f"compiled kernels are not kept, so every start compiles them again: {reason}. NUMBA_CACHE_DIR "
+            "names another folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _digest() -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["make_writable", "replacing"]
+__all__ = ["check_writable", "make_writable", "replacing"]
 
 
 @contextmanager
@@ -73,6 +73,22 @@ def make_writable(path: str | Path) -> None:
         raise _about(path, error) from error
     finally:
         _remove(scratch)
+
+
+def check_writable(path: str | Path) -> None:
+    """The same without making a folder: the nearest one that exists is tried, and nothing is left behind.
+
+    Raises:
+        OSError: nothing can be written there.
+
+    >>> check_writable("no such folder yet/seed0.json")
+    """
+    path = Path(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        make_writable(folder / path.name)
+    except OSError as error:
+        raise _about(path, error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
 
 
 def _about(path: Path, error: OSError) -> OSError:

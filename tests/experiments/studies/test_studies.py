@@ -83,10 +83,10 @@ def test_a_study_that_could_not_be_written_is_not_measured(counting, tmp_path, m
     with pytest.raises(OSError, match="file"):
         studies.run("counting", results=tmp_path / "file")
 
-    def refuse(self):
+    def refuse(self, data):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(PermissionError):
         studies.run("counting", results=tmp_path)
     assert counting.calls == 0
