@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["check_writable", "make_writable", "replacing"]
+__all__ = ["append_line", "check_writable", "make_writable", "replacing"]
 
 
 @contextmanager
@@ -52,6 +52,35 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO]:
         raise _about(path, error) from error
     finally:
         _remove(scratch)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to the end of a file, and flush it.
+
+    If the last line was cut off by a power cut, the new one starts after it.
+
+    Raises:
+        OSError: the file cannot be written. The message names it, and what to do.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     append_line(f"{folder}/notes.txt", "one")
+    ...     append_line(f"{folder}/notes.txt", "two")
+    ...     Path(folder, "notes.txt").read_text().split()
+    ['one', 'two']
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _about(path, error) from error
 
 
 def make_writable(path: str | Path) -> None:

@@ -154,6 +154,24 @@ def test_finished_units_are_not_measured_again(small, monkeypatch):
         broken_inputs.measure(small | {"search_seed": 1}, progress=False)
 
 
+def test_a_line_that_was_cut_off_costs_one_unit(small, tmp_path, monkeypatch):
+    found = broken_inputs.measure(small, progress=False)
+    (path,) = tmp_path.rglob("*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:-20])
+    measured, calls = broken_inputs._measured, []
+    monkeypatch.setattr(
+        broken_inputs, "_measured", lambda unit, how: calls.append(unit) or measured(unit, how)
+    )
+    again = broken_inputs.measure(small, progress=False)
+    assert len(calls) == 1
+    for entries in (*found["vehicle"].values(), *again["vehicle"].values()):
+        for entry in entries:
+            del entry["seconds"]
+    assert again == found
+
+
 def test_the_declared_study_has_every_learner_fault_and_table():
     units = broken_inputs.units(broken_inputs.SETTINGS)
     assert len(units) == len(set(units)) == (12 * 5 + 2 * 2) * len(LEARNERS)

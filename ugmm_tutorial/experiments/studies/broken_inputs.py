@@ -1,14 +1,15 @@
 """The study of broken inputs: what is left of the accuracy when features break after training.
 
 ``results/studies/broken_inputs.md`` declares it: question, learners, faults, budgets, and what would falsify
-the answer. A unit of work is one learner on one split of one data set. Each unit is stored in the scratch
-folder when it is done, so an interrupted study goes on where it stopped.
+the answer. A unit of work is one learner on one split of one data set. Each unit is a line of one file in the
+scratch folder, so an interrupted study goes on where it stopped, and that file can be taken elsewhere.
 
 For the chapter *When inputs break*.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -96,32 +97,36 @@ def measure(settings: dict, progress: bool) -> dict:
         and on test rows ``clean`` and under each fault, for every fraction.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    folder = artifacts.scratch("broken_inputs") / digest
-    left = [unit for unit in units(settings) if not _path(folder, unit).exists()]
+    path = artifacts.scratch("broken_inputs") / f"{digest}.jsonl"
+    done_before = _done(path)
+    left = [unit for unit in units(settings) if unit not in done_before]
     jobs = int(os.environ.get("UGMM_JOBS") or os.cpu_count() or 1)
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        running = [pool.submit(_work, unit, settings, folder) for unit in left]
+        running = {pool.submit(_work, unit, settings): unit for unit in left}
         for done in tqdm(futures.as_completed(running), total=len(running), disable=not progress):
-            done.result()
+            files.append_line(path, json.dumps([*running[done], done.result()]))
+    entries = _done(path)
     found: dict = {}
     for unit in units(settings):
-        entry = json.loads(_path(folder, unit).read_text(encoding="utf-8"))
-        found.setdefault(unit.name, {}).setdefault(unit.learner, []).append(entry)
+        found.setdefault(unit.name, {}).setdefault(unit.learner, []).append(entries[unit])
     return found
 
 
-def _path(folder: Path, unit: _Unit) -> Path:
-    learner = "".join(c if c.isalnum() else "-" for c in unit.learner)
-    return folder / f"{unit.name}.{unit.split}.{learner}.json"
+def _done(path: Path) -> dict[_Unit, dict]:
+    """The entries of the units that are done. A line that was cut off is not among them."""
+    entries = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            *unit, entry = json.loads(line)
+            entries[_Unit(*unit)] = entry
+    return entries
 
 
-def _work(unit: _Unit, settings: dict, folder: Path) -> None:
+def _work(unit: _Unit, settings: dict) -> dict:
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rivals that have not converged
-        entry = _measured(unit, settings)
-    with files.replacing(_path(folder, unit)) as file:
-        json.dump(entry, file)
+        return _measured(unit, settings)
 
 
 def _measured(unit: _Unit, settings: dict) -> dict:
