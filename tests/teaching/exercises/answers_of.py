@@ -6,11 +6,11 @@ import torch
 
 from ugmm_tutorial.teaching.exercises import check
 
-NUMBERS = [f"{chapter}.{place}" for chapter in range(1, 13) for place in (1, 2, 3)]
+NUMBERS = [f"{chapter}.{place}" for chapter in range(1, 14) for place in (1, 2, 3)]
 #: Exercises that ask for a function.
 FUNCTIONS = [
     *("1.2", "1.3", "2.3", "3.2", "3.3", "4.2", "4.3", "5.2", "5.3", "6.2", "6.3", "7.2", "7.3"),
-    *("8.2", "8.3", "11.2", "11.3", "12.2", "12.3"),
+    *("8.2", "8.3", "11.2", "11.3", "12.2", "12.3", "13.2", "13.3"),
 ]
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

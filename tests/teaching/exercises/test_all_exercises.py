@@ -19,7 +19,7 @@ from ugmm_tutorial.teaching import exercises
 from ugmm_tutorial.teaching.exercises import Feedback, check
 
 FOLDER = Path(exercises.__file__).parent
-CHAPTERS = [importlib.import_module(f"test_chapter{chapter}") for chapter in range(1, 13)]
+CHAPTERS = [importlib.import_module(f"test_chapter{chapter}") for chapter in range(1, 14)]
 RIGHT = [case for chapter in CHAPTERS for case in chapter.RIGHT]
 WRONG = [case for chapter in CHAPTERS for case in chapter.WRONG]
 
