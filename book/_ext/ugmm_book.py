@@ -1,7 +1,8 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
 ``page_runs`` executes the chapters before Sphinx reads them. ``claims_page`` fills the claims page, and
-``runs_page`` the table of runs. ``chapters`` reads notebooks, and ``lint`` has the rules for them.
+``runs_page`` the table of runs, ``study_page`` that of a study. ``chapters`` reads notebooks, and ``lint``
+has the rules for them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sphinx.util.fileutil import copy_asset
 import claims_page
 import page_runs
 import runs_page
+import study_page
 
 ROOT = Path(__file__).resolve().parents[2]
 MATHJAX_BUNDLE = "tex-chtml.js"
@@ -42,6 +44,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts below with Sphinx."""
     app.connect("config-inited", configure, priority=100)
     app.connect("source-read", claims_page.fill)
+    app.connect("source-read", study_page.fill)
     app.connect("html-page-context", tidy_page)
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", copy_mathjax)
