@@ -31,7 +31,7 @@ def results(outcome: studies.Outcome) -> str:
     parts = [
         f"{made_on['device']}, commit {str(made_on['commit'])[:12]}.",
         *(_judged(found, learner) for learner in ("hybrid", "uGMM")),
-        "## Accuracies\n\nPer cent of the test rows, means over splits. The settings are those that were best "
+        "## Accuracies\n\nPer cent of the test rows, means over splits. Settings are those that were best "
         "on clean validation rows for the first table, and on broken ones for the others.",
         _table("Clean rows", found, "clean", "clean", 0),
         *(

@@ -97,7 +97,7 @@ def _cost(found: summary.Found, learner: str, way: str, tables: Sequence[str], e
     near = sum(lag <= _MOST_BEHIND for lag in behind.values())
     worst = max(behind, key=behind.__getitem__)
     return Verdict(
-        f"on clean rows half a point behind the MLP at most on {enough} tables or more, nowhere more than two",
+        f"on clean rows half a point behind the MLP at most on {enough} tables, nowhere more than two",
         f"on {near} of {len(tables)}; most on {worst}, {100 * behind[worst]:.1f} points",
         near >= enough and behind[worst] <= _NOWHERE_BEHIND,
     )
