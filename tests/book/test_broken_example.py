@@ -22,11 +22,11 @@ def text():
 
 
 def right(content, x):
-    """How many per cent of the tumours each network gets right, if their rows are these."""
+    """Which part of the tumours each network gets right, if their rows are these."""
     y = torch.tensor(content["y"])
     networks = broken_example.networks(content).items()
     answers = {name: network(broken_example.scaled(content, x)).argmax(dim=-1) for name, network in networks}
-    return {name: 100 * (answer == y).double().mean().item() for name, answer in answers.items()}
+    return {name: (answer == y).double().mean().item() for name, answer in answers.items()}
 
 
 def test_tumours_are_those_that_training_has_not_seen(content):
@@ -67,12 +67,14 @@ def test_sentence_without_scripts_says_what_the_networks_do(content, text):
     x = torch.tensor(content["rows"], dtype=torch.float64)
     far = 10 * torch.diag(torch.tensor(content["std"], dtype=torch.float64))
     broken = [right(content, x + one) for one in far]
-    mean = {name: sum(found[name] for found in broken) / len(broken) for name in broken[0]}
     clean = right(content, x)
+    lost = {name: 1 - sum(found[name] for found in broken) / len(broken) / clean[name] for name in clean}
     sentence = re.search(r'<p class="be-still">(.*)</p>', text)[1]
-    said = [float(number) for number in re.findall(r"([\d.]+) %", sentence)]
-    found = [mean["mlp"], clean["mlp"], mean["mixtures"], clean["mixtures"]]
-    assert said == pytest.approx(found, abs=0.0501)
+    assert "costs the MLP more than a fifth of its right answers on average" in sentence
+    assert lost["mlp"] > 1 / 5
+    assert "the mixtures less than a hundredth" in sentence
+    assert lost["mixtures"] < 1 / 100
+    assert min(clean.values()) > 0.94
 
 
 def test_text_counts_mixtures_and_tumours(content, text):
