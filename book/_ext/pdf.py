@@ -15,7 +15,7 @@ from chromium import SETTLED, BrowserMissingError, launch, served
 SITE = ROOT / "_build" / "html"
 PAPER = {"format": "A4", "print_background": True, "prefer_css_page_size": True}  # margins: print.css
 #: Pages that are useful only on a screen, to be clicked or read beside code.
-_LEFT_OUT = ("book/api", "book/explorer")
+_LEFT_OUT = ("book/api", "book/broken_example", "book/explorer")
 
 
 def pages() -> list[str]:

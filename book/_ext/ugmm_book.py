@@ -27,6 +27,7 @@ MATHJAX_FONTS = Path("output", "chtml", "fonts")
 
 #: Interactive parts in _static, and the markup that shows that a page has one.
 INTERACTIVE = {
+    "broken": 'class="broken-example"',
     "explorer": 'id="fig-explorer',
     "quiz": '<section id="quiz">',
     "viewer": 'class="submodes"',
