@@ -17,6 +17,7 @@ __all__ = [
     "checked",
     "device",
     "fraction",
+    "indices",
     "integer",
     "integers",
     "labels",
@@ -27,6 +28,7 @@ __all__ = [
     "one_of",
     "positive_integer",
     "real",
+    "reals",
     "require_shape",
     "seed",
     "shown",
@@ -230,6 +232,32 @@ def number(
             wanted = f"to be {most}" if least == "> -inf" else f"{least} and {most}"
         raise ValueError(f"expected {name} {wanted}, got {value}")
     return found
+
+
+def reals(name: str, values: object) -> list[float]:
+    """Check finite numbers in a sequence, an array or a tensor, and return them as a list.
+
+    Raises:
+        TypeError: it is not a sequence, or one of them is not a number.
+        ValueError: one of them is not finite.
+    """
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+        raise TypeError(f"expected {name} to be a sequence of numbers, got {shown(values)}")
+    return [number(f"every number in {name}", value) for value in listed]
+
+
+def indices(name: str, values: object, count: int) -> list[int]:
+    """Check indices into ``count`` things, none of them negative, and return them as a list.
+
+    Raises:
+        ValueError: they are not integers.
+        IndexError: one is out of range.
+    """
+    listed = integers(name, values, -_LARGEST, kind="integers")
+    if not all(0 <= n < count for n in listed):
+        raise IndexError(f"expected {name} from 0 to {count - 1}, got {shown(listed)}")
+    return listed
 
 
 def fraction(name: str, value: object) -> float:
