@@ -52,7 +52,7 @@ class Density(nn.Module):
         """``n`` independent draws, (n, D).
 
         Raises:
-            ValueError: ``n`` is negative or not an integer.
+            TypeError, ValueError: ``n`` is not an integer, or negative.
         """
         return self._complete(self._nothing_known(integer("n", n, 0)), generator)
 
@@ -146,7 +146,7 @@ class Conditional:
         """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are.
 
         Raises:
-            ValueError: ``n`` is negative or not an integer.
+            TypeError, ValueError: ``n`` is not an integer, or negative.
         """
         rows = self._rows.expand(integer("n", n, 0), *self._rows.shape).reshape(-1, self.model.in_features)
         return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)

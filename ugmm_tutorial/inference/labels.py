@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.data import with_every_label
+from ugmm_tutorial.kernels.arguments import numbers_in, reals
 
 __all__ = ["label_posterior", "label_scores"]
 
@@ -37,7 +38,8 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
         raise TypeError(
             f"expected x to be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}"
         )
-    values = [float(label) for label in labels]
+    numbers_in("x", x, finite=False)
+    values = reals("labels", labels)
     if not values or not all(map(math.isfinite, values)) or len(set(values)) < len(values):
         raise ValueError(f"expected labels to be different finite numbers, at least one, got {list(labels)}")
     if x.isnan().any():

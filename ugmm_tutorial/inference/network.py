@@ -68,7 +68,7 @@ def layers_of(model: nn.Module) -> list[Layer]:
     """
     modules = [model] if isinstance(model, MixtureLayer) else model
     if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
-        raise TypeError(f"expected a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
+        raise TypeError(f"expected model to be a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
     return [_layer(module, place) for place, module in enumerate(modules)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,11 +141,12 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"expected {name} to be an integer, got {shown(value)}")
-    if not low <= value <= (_LARGEST if high is None else high):
-        least = f">= {low}" if value < low else "below 2**63"
+    found = int(value)
+    if not low <= found <= (_LARGEST if high is None else high):
+        least = f">= {low}" if found < low else "below 2**63"
         wanted = least if high is None else f"from {low} to {high}"
-        raise ValueError(f"expected {name} {wanted}, got {value}")
-    return int(value)
+        raise ValueError(f"expected {name} {wanted}, got {found}")
+    return found
 
 
 def positive_integer(name: str, value: object) -> int:
@@ -172,20 +174,16 @@ def integers(
     Raises:
         ValueError: they are something else, as a set is, which has no order.
     """
-    listed = (
-        list(values)
-        if isinstance(values, Iterable) and not isinstance(values, str | Set | Mapping)
-        else [None]
-    )
-    fit = all(isinstance(n, Integral) and not isinstance(n, bool) and low <= n for n in listed)
-    if (
-        not fit
-        or any(n > (_LARGEST if high is None else high) for n in listed)
-        or count not in (None, len(listed))
-    ):
-        kind = kind or (f"integers from {low} on" if high is None else f"integers from {low} to {high}")
-        raise ValueError(f"expected {name} to be {kind}, got {shown(values)}")
-    return [int(n) for n in listed]
+    try:
+        if isinstance(values, str | Set | Mapping) or not isinstance(values, Iterable):
+            raise TypeError
+        listed = [integer(name, value, low, high) for value in values]
+        if count in (None, len(listed)):
+            return listed
+    except (TypeError, ValueError):
+        pass
+    kind = kind or (f"integers from {low} on" if high is None else f"integers from {low} to {high}")
+    raise ValueError(f"expected {name} to be {kind}, got {shown(values)}")
 
 
 def real(name: str, value: object) -> float:
@@ -235,16 +233,15 @@ def number(
 
 
 def reals(name: str, values: object) -> list[float]:
-    """Check finite numbers in a sequence, an array or a tensor, and return them as a list.
+    """Check real numbers in a sequence, an array or a tensor, and return them as a list.
 
     Raises:
         TypeError: it is not a sequence, or one of them is not a number.
-        ValueError: one of them is not finite.
     """
     listed = values.tolist() if hasattr(values, "tolist") else values
     if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
         raise TypeError(f"expected {name} to be a sequence of numbers, got {shown(values)}")
-    return [number(f"every number in {name}", value) for value in listed]
+    return [real(f"every one of {name}", value) for value in listed]
 
 
 def indices(name: str, values: object, count: int) -> list[int]:
@@ -303,14 +300,14 @@ def module(name: str, value: object) -> nn.Module:
     return value
 
 
-def device(value: object) -> torch.device:
+def device(value: Any) -> torch.device:
     """Check the name of a device.
 
     Raises:
         ValueError: PyTorch knows no such device.
     """
     try:
-        return torch.device(value)  # type: ignore[arg-type]
+        return torch.device(value)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"expected device such as 'cpu' or 'cuda:0', got {shown(value)} ({error})") from None
 
