@@ -95,7 +95,7 @@ def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
 def _array(name: str, wanted: str, values: Any) -> np.ndarray:
     try:
         return np.array(values)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, for example
         raise TypeError(f"expected {name} to be {wanted}, got {values!r:.80} ({error})") from None
 
 

@@ -67,6 +67,7 @@ class Mixture(NamedTuple):
         numbers_in("x", x, finite=False)
         for name, value in self._asdict().items():
             numbers_in(name, value, dim=1)
+        for name, value in (("weight", self.weight), ("std", self.std)):
             require_shape(name, value, "mean", self.mean.shape)
         if not ((self.weight >= 0).all() and abs(self.weight.sum().item() - 1.0) <= _FURTHEST_FROM_ONE):
             raise ValueError(f"expected weight >= 0 with sum 1, got {self.weight.tolist()}")
@@ -336,7 +337,9 @@ def _mass(log_density: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     mass = weight * log_density.exp()
     total = mass.sum().item()
     if not abs(total - 1.0) <= _FURTHEST_FROM_ONE:
-        raise ValueError(f"expected log_density whose integral over the nodes is 1, got {total:.6g}")
+        raise ValueError(
+            f"expected log_density and weight whose integral over the nodes is 1, got {total:.6g}"
+        )
     return mass
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.density.model import known_somewhere
-from ugmm_tutorial.kernels.arguments import integer, number, numbers_in, of_one_kind, tensor
+from ugmm_tutorial.kernels.arguments import indices, integer, number, numbers_in, of_one_kind
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
 __all__ = ["Background", "GaussianBackground", "UniformBackground"]
@@ -47,7 +47,8 @@ class Background(nn.Module):
 
     def select(self, scope: Tensor) -> Self:
         """The background of some features, in the order of the indices ``scope``."""
-        return type(self)(*(buffer[scope] for buffer in self.buffers()))
+        chosen = indices("scope", scope, self.in_features)
+        return type(self)(*(buffer[chosen] for buffer in self.buffers()))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of all features, (n, K)."""
@@ -58,7 +59,7 @@ class Background(nn.Module):
         return self.quantile(u.clamp(min=2.0**-54)).to(self.mean.dtype)
 
     def _columns(self, name: str, value: Tensor) -> Tensor:
-        if tensor(name, value).shape[-1:] != self.mean.shape:
+        if numbers_in(name, value, finite=False).shape[-1:] != self.mean.shape:
             raise ValueError(f"expected {name} of shape (*, {self.in_features}), got {tuple(value.shape)}")
         return value
 

@@ -44,8 +44,12 @@ class ProductBase(nn.Module):
         self.features = features
         like = features.mean
         values = like.new_tensor([] if labels is None else reals("labels", labels))
-        if labels is not None and (len(values) == 0 or len(values.unique()) < len(values)):
-            raise ValueError(f"expected labels that differ from one another, got {list(labels)}")
+        if labels is not None and (
+            len(values) == 0 or not values.isfinite().all() or len(values.unique()) < len(values)
+        ):
+            raise ValueError(
+                f"expected labels, finite numbers that differ from one another, got {list(labels)}"
+            )
         share = torch.ones_like(values) / max(len(values), 1)
         if probabilities is not None:
             share = like.new_tensor(reals("probabilities", probabilities))

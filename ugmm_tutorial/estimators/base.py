@@ -206,7 +206,7 @@ class NetworkEstimator(BaseEstimator):
         positive = (("learning_rate", np.inf), ("init_std", np.inf), ("validation_fraction", 1.0))
         for name, highest in positive:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < highest:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) < highest:
                 raise ValueError(f"expected {name} above 0 and below {highest:g}, got {check.shown(value)}")
         check.number("tol", self.tol, -np.inf)
 

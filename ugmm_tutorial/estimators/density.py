@@ -118,6 +118,7 @@ class UGMMDensity(DensityMixin, BaseEstimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float64]:
         """Independent draws, (n_samples, K); by default from the estimator's ``random_state``."""
         check_is_fitted(self)
+        n_samples = integer("n_samples", n_samples, 0)
         state = self.random_state if random_state is None else random_state
         seed = check_random_state(state).randint(np.iinfo(np.int32).max)
         draws = self.model_.sample(n_samples, torch.Generator().manual_seed(int(seed)))

@@ -27,7 +27,6 @@ __all__ = [
     "numbers_in",
     "of_one_kind",
     "one_of",
-    "positive_integer",
     "real",
     "reals",
     "require_shape",
@@ -149,11 +148,6 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     return found
 
 
-def positive_integer(name: str, value: object) -> int:
-    """Check a number of features, components or the like; raises as :func:`integer`."""
-    return integer(name, value, 1)
-
-
 def seed(value: object, name: str = "seed") -> int:
     """Check the seed of a generator, which may be NumPy's or PyTorch's; raises as :func:`integer`."""
     return integer(name, value, 0, 2**32 - 1)
@@ -251,7 +245,8 @@ def indices(name: str, values: object, count: int) -> list[int]:
         ValueError: they are not integers.
         IndexError: one is out of range.
     """
-    listed = integers(name, values, -_LARGEST, kind="integers")
+    listed = values.tolist() if isinstance(values, Tensor) else values
+    listed = integers(name, listed, -_LARGEST, kind="integers")
     if not all(0 <= n < count for n in listed):
         raise IndexError(f"expected {name} from 0 to {count - 1}, got {shown(listed)}")
     return listed

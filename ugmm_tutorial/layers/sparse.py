@@ -14,9 +14,9 @@ from torch import Tensor
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
 from ugmm_tutorial.kernels.arguments import (
+    integer,
     numbers_in,
     of_one_kind,
-    positive_integer,
     require_shape,
     tensor,
 )
@@ -121,12 +121,12 @@ class SparseUGMMLayer(MixtureLayer):
         if (components is None) == (index is None):
             got = "neither" if index is None else "both"
             raise ValueError(f"expected either components or index, got {got}")
-        in_features = positive_integer("in_features", in_features)
-        out_features = positive_integer("out_features", out_features)
+        in_features = integer("in_features", in_features, 1)
+        out_features = integer("out_features", out_features, 1)
         if index is not None:
             _check_index(index, in_features, out_features)
             components = index.shape[1]
-        components = positive_integer("components", components)
+        components = integer("components", components, 1)
         if index is None and components > in_features:
             raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
         if layer_options.get("input_dropout"):

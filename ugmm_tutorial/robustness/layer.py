@@ -30,6 +30,7 @@ __all__ = [
     "bounds_if_changed",
     "checked_box",
     "checked_count",
+    "checked_ends",
     "in_parts",
     "influence",
     "log_difference",
@@ -196,7 +197,7 @@ def arguments(
     layer: UGMMLayer, x: Tensor, box: Box | None
 ) -> tuple[Layer, Tensor, tuple[Tensor, Tensor] | None]:
     """The layer's constants, the rows (B, K) and the box's ends (K,), float64, checked."""
-    constants = layers_of(layer)[0]
+    constants = layers_of(layer, "layer")[0]
     inputs = constants.mean.shape[1]
     if numbers_in("x", x, floating=False, finite=False).shape[-1:] != (inputs,):
         raise ValueError(f"expected x of shape (*, {inputs}), got {tuple(x.shape)}")
@@ -208,8 +209,11 @@ def arguments(
 
 def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
     """The ends as tensors (K,), float64."""
-    if box is None:
-        return None
+    return None if box is None else checked_ends(box, inputs)
+
+
+def checked_ends(box: Box, inputs: int) -> tuple[Tensor, Tensor]:
+    """The same for a box that is there."""
     if isinstance(box, str | Set | Mapping) or not isinstance(box, Collection | Tensor) or len(box) != 2:
         raise ValueError(f"expected box to be (low, high), its least and greatest values, got {shown(box)}")
     low, high = (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.kernels.arguments import labels, module, positive_integer, shown, tensor
+from ugmm_tutorial.kernels.arguments import integer, labels, module, shown, tensor
 
 __all__ = ["class_scores", "evaluate", "evaluating"]
 
@@ -42,7 +42,7 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
     y = labels("examples.y", examples.y, rows)
     if rows == 0:
         raise ValueError("expected examples to evaluate on, got none")
-    batch_size = positive_integer("batch_size", batch_size)
+    batch_size = integer("batch_size", batch_size, 1)
     device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
     with evaluating(model):
