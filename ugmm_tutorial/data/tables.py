@@ -111,12 +111,10 @@ def table(
     {'train': 465, 'validation': 127, 'test': 254}
     """
     if name not in tuple(TABLES):
-        raise ValueError(f"no table is called name={name!r}: expected one of {', '.join(TABLES)}")
+        raise ValueError(f"no table is called {name!r}: expected one of {', '.join(TABLES)}")
     validation, test = real("validation", validation), real("test", test)
     if not (min(validation, test) >= 0.0 and validation + test <= 0.95):
-        raise ValueError(
-            f"expected shares >= 0 that leave rows to train on, got {validation=:g} and {test=:g}"
-        )
+        raise ValueError(f"expected shares >= 0 that leave rows to train on, got {validation=} and {test=}")
     path = data_folder(root) / "tables" / f"{name}.csv"
     x, labels = _read(path) if path.exists() else _fetched(name, path, download)
     classes = _checked(name, x, labels)

@@ -169,5 +169,7 @@ def known_somewhere(x: Tensor) -> Tensor:
     never = x.isnan().all(dim=0)
     if never.any():
         which = never.nonzero()[0].item()
-        raise ValueError(f"expected every feature of x in some row, but feature {which} is never there")
+        raise ValueError(
+            f"expected every feature of x in some row, got only NaN: feature {which} is never there"
+        )
     return x

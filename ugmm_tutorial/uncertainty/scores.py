@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import numbers_in
+from ugmm_tutorial.kernels.arguments import numbers_in, shown
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
 
@@ -123,7 +123,5 @@ def _probabilities(name: str, values: Tensor) -> Tensor:
     if numbers_in(name, values).dim() == 0:
         raise ValueError(f"expected {name} to be probabilities (*, C), got a single number")
     if not (bool((values >= 0.0).all()) and bool(((values.sum(dim=-1) - 1.0).abs() < 0.01).all())):
-        raise ValueError(
-            f"expected {name} to be probabilities >= 0 with sum 1; softmax makes them from logits"
-        )
+        raise ValueError(f"expected {name} to be probabilities >= 0 with sum 1, got {shown(values.tolist())}")
     return values

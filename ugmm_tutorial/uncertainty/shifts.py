@@ -42,7 +42,7 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tenso
     """
     _check(images)
     check.one_of("corruption", kind, CORRUPTIONS)
-    severity = check.integer("a severity", severity, 0, 5)
+    severity = check.integer("severity", severity, 0, 5)
     if severity == 0:
         return images.clone()
     draw = torch.Generator().manual_seed(check.seed(seed))
