@@ -21,14 +21,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers
-from ugmm_tutorial.kernels.arguments import (
-    integer,
-    number,
-    numbers_in,
-    of_one_kind,
-    require_shape,
-    shown,
-)
+from ugmm_tutorial.kernels.arguments import integer, number, numbers_in, of_one_kind, require_shape, shown
 
 __all__ = [
     "NODES_WIDE",
@@ -51,8 +44,8 @@ class Mixture(NamedTuple):
     """A mixture of M univariate Gaussians: ``weight`` (sums to one), ``mean`` and ``std``, (M,) each.
 
     Raises:
-        TypeError, ValueError: where densities are asked for: one of them is not such a tensor, weights are
-            negative or do not sum to one, a deviation is not positive, or a number is not finite.
+        TypeError, ValueError: where densities are asked for: one of them is no such tensor of finite numbers,
+            a weight is negative, all are zero, or a deviation is not positive.
 
     >>> Mixture(torch.ones(1), torch.zeros(1), torch.ones(1)).log_prob(torch.zeros(1))
     tensor([-0.9189])
@@ -69,8 +62,8 @@ class Mixture(NamedTuple):
             numbers_in(name, value, dim=1)
         for name, value in (("weight", self.weight), ("std", self.std)):
             require_shape(name, value, "mean", self.mean.shape)
-        if not ((self.weight >= 0).all() and abs(self.weight.sum().item() - 1.0) <= _FURTHEST_FROM_ONE):
-            raise ValueError(f"expected weight >= 0 with sum 1, got {self.weight.tolist()}")
+        if not ((self.weight >= 0).all() and (self.weight > 0).any()):
+            raise ValueError(f"expected weight >= 0, not all zero, got {self.weight.tolist()}")
         if not (self.std > 0).all():
             raise ValueError(f"expected std > 0, got {self.std.min().item()}")
         z = (x.unsqueeze(-1) - self.mean) / self.std
@@ -347,4 +340,6 @@ def _checked(name: str, mixture: Mixture) -> Mixture:
     if not isinstance(mixture, Mixture):
         raise TypeError(f"expected {name} to be a Mixture, got {shown(mixture)}")
     mixture.terms(mixture.mean)  # which checks its numbers
+    if not abs(mixture.weight.sum().item() - 1.0) <= _FURTHEST_FROM_ONE:
+        raise ValueError(f"expected {name} with weights of sum 1, got {mixture.weight.tolist()}")
     return mixture

@@ -13,13 +13,7 @@ from torch import Tensor
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.kernels.arguments import (
-    integer,
-    numbers_in,
-    of_one_kind,
-    require_shape,
-    tensor,
-)
+from ugmm_tutorial.kernels.arguments import integer, numbers_in, of_one_kind, require_shape, tensor
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
