@@ -64,7 +64,7 @@ def numbers(name: str, values: object) -> NDArray[np.float64]:
         return array_of(values.detach().to("cpu", torch.float64).contiguous()).copy()
     found = _array(name, "real numbers", values)
     if found.dtype.kind not in "biuf":
-        raise TypeError(f"expected {name} to be real numbers, got {found.dtype}")
+        raise TypeError(f"expected {name} to be real numbers, got {found.dtype}: {values!r:.60}")
     return found.astype(np.float64)
 
 
@@ -88,14 +88,14 @@ def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
         return array_of(values.detach().to("cpu", torch.int64).contiguous()).copy()
     found = _array(name, "integers", values)
     if found.dtype.kind not in "iu":
-        raise TypeError(f"expected {name} to be integers, got {found.dtype}")
+        raise TypeError(f"expected {name} to be integers, got {found.dtype}: {values!r:.60}")
     return found
 
 
 def _array(name: str, wanted: str, values: Any) -> np.ndarray:
     try:
         return np.array(values)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, for example
         raise TypeError(f"expected {name} to be {wanted}, got {values!r:.80} ({error})") from None
 
 

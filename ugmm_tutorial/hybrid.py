@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels.arguments import integers, number, one_of
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.networks import MLP, Stack
 
@@ -54,12 +54,12 @@ class HybridNet(Stack):
         **layer_options: Any,
     ) -> None:
         one_of("norm", norm, NORMS)
+        widths = integers("widths", widths, 1, kind="positive integers")
         if len(widths) < 3:
             raise ValueError(
                 f"expected at least three widths, inputs, mixtures and outputs, got {tuple(widths)}"
             )
-        if not 0.0 < init_std < math.inf:
-            raise ValueError(f"expected init_std > 0 and finite, got {init_std}")
+        init_std = number("init_std", init_std, above=0.0)
         first = UGMMLayer(widths[0], widths[1], dropout=dropout, **layer_options)
         with torch.no_grad():
             first.log_std += math.log(init_std)

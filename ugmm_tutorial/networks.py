@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from numbers import Integral, Real
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels.arguments import integers, one_of
 from ugmm_tutorial.layers.ablations import LAYERS
 
 __all__ = ["MLP", "NORMS", "PRESETS", "ConvNet", "Stack", "UGMMNet", "preset"]
@@ -60,7 +60,7 @@ class MLP(Stack):
     def __init__(
         self, widths: Sequence[int], *, norm: str = "none", dropout: float | Sequence[float] = 0.0
     ) -> None:
-        _check_widths(widths, norm)
+        widths = _checked_widths(widths, norm)
         drops = _per_layer(dropout, len(widths) - 1)
         if drops[-1]:
             raise ValueError(f"expected no dropout on the outputs of an MLP, got {drops[-1]}")
@@ -106,7 +106,7 @@ class UGMMNet(Stack):
         layer: str = "ugmm",
         **layer_options: Any,
     ) -> None:
-        _check_widths(widths, norm)
+        widths = _checked_widths(widths, norm)
         one_of("layer", layer, LAYERS)
         drops = _per_layer(dropout, len(widths) - 1)
         modules: list[nn.Module] = []
@@ -148,15 +148,13 @@ class ConvNet(nn.Module):
         *,
         head: str = "linear",
         widths: Sequence[int] = (128, 64, 10),
-        channels: tuple[int, int] = (32, 64),
+        channels: Sequence[int] = (32, 64),
         **head_options: Any,
     ) -> None:
         super().__init__()
         one_of("head", head, HEADS)
-        if not _are_positive_integers(channels) or len(channels) != 2:
-            raise ValueError(f"expected channels to be two positive integers, got {channels}")
-        if not _are_positive_integers(widths):
-            raise ValueError(f"expected widths to be positive integers, got {widths}")
+        channels = integers("channels", channels, 1, kind="two positive integers", count=2)
+        widths = integers("widths", widths, 1, kind="positive integers")
         # ReLU after the pooling, not before it, changes no bit of outputs or gradients and works on a quarter
         # of the numbers.
         self.features = nn.Sequential(
@@ -205,14 +203,13 @@ def preset(name: str, **options: Any) -> nn.Module:
     >>> sum(p.numel() for p in preset("uGMM-NN").parameters())
     327552
     """
-    one_of("preset", name, PRESETS)
+    one_of("preset name", name, PRESETS)
     network, defaults = PRESETS[name]
     return network(**(defaults | options))
 
 
-def _check_widths(widths: Sequence[int], norm: str) -> None:
-    if not _are_positive_integers(widths):
-        raise ValueError(f"expected widths to be positive integers, got {widths}")
+def _checked_widths(widths: Sequence[int], norm: str) -> list[int]:
+    widths = integers("widths", widths, 1, kind="positive integers")
     if len(widths) < 2:
         raise ValueError(f"expected at least two widths, input and output, got {tuple(widths)}")
     one_of("norm", norm, NORMS)
@@ -221,18 +218,14 @@ def _check_widths(widths: Sequence[int], norm: str) -> None:
             f"expected at least three outputs for norm='after', got {widths[-1]}: normalising two numbers "
             "leaves only their order. Use norm='layer' or 'before'"
         )
-
-
-def _are_positive_integers(sizes: Collection[int]) -> bool:
-    kinds = isinstance(sizes, Collection) and all(isinstance(n, Integral) for n in sizes)
-    return kinds and all(not isinstance(n, bool) and n >= 1 for n in sizes)
+    return widths
 
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number, checked in any case, means all layers but the last."""
     single = not isinstance(dropout, Iterable)
     given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
-    if not all(isinstance(p, Real) for p in given):
+    if not all(isinstance(p, Real) and not isinstance(p, bool) for p in given):
         raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:
         raise ValueError(f"expected one dropout, or one for each of the {layers} layers, got {given}")

@@ -149,17 +149,17 @@ def test_of_two_inputs_a_linear_readout_makes_an_interaction_and_of_one_only_par
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: corners(torch.zeros(2, 2), torch.zeros(3, 2)), "expected two corners"),
-        (lambda: corners(torch.zeros(2), torch.zeros(2)), "expected two corners"),
+        (lambda: corners(torch.zeros(2, 2), torch.zeros(3, 2)), r"expected x and other \(B, K\)"),
+        (lambda: corners(torch.zeros(2), torch.zeros(2)), r"expected x and other \(B, K\)"),
         (
             lambda: corners(torch.zeros(2, 2), torch.zeros(2, 2), 1, 1),
-            "two different inputs of 2, got 1 and 1",
+            "two different inputs, got first=1 and second=1",
         ),
-        (lambda: corners(torch.zeros(2, 2), torch.zeros(2, 2), 0, 2), "two different inputs"),
+        (lambda: corners(torch.zeros(2, 2), torch.zeros(2, 2), 0, 2), "second from 0 to 1, got 2"),
         (lambda: bump_network(torch.zeros(3, 2), torch.zeros(2), 1.0), r"expected centres \(J, K\)"),
-        (lambda: bump_network(torch.zeros(3, 2), torch.zeros(3), 0.0), "positive radius"),
-        (lambda: exponential_layer(torch.zeros(3, 2), torch.ones(2, 3)), "expected slopes and shares"),
-        (lambda: exponential_layer(torch.zeros(3, 2), torch.zeros(3, 2)), "positive shares"),
+        (lambda: bump_network(torch.zeros(3, 2), torch.zeros(3), 0.0), "radius > 0"),
+        (lambda: exponential_layer(torch.zeros(3, 2), torch.ones(2, 3)), "expected slope and share"),
+        (lambda: exponential_layer(torch.zeros(3, 2), torch.zeros(3, 2)), "share > 0, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):

@@ -218,8 +218,9 @@ def test_spread_starts_stand_at_equal_distances_with_the_mass_around_them():
 def test_a_spread_start_needs_a_component_and_two_tails():
     x, weight = line()
     log_density = torch.distributions.Normal(torch.tensor(0.0, **F64), 1.0).log_prob(x)
-    for components, beyond in ((0, 0.1), (3, 0.0), (3, 0.5)):
-        with pytest.raises(ValueError, match="expected components and a mass"):
+    refused = ((0, 0.1, "components >= 1, got 0"), (3, 0.0, "beyond > 0"), (3, 0.5, "beyond > 0 and < 0.5"))
+    for components, beyond, message in refused:
+        with pytest.raises(ValueError, match=message):
             univariate.spread_start(log_density, x, weight, components, beyond)
 
 
@@ -238,11 +239,11 @@ def test_a_component_without_mass_stays_where_it_is():
     [
         (lambda x, w: univariate.quadrature([0.0]), "at least two increasing edges"),
         (lambda x, w: univariate.quadrature([0.0, 1.0, 1.0]), "at least two increasing edges"),
-        (lambda x, w: univariate.quadrature([0.0, 1.0], 0), "one point"),
+        (lambda x, w: univariate.quadrature([0.0, 1.0], 0), "points >= 1"),
         (lambda x, w: univariate.quadrature([0.0, math.inf]), "expected finite edges"),
         (lambda x, w: univariate.quadrature([-1e308, 1e308]), "expected finite edges"),
         (lambda x, w: univariate.quantile_start(x * 0, x, w, 2), "integral over the nodes is 1, got 24"),
-        (lambda x, w: univariate.quantile_start(x * 0 - math.log(24), x, w, 0), "at least one component"),
+        (lambda x, w: univariate.quantile_start(x * 0 - math.log(24), x, w, 0), "components >= 1"),
         (lambda x, w: univariate.fit(x[1:] * 0, x, w, TWO), r"one shape \(N,\)"),
         (lambda x, w: univariate.polish(x * 0, x, w, TWO), "is 1, got 24"),
         (lambda x, w: univariate.kl_divergence(x * 0, TWO, x, w[1:]), r"one shape \(N,\)"),

@@ -253,7 +253,7 @@ def test_networks_of_something_else_are_refused():
         (UGMMNet((3, 4, 2), layer="hard"), "got MaxLayer as module 0"),
         (CategoricalLeafLayer(3, 2, num_labels=2), "got CategoricalLeafLayer as module 0"),
         (torch.nn.Sequential(UGMMLayer(3, 2), torch.nn.ReLU()), "got ReLU as module 1"),
-        (torch.nn.Linear(3, 2), "expected a UGMMNet.*got Linear"),
+        (torch.nn.Linear(3, 2), "expected model to be a UGMMNet.*got Linear"),
         (UGMMNet((3, 4, 2)).half(), "float32 or float64, got torch.float16"),
     ):
         with pytest.raises(TypeError, match=message):

@@ -187,7 +187,7 @@ def test_one_box_at_a_time_gives_the_same_answer_with_no_more_boxes():
     assert single.certified
     assert single.nodes <= together.nodes
     assert abs(single.value - together.value) <= 1e-6
-    with pytest.raises(ValueError, match="boxes_at_once >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="boxes_at_once >= 1, got 0"):
         mpe(net, {}, range(2), box, boxes_at_once=0)
 
 

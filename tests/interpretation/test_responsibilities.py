@@ -208,7 +208,7 @@ def test_walks_through_a_pruned_network_end_at_pixels_that_are_read():
     ("model", "message"),
     [
         (MLP((6, 4, 3)), "got Linear as module 0"),
-        (nn.Linear(6, 3), "expected a UGMMNet"),
+        (nn.Linear(6, 3), "expected model to be a UGMMNet"),
         (nn.Sequential(nn.LayerNorm(6)), "at least one mixture layer"),
         (nn.Sequential(UGMMLayer(6, 4), nn.ReLU()), "got ReLU as module 1"),
         (ConvNet(), "got Linear"),
@@ -229,7 +229,7 @@ def test_no_examples_missing_classes_and_unknown_places_are_refused():
     labels = torch.tensor([0, 1, 1, 3])
     with pytest.raises(ValueError, match="got none of class 2"):
         submodes(model, x, labels)
-    with pytest.raises(ValueError, match="got 4 and 3"):
+    with pytest.raises(ValueError, match="labels as 4 whole numbers from 0 on, got"):
         submodes(model, x, labels[:3])
     with pytest.raises(ValueError, match="all 2 classes, got none of class 1"):
         submodes(model, x, torch.zeros(4, dtype=torch.int64), classes=2)

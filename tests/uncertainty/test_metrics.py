@@ -268,7 +268,7 @@ def test_bins_draws_and_scores_that_cannot_be_are_refused():
     for bins in (0, 5):
         with pytest.raises(ValueError, match=f"1 to 4 bins for as many examples, got {bins}"):
             reliability(P, Y, bins=bins)
-    with pytest.raises(ValueError, match="at least one draw"):
+    with pytest.raises(ValueError, match="draws >= 1, got 0"):
         calibrated_ece(P, bins=2, draws=0)
     for inside, outside in (([], [1.0]), ([1.0], [[1.0]]), ([math.nan], [1.0])):
         with pytest.raises(ValueError, match="to be scores"):

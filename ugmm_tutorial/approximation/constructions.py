@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.arguments import number, numbers_in
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.networks import UGMMNet
 
@@ -43,13 +44,14 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
     >>> round(bump(torch.tensor([[0.0], [0.5]], dtype=torch.float64)).diff(dim=0).item(), 4)
     -1.0
     """
+    for name, given in (("centres", centres), ("log_values", log_values)):
+        numbers_in(name, given)
     if centres.dim() != 2 or log_values.shape != centres.shape[:1]:
         raise ValueError(
-            f"expected centres (J, K) and log-values (J,), got {tuple(centres.shape)}, "
+            f"expected centres (J, K) and log_values (J,), got {tuple(centres.shape)}, "
             f"{tuple(log_values.shape)}"
         )
-    if not (radius > 0 and wide > 0):
-        raise ValueError(f"expected a positive radius and deviation, got {radius} and {wide}")
+    radius, wide = number("radius", radius, above=0.0), number("wide", wide, above=0.0)
     bumps, inputs = centres.shape
     network = UGMMNet((inputs, bumps, 1), min_std=0.0, dtype=centres.dtype)
     hidden, output = (layer for layer in network if isinstance(layer, UGMMLayer))
@@ -81,12 +83,15 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
     >>> round(layer(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).diff(dim=0).item(), 2)
     2.0
     """
+    for name, given in (("slope", slope), ("share", share)):
+        numbers_in(name, given)
     if slope.dim() != 2 or slope.shape != share.shape:
         raise ValueError(
-            f"expected slopes and shares (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
+            f"expected slope and share of one shape (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
         )
-    if not (wide > 0 and (share > 0).all()):
-        raise ValueError("expected positive shares and a positive deviation")
+    wide = number("wide", wide, above=0.0)
+    if not (share > 0).all():
+        raise ValueError(f"expected share > 0, got {share.min().item()}")
     neurons, inputs = slope.shape
     layer = UGMMLayer(inputs, neurons, min_std=0.0, dtype=slope.dtype)
     layer.mean.copy_(slope * wide**2)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ugmm_tutorial.kernels.arguments import integer, of_one_kind
+
 __all__ = ["corners", "mixed_difference"]
 
 
@@ -30,11 +32,12 @@ def corners(x: Tensor, other: Tensor, first: int = 0, second: int = 1) -> Tensor
     >>> corners(Tensor([[0.0, 0.0]]), Tensor([[1.0, 2.0]])).squeeze(1).tolist()
     [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [1.0, 2.0]]
     """
+    of_one_kind({"x": x, "other": other})
     if x.shape != other.shape or x.dim() != 2:
-        raise ValueError(f"expected two corners (B, K), got {tuple(x.shape)} and {tuple(other.shape)}")
-    inputs = range(x.shape[1])
-    if first == second or first not in inputs or second not in inputs:
-        raise ValueError(f"expected two different inputs of {x.shape[1]}, got {first} and {second}")
+        raise ValueError(f"expected x and other (B, K), got {tuple(x.shape)} and {tuple(other.shape)}")
+    first, second = (integer(n, k, 0, x.shape[1] - 1) for n, k in (("first", first), ("second", second)))
+    if first == second:
+        raise ValueError(f"expected two different inputs, got first={first} and second={second}")
     found = x.repeat(4, 1, 1)
     for corner, moved in enumerate(((), (first,), (second,), (first, second))):
         for k in moved:

@@ -20,6 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.arrays import numbers
+from ugmm_tutorial.kernels.arguments import integer, number, numbers_in, of_one_kind, require_shape, shown
+
 __all__ = [
     "NODES_WIDE",
     "Mixture",
@@ -40,6 +43,10 @@ NODES_WIDE = 1.5
 class Mixture(NamedTuple):
     """A mixture of M univariate Gaussians: ``weight`` (sums to one), ``mean`` and ``std``, (M,) each.
 
+    Raises:
+        TypeError, ValueError: where densities are asked for: one of them is no such tensor of finite numbers,
+            a weight is negative, all are zero, or a deviation is not positive.
+
     >>> Mixture(torch.ones(1), torch.zeros(1), torch.ones(1)).log_prob(torch.zeros(1))
     tensor([-0.9189])
     """
@@ -50,6 +57,15 @@ class Mixture(NamedTuple):
 
     def terms(self, x: Tensor) -> Tensor:
         """Log of every weighted component at ``x``: ``(N,)`` to ``(N, M)``, in nats."""
+        numbers_in("x", x, finite=False)
+        for name, value in self._asdict().items():
+            numbers_in(name, value, dim=1)
+        for name, value in (("weight", self.weight), ("std", self.std)):
+            require_shape(name, value, "mean", self.mean.shape)
+        if not ((self.weight >= 0).all() and (self.weight > 0).any()):
+            raise ValueError(f"expected weight >= 0, not all zero, got {self.weight.tolist()}")
+        if not (self.std > 0).all():
+            raise ValueError(f"expected std > 0, got {self.std.min().item()}")
         z = (x.unsqueeze(-1) - self.mean) / self.std
         return self.weight.log() - self.std.log() - 0.5 * math.log(2.0 * math.pi) - 0.5 * z * z
 
@@ -70,11 +86,11 @@ def quadrature(edges: Sequence[float], points: int = 16) -> tuple[Tensor, Tensor
     >>> round((weight @ x**2).item(), 4)
     2.6667
     """
-    ends = np.asarray(edges, dtype=float)
+    ends, points = numbers("edges", edges), integer("points", points, 1)
     if not np.isfinite(ends).all() or (np.abs(ends) > 0.5 * sys.float_info.max).any():
         raise ValueError(f"expected finite edges, got {edges}: cut off where the integrand vanishes")
-    if ends.ndim != 1 or len(ends) < 2 or points < 1 or not (np.diff(ends) > 0).all():
-        raise ValueError(f"expected at least two increasing edges and one point, got {edges} and {points}")
+    if ends.ndim != 1 or len(ends) < 2 or not (np.diff(ends) > 0).all():
+        raise ValueError(f"expected at least two increasing edges, got {edges}")
     node, weight = np.polynomial.legendre.leggauss(points)
     half = 0.5 * np.diff(ends)[:, None]
     x = (ends[:-1, None] + half) + half * node
@@ -104,9 +120,7 @@ def quantile_start(
     >>> quantile_start((2 * x).log(), x, weight, components=2).mean.round(decimals=1)
     tensor([0.5000, 0.9000], dtype=torch.float64)
     """
-    mass = _mass(log_density, x, weight)
-    if components < 1:
-        raise ValueError(f"expected at least one component, got {components}")
+    mass, components = _mass(log_density, x, weight), integer("components", components, 1)
     if generator is None:
         level = (torch.arange(components, dtype=x.dtype) + 0.5) / components
     else:
@@ -144,9 +158,8 @@ def spread_start(
     >>> spread_start((2 * x).log(), x, weight, components=2, beyond=0.01).mean.round(decimals=1)
     tensor([0.3000, 0.8000], dtype=torch.float64)
     """
-    mass = _mass(log_density, x, weight)
-    if components < 1 or not 0.0 < beyond < 0.5:
-        raise ValueError(f"expected components and a mass in (0, 0.5), got {components} and {beyond}")
+    mass, components = _mass(log_density, x, weight), integer("components", components, 1)
+    beyond = number("beyond", beyond, above=0.0, below=0.5)
     ends = torch.tensor([beyond, 1.0 - beyond], dtype=x.dtype)
     low, high = x[torch.searchsorted(mass.cumsum(0) / mass.sum(), ends).clamp(max=len(x) - 1)]
     gap = (high - low) / components
@@ -190,9 +203,9 @@ def fit(
     >>> fit(torch.zeros(16, dtype=torch.float64), *quadrature([0.0, 1.0]), start, iterations=1)[0].mean
     tensor([0.5000], dtype=torch.float64)
     """
-    mass = _mass(log_density, x, weight)
-    mixture, history = start, []
-    for _ in range(iterations):
+    mass, mixture = _mass(log_density, x, weight), _checked("start", start)
+    history = []
+    for _ in range(integer("iterations", iterations, 0)):
         terms = mixture.terms(x)
         total = torch.logsumexp(terms, dim=-1)
         history.append((mass @ (log_density - total)).item())
@@ -240,8 +253,8 @@ def polish(
     """
     from scipy.optimize import minimize
 
-    mass = _mass(log_density, x, weight)
-    m = len(start.mean)
+    mass, iterations = _mass(log_density, x, weight), integer("iterations", iterations, 0)
+    m = len(_checked("start", start).mean)
 
     def mixture(values: Tensor) -> Mixture:
         mean, free = values[m : 2 * m], values[2 * m :].exp()
@@ -285,7 +298,7 @@ def kl_divergence(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tens
     >>> round(kl_divergence(torch.zeros(16).double(), normal, *quadrature([0.0, 1.0])), 4)
     1.0856
     """
-    return (_mass(log_density, x, weight) @ (log_density - mixture.log_prob(x))).item()
+    return (_mass(log_density, x, weight) @ (log_density - _checked("mixture", mixture).log_prob(x))).item()
 
 
 def l1_distance(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor) -> float:
@@ -299,18 +312,34 @@ def l1_distance(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor
     1.3173
     """
     _mass(log_density, x, weight)
-    theirs = mixture.log_prob(x).exp()
+    theirs = _checked("mixture", mixture).log_prob(x).exp()
     outside = max(1.0 - (weight @ theirs).item(), 0.0)
     return (weight @ (log_density.exp() - theirs).abs()).item() + outside
 
 
 def _mass(log_density: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The density's share of each node, (N,), which sums to one up to rounding and cut-off tails."""
-    if not log_density.shape == x.shape == weight.shape or x.dim() != 1:
+    of_one_kind({"log_density": log_density, "x": x, "weight": weight})
+    if not log_density.shape == x.shape == weight.shape or x.dim() != 1 or len(x) < 2:
         shapes = [tuple(t.shape) for t in (log_density, x, weight)]
-        raise ValueError(f"expected log-density, nodes and weights of one shape (N,), got {shapes}")
+        raise ValueError(f"expected log_density, x and weight of one shape (N,), N >= 2, got {shapes}")
+    numbers_in("log_density", log_density, finite=False)
+    if not (step := numbers_in("x", x).diff().min().item()) > 0.0:
+        raise ValueError(f"expected nodes x that increase, got a step of {step}")
+    numbers_in("weight", weight)
     mass = weight * log_density.exp()
     total = mass.sum().item()
     if not abs(total - 1.0) <= _FURTHEST_FROM_ONE:
-        raise ValueError(f"expected a density whose integral over the nodes is 1, got {total:.6g}")
+        raise ValueError(
+            f"expected log_density and weight whose integral over the nodes is 1, got {total:.6g}"
+        )
     return mass
+
+
+def _checked(name: str, mixture: Mixture) -> Mixture:
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"expected {name} to be a Mixture, got {shown(mixture)}")
+    mixture.terms(mixture.mean)  # which checks its numbers
+    if not abs(mixture.weight.sum().item() - 1.0) <= _FURTHEST_FROM_ONE:
+        raise ValueError(f"expected {name} with weights of sum 1, got {mixture.weight.tolist()}")
+    return mixture

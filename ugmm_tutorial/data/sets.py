@@ -17,7 +17,7 @@ from ugmm_tutorial.data import idx_files, mnist_subset
 from ugmm_tutorial.data.folder import data_folder
 from ugmm_tutorial.data.splits import DataUnavailableError, Examples, Splits, stratified
 from ugmm_tutorial.data.tables import TABLES, table
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels.arguments import integer, one_of
 
 __all__ = ["NAMES", "digits", "fashion_mnist", "images", "iris", "load", "mnist", "mnist_5k"]
 
@@ -78,8 +78,7 @@ def _of_files(
     files: str, name: str, provenance: str, classes: tuple[str, ...], root: str | Path | None,
     validation: int, download: bool,
 ) -> Splits:  # fmt: skip
-    if not 0 <= validation < 60000:
-        raise ValueError(f"expected validation between 0 and 59999, got {validation}")
+    validation = integer("validation", validation, 0, 59999)
     folder = data_folder(root)
     idx_files.fetch(folder, files, download=download)
     train, test = (idx_files.read(folder, files, part) for part in ("train", "t10k"))
@@ -142,12 +141,10 @@ def digits(*, size: int = 8, seed: int = 0) -> Splits:
     """
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
+    size, raw = integer("size", size, 8), load_digits()
     x = torch.from_numpy(raw.images).float().div(16).unsqueeze(1)
     provenance = "the 8 x 8 digits of scikit-learn (Alpaydin and Kaynak 1998; CC BY 4.0)"
     if size != 8:
-        if size < 8:
-            raise ValueError(f"expected size >= 8, got {size}")
         x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
         provenance += f", resized to {size} x {size}"
     train, validation, test = stratified(
@@ -169,7 +166,8 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
     """
     from sklearn.datasets import load_iris
 
-    if any(0 < n < 3 or n < 0 for n in (validation, test)) or validation + test > 147:
+    validation, test = integer("validation", validation, 0), integer("test", test, 0)
+    if any(0 < n < 3 for n in (validation, test)) or validation + test > 147:
         raise ValueError(
             "expected validation and test to be 0 or at least 3, and to leave 3 flowers to train "
             f"on, got validation={validation}, test={test}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.arrays import array_of
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = ["DataError", "DataUnavailableError", "Examples", "Splits", "stratified"]
 
@@ -83,7 +83,8 @@ class Splits:
             ValueError: a part is unknown, or a count is below one or above the size of its part.
         """
         for part, count in counts.items():
-            one_of("part", part, self.sizes)
+            check.one_of("part", part, self.sizes)
+            count = check.integer(part, count, -(2**31))
             if not 1 <= count <= self.sizes[part]:
                 raise ValueError(f"expected 1 to {self.sizes[part]} {part} examples, got {count}")
         parts = {part: getattr(self, part) for part in self.sizes}
@@ -106,7 +107,7 @@ def stratified(
     """Split into train, validation and test; each class has the same share in every part."""
     from sklearn.model_selection import train_test_split
 
-    rest = torch.arange(len(y))
+    seed, rest = check.seed(seed), torch.arange(len(y))
     parts = []
     for count in (test, validation):
         part = rest[:0]

@@ -17,6 +17,7 @@ import torch
 
 from ugmm_tutorial.data.folder import cache_folder, data_folder
 from ugmm_tutorial.data.splits import DataError, DataUnavailableError, Splits, stratified
+from ugmm_tutorial.kernels.arguments import real
 
 __all__ = ["TABLES", "table"]
 
@@ -109,10 +110,11 @@ def table(
     >>> table("vehicle", download=False).sizes  # doctest: +SKIP
     {'train': 465, 'validation': 127, 'test': 254}
     """
-    if name not in TABLES:
+    if name not in tuple(TABLES):
         raise ValueError(f"no table is called {name!r}: expected one of {', '.join(TABLES)}")
-    if min(validation, test) < 0.0 or validation + test > 0.95:
-        raise ValueError(f"expected shares >= 0 that leave rows to train on, got {validation} and {test}")
+    validation, test = real("validation", validation), real("test", test)
+    if not (min(validation, test) >= 0.0 and validation + test <= 0.95):
+        raise ValueError(f"expected shares >= 0 that leave rows to train on, got {validation=} and {test=}")
     path = data_folder(root) / "tables" / f"{name}.csv"
     x, labels = _read(path) if path.exists() else _fetched(name, path, download)
     classes = _checked(name, x, labels)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.density.model import known_somewhere
+from ugmm_tutorial.kernels.arguments import indices, integer, number, numbers_in, of_one_kind
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
 __all__ = ["Background", "GaussianBackground", "UniformBackground"]
@@ -45,15 +47,21 @@ class Background(nn.Module):
 
     def select(self, scope: Tensor) -> Self:
         """The background of some features, in the order of the indices ``scope``."""
-        return type(self)(*(buffer[scope] for buffer in self.buffers()))
+        chosen = indices("scope", scope, self.in_features)
+        return type(self)(*(buffer[chosen] for buffer in self.buffers()))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of all features, (n, K)."""
         # In float64 even for float32 features: fewer digits would cut off a Gaussian's tails. rand may
         # return 0, where a Gaussian's quantile is not finite.
-        shape = (n, self.in_features)
+        shape = (integer("n", n, 0), self.in_features)
         u = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.mean.device)
         return self.quantile(u.clamp(min=2.0**-54)).to(self.mean.dtype)
+
+    def _columns(self, name: str, value: Tensor) -> Tensor:
+        if numbers_in(name, value, finite=False).shape[-1:] != self.mean.shape:
+            raise ValueError(f"expected {name} of shape (*, {self.in_features}), got {tuple(value.shape)}")
+        return value
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}"
@@ -80,23 +88,24 @@ class GaussianBackground(Background):
         super().__init__()
         _check_pair("mean", mean, "std", std)
         if not (std > 0).all():
-            raise ValueError(f"expected positive standard deviations, got {std.min().item()}")
+            raise ValueError(f"expected std, positive standard deviations, got {std.min().item()}")
         self.register_buffer("mean", mean.detach().clone())
         self.register_buffer("std", std.detach().clone())
 
     @classmethod
     def fit(cls, x: Tensor, *, min_std: float = 1e-3) -> Self:
         """The maximum-likelihood background of rows ``x`` (N, K), without NaN, with a floor on std."""
+        min_std, x = number("min_std", min_std, above=0.0), _data(x)
         mean = x.nanmean(dim=0)
         std = (x - mean).square().nanmean(dim=0).sqrt()
         return cls(mean, std.clamp(min=min_std))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        z = (x - self.mean) / self.std
+        z = (self._columns("x", x) - self.mean) / self.std
         return -0.5 * z * z - self.std.log() - HALF_LOG_2PI
 
     def quantile(self, u: Tensor) -> Tensor:
-        return self.mean + self.std * torch.special.ndtri(u)
+        return self.mean + self.std * torch.special.ndtri(self._columns("u", u))
 
 
 class UniformBackground(Background):
@@ -120,13 +129,14 @@ class UniformBackground(Background):
         super().__init__()
         _check_pair("low", low, "high", high)
         if not (high > low).all():
-            raise ValueError("expected every upper end above its lower one, got an empty interval")
+            raise ValueError("expected every end in high above its one in low, got an empty interval")
         self.register_buffer("low", low.detach().clone())
         self.register_buffer("high", high.detach().clone())
 
     @classmethod
     def fit(cls, x: Tensor, *, margin: float = 0.1) -> Self:
         """The box of rows ``x`` (N, K), without NaN, widened by ``margin`` of its size at each end."""
+        margin, x = number("margin", margin, 0.0), _data(x)
         low = x.nan_to_num(nan=math.inf).amin(dim=0)
         high = x.nan_to_num(nan=-math.inf).amax(dim=0)
         return cls(low - margin * (high - low), high + margin * (high - low))
@@ -137,17 +147,24 @@ class UniformBackground(Background):
         return 0.5 * (self.low + self.high)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        inside = (x >= self.low) & (x <= self.high)
+        inside = (self._columns("x", x) >= self.low) & (x <= self.high)
         return torch.where(inside, -(self.high - self.low).log(), -math.inf)
 
     def quantile(self, u: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * u
+        return self.low + (self.high - self.low) * self._columns("u", u)
+
+
+def _data(x: Tensor) -> Tensor:
+    """Rows (N, K) to fit to, with NaN where a value is missing."""
+    if numbers_in("x", x, dim=2, finite=False).isinf().any():
+        raise ValueError("expected x with finite values, or NaN for a missing one, got an infinite one")
+    return known_somewhere(x)
 
 
 def _check_pair(first: str, a: Tensor, second: str, b: Tensor) -> None:
+    for name, value in of_one_kind({first: a, second: b}).items():
+        numbers_in(name, value)
     if a.dim() != 1 or a.shape != b.shape or len(a) == 0:
         raise ValueError(
             f"expected {first} and {second} of one shape (K,), got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError(f"expected finite {first} and {second}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.density.background import Background
+from ugmm_tutorial.kernels.arguments import reals, shown
 
 __all__ = ["ProductBase"]
 
@@ -38,16 +39,24 @@ class ProductBase(nn.Module):
         probabilities: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(features, Background):
+            raise TypeError(f"expected features to be a Background, got {shown(features)}")
         self.features = features
         like = features.mean
-        values = like.new_tensor([] if labels is None else list(labels))
-        if labels is not None and (len(values) == 0 or len(values.unique()) < len(values)):
-            raise ValueError(f"expected labels that differ from one another, got {list(labels)}")
+        values = like.new_tensor([] if labels is None else reals("labels", labels))
+        if labels is not None and (
+            len(values) == 0 or not values.isfinite().all() or len(values.unique()) < len(values)
+        ):
+            raise ValueError(
+                f"expected labels, finite numbers that differ from one another, got {list(labels)}"
+            )
         share = torch.ones_like(values) / max(len(values), 1)
         if probabilities is not None:
-            share = like.new_tensor(list(probabilities))
+            share = like.new_tensor(reals("probabilities", probabilities))
         if share.shape != values.shape:
-            raise ValueError(f"expected one probability for each label, got {len(share)} for {len(values)}")
+            raise ValueError(
+                f"expected probabilities, one probability for each label, got {len(share)} for {len(values)}"
+            )
         if len(share) and not ((share > 0.0).all() and abs(share.sum().item() - 1.0) < 1e-4):
             raise ValueError(f"expected positive probabilities that sum to one, got {share.tolist()}")
         self.register_buffer("labels", values)

@@ -9,6 +9,7 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.diagonal import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw
-from ugmm_tutorial.kernels.arguments import one_of, positive_integer
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = ["LEAVES", "Circuit"]
 
@@ -71,21 +72,19 @@ class Circuit(TractableDensity):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = positive_integer("in_features", in_features)
-        self.num_sums = positive_integer("num_sums", num_sums)
-        self.trees = positive_integer("trees", trees)
-        if depth != 0:
-            positive_integer("depth", depth)
-        if 2**depth > in_features:
+        self.in_features = check.integer("in_features", in_features, 1)
+        self.num_sums = check.integer("num_sums", num_sums, 1)
+        self.trees = check.integer("trees", trees, 1)
+        self.depth = check.integer("depth", depth, 0)
+        if self.depth > math.log2(in_features):
             raise ValueError(
                 f"expected 2**depth <= in_features, got depth={depth}, in_features={in_features}"
             )
-        one_of("leaf", leaf, LEAVES)
+        check.one_of("leaf", leaf, LEAVES)
         if background is not None and leaf != "smoothed":
             raise ValueError("expected no background for Gaussian leaves: only smoothed leaves have one")
         self.leaf = leaf
-        self.depth = int(depth)
-        random = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(check.seed(seed))
         options = {"min_std": min_std, "device": device, "dtype": dtype}
         self.leaves = nn.ModuleList()
         for tree in range(self.trees):

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.layers.limits import lower_bound
 
 __all__ = ["Arrays", "Components"]
@@ -50,11 +50,10 @@ class Components(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = positive_integer("in_features", in_features)
-        self.num_components = positive_integer("the number of components", num_components)
-        if not 0.0 < min_std < math.inf:
-            raise ValueError(f"expected min_std > 0 and finite, got {min_std}")
-        self.min_std = float(min_std)
+        self.in_features = check.integer("in_features", in_features, 1)
+        self.num_components = check.integer("num_components", num_components, 1)
+        self.min_std = check.number("min_std", min_std, above=0.0)
+        device = None if device is None else check.device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"expected dtype float32 or float64, got {dtype!r}")

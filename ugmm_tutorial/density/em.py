@@ -14,6 +14,8 @@ Source: Dempster, Laird and Rubin (1977); for circuits, Peharz et al. (2017). Ta
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from ugmm_tutorial.density.background import GaussianBackground
 from ugmm_tutorial.density.components import Arrays, Components
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels.arguments import integer, number
 
 __all__ = ["fit"]
 
@@ -54,10 +56,11 @@ def fit(model: TractableDensity, x: Tensor, *, iterations: int = 100, tolerance:
     """
     if not isinstance(model, TractableDensity):
         raise TypeError(
-            f"expected a SmoothedUGMM, DiagonalGaussianMixture or Circuit, got {type(model).__name__}: use "
-            "gradient.fit"
+            "expected model to be a SmoothedUGMM, DiagonalGaussianMixture or Circuit, got "
+            f"{type(model).__name__}: use gradient.fit"
         )
-    positive_integer("iterations", iterations)
+    integer("iterations", iterations, 1)
+    number("tolerance", tolerance, -math.inf)
     rows = model._data(x)
     history: list[float] = []
     while True:

@@ -6,13 +6,12 @@ estimate. It therefore maximises the likelihood under the estimated log Z. Taugh
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ugmm_tutorial.density.model import Density
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels.arguments import integer, number, shown
+from ugmm_tutorial.kernels.arguments import seed as checked_seed
 
 __all__ = ["fit"]
 
@@ -46,13 +45,13 @@ def fit(
     >>> torch.tensor(fit(DiagonalGaussianMixture(2, 3), torch.full((64, 2), 9.0), epochs=4)).diff() > 0
     tensor([True, True, True])
     """
-    positive_integer("epochs", epochs)
-    positive_integer("batch_size", batch_size)
-    if not 0.0 < learning_rate < math.inf:
-        raise ValueError(f"expected learning_rate > 0 and finite, got {learning_rate}")
+    if not isinstance(model, Density):
+        raise TypeError(f"expected model to be a Density, got {shown(model)}")
+    epochs, batch_size = integer("epochs", epochs, 1), integer("batch_size", batch_size, 1)
+    learning_rate = number("learning_rate", learning_rate, above=0.0)
     rows = model._data(x)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    order = torch.Generator().manual_seed(seed)
+    order = torch.Generator().manual_seed(checked_seed(seed))
     return [_epoch(model, rows, optimizer, batch_size, order) for _ in range(epochs)]
 
 

@@ -6,13 +6,14 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Conditional", "Density"]
+from ugmm_tutorial.kernels.arguments import integer, numbers_in
+
+__all__ = ["Conditional", "Density", "known_somewhere"]
 
 
 class Density(nn.Module):
@@ -51,9 +52,9 @@ class Density(nn.Module):
         """``n`` independent draws, (n, D).
 
         Raises:
-            ValueError: ``n`` is negative or not an integer.
+            TypeError, ValueError: ``n`` is not an integer, or negative.
         """
-        return self._complete(self._nothing_known(_number_of_draws(n)), generator)
+        return self._complete(self._nothing_known(integer("n", n, 0)), generator)
 
     def conditional(self, x: Tensor) -> Conditional:
         """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given the known ones.
@@ -85,30 +86,25 @@ class Density(nn.Module):
     def _nothing_known(self, n: int) -> Tensor:
         return self._like().new_full((n, self.in_features), torch.nan)
 
-    def _rows(self, x: Tensor) -> Tensor:
+    def _rows(self, x: Tensor, name: str = "x") -> Tensor:
         """``x`` as rows (B, D), checked."""
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected x to be a torch.Tensor, got {type(x).__name__}")
-        dtype = self._like().dtype
-        if x.dtype != dtype:
-            raise TypeError(f"expected x of the model's dtype {dtype}, got {x.dtype}: convert one of them")
+        dtype = numbers_in(name, x, finite=False).dtype
+        if dtype != self._like().dtype:
+            wanted = self._like().dtype
+            raise TypeError(
+                f"expected {name} of the model's dtype {wanted}, got {dtype}: convert one of them"
+            )
         if x.dim() == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"expected x of shape (*, {self.in_features}), got {tuple(x.shape)}")
+            raise ValueError(f"expected {name} of shape (*, {self.in_features}), got {tuple(x.shape)}")
         if x.isinf().any():
-            raise ValueError("expected finite values, or NaN for a missing one, got an infinite value")
+            raise ValueError(
+                f"expected {name} with finite values, or NaN for a missing one, got an infinite one"
+            )
         return x.reshape(-1, self.in_features)
 
     def _data(self, x: Tensor) -> Tensor:
         """Rows to learn from, checked as in ``_rows``: at least one, with every feature known in some row."""
-        rows = self._rows(x)
-        if len(rows) == 0:
-            raise ValueError("expected at least one row to learn from, got none")
-        never = rows.isnan().all(dim=0)
-        if never.any():
-            raise ValueError(
-                f"expected every feature in some row, but feature {never.nonzero()[0].item()} is never there"
-            )
-        return rows
+        return known_somewhere(self._rows(x))
 
     def initialise(self, x: Tensor, seed: int = 0) -> Self:
         """Set the parameters from data; only the models that need it implement this."""
@@ -141,7 +137,7 @@ class Conditional:
         Raises:
             TypeError, ValueError: as :meth:`Density.log_prob`.
         """
-        self.model._rows(values)
+        self.model._rows(values, "values")
         joint = torch.where(self.evidence.isnan(), values, self.evidence)
         return self.model.log_prob(joint) - self.model.log_prob(self.evidence)
 
@@ -150,9 +146,9 @@ class Conditional:
         """``n`` completions of each row, ``(n, *, D)``, exact draws; known values stay as they are.
 
         Raises:
-            ValueError: ``n`` is negative or not an integer.
+            TypeError, ValueError: ``n`` is not an integer, or negative.
         """
-        rows = self._rows.expand(_number_of_draws(n), *self._rows.shape).reshape(-1, self.model.in_features)
+        rows = self._rows.expand(integer("n", n, 0), *self._rows.shape).reshape(-1, self.model.in_features)
         return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)
 
     @torch.no_grad()
@@ -162,8 +158,18 @@ class Conditional:
         return filled.reshape(self.evidence.shape)
 
 
-def _number_of_draws(n: int) -> int:
-    """``n``, checked to be a number of draws."""
-    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
-        raise ValueError(f"expected a number of draws >= 0, got {n!r}")
-    return int(n)
+def known_somewhere(x: Tensor) -> Tensor:
+    """Rows (N, D) to learn from: at least one, with every feature known in some row.
+
+    Raises:
+        ValueError: there are none, or a feature is always NaN.
+    """
+    if len(x) == 0:
+        raise ValueError("expected x with at least one row to learn from, got none")
+    never = x.isnan().all(dim=0)
+    if never.any():
+        which = never.nonzero()[0].item()
+        raise ValueError(
+            f"expected every feature of x in some row, got only NaN: feature {which} is never there"
+        )
+    return x

@@ -27,6 +27,7 @@ from ugmm_tutorial.density.background import Background, GaussianBackground
 from ugmm_tutorial.density.components import Arrays, Components
 from ugmm_tutorial.density.mixture import Mixture
 from ugmm_tutorial.density.tractable import draw
+from ugmm_tutorial.kernels.arguments import integer
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
 __all__ = ["SmoothedNeurons", "SmoothedUGMM"]
@@ -169,6 +170,7 @@ class SmoothedUGMM(Mixture):
     def __init__(
         self, in_features: int, num_neurons: int, *, background: Background | None = None, **options: Any
     ) -> None:
+        num_neurons = integer("num_neurons", num_neurons, 1)
         super().__init__(SmoothedNeurons(in_features, num_neurons, background=background, **options))
 
     @property

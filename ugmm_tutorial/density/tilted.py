@@ -19,7 +19,7 @@ from torch.quasirandom import SobolEngine
 from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers.dense import UGMMLayer
 
@@ -79,16 +79,19 @@ class TiltedModel(Density):
         max_proposals: int = 10_000_000,
     ) -> None:
         super().__init__()
-        self.root, self.base = root, base
+        if not isinstance(base, ProductBase):
+            raise TypeError(f"expected base to be a ProductBase, got {check.shown(base)}")
+        self.root, self.base = check.module("root", root), base
         self.in_features = base.in_features
-        self.given_bound = log_bound
-        self.max_proposals = positive_integer("max_proposals", max_proposals)
+        self.given_bound = None if log_bound is None else check.real("log_bound", log_bound)
+        self.max_proposals = check.integer("max_proposals", max_proposals, 1)
         self.acceptance: float | None = None
-        positive_integer("num_points", num_points)
+        check.integer("num_points", num_points, 1)
         if num_points & (num_points - 1):
             raise ValueError(f"expected num_points to be a power of 2, got {num_points}")
-        if positive_integer("scramblings", scramblings) < 2:
+        if check.integer("scramblings", scramblings, 1) < 2:
             raise ValueError("expected at least 2 scramblings, to tell their error")
+        seed = check.seed(seed)
         self._check_root()
         points = [_sobol(base.features.in_features, num_points, seed + n) for n in range(scramblings)]
         device = base.features.mean.device
@@ -213,8 +216,8 @@ class TiltedModel(Density):
         label = rows[:, count] if len(self.base.labels) else rows.new_full((len(rows),), torch.nan)
         return rows[:, :count], label
 
-    def _rows(self, x: Tensor) -> Tensor:
-        rows = super()._rows(x)
+    def _rows(self, x: Tensor, name: str = "x") -> Tensor:
+        rows = super()._rows(x, name)
         if len(self.base.labels):
             label = rows[:, -1]
             if not (label.isnan() | torch.isin(label, self.base.labels)).all():

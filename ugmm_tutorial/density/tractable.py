@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.density.components import Components
 from ugmm_tutorial.density.model import Density
+from ugmm_tutorial.kernels.arguments import seed as checked_seed
 
 __all__ = ["TractableDensity", "draw"]
 
@@ -73,7 +74,7 @@ class TractableDensity(Density):
         Raises:
             TypeError, ValueError: as :meth:`log_prob`; or there are fewer rows than clusters.
         """
-        self._start(self._data(x), seed)
+        self._start(self._data(x), checked_seed(seed))
         return self
 
     def _start(self, rows: Tensor, seed: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ugmm_tutorial.estimators.fitting import Stopping, epochs_for, fit_network
 from ugmm_tutorial.estimators.network import MIXTURES, network
 from ugmm_tutorial.estimators.scaling import RobustScale
 from ugmm_tutorial.hybrid import NORMS
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = ["NetworkEstimator"]
 
@@ -162,7 +163,7 @@ class NetworkEstimator(BaseEstimator):
     def _device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return check.device(self.device)
 
     # --- predicting ---------------------------------------------------------------------------------
 
@@ -193,20 +194,21 @@ class NetworkEstimator(BaseEstimator):
 
     def _check_settings(self) -> None:
         """Refuse settings that no network can be trained with."""
-        sizes = self.hidden_layer_sizes
-        if not all(isinstance(n, Integral) and n >= 1 for n in sizes):
-            raise ValueError(f"expected hidden_layer_sizes to be positive integers, got {sizes}")
+        check.integers("hidden_layer_sizes", self.hidden_layer_sizes, 1, kind="positive integers")
         for name, allowed in (("mixtures", MIXTURES), ("norm", NORMS)):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")
         counts = ("batch_size", "n_iter_no_change", *(["max_iter"] if self.max_iter is not None else []))
         for name in counts:
-            if not isinstance(value := getattr(self, name), Integral) or value < 1:
-                raise ValueError(f"expected {name} to be a positive integer, got {value!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"expected {name} to be a positive integer, got {check.shown(value)}")
         positive = (("learning_rate", np.inf), ("init_std", np.inf), ("validation_fraction", 1.0))
         for name, highest in positive:
-            if not isinstance(value := getattr(self, name), (int, float)) or not 0.0 < value < highest:
-                raise ValueError(f"expected {name} above 0 and below {highest:g}, got {value!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) < highest:
+                raise ValueError(f"expected {name} above 0 and below {highest:g}, got {check.shown(value)}")
+        check.number("tol", self.tol, -np.inf)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

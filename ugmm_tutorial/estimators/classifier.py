@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.estimators.base import NetworkEstimator
 from ugmm_tutorial.robustness import Certificate, certify
-from ugmm_tutorial.robustness.layer import Box
+from ugmm_tutorial.robustness.layer import Box, checked_ends
 
 __all__ = ["UGMMClassifier"]
 
@@ -187,7 +187,7 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         y: ArrayLike | None = None,
         *,
         changed: int,
-        box: tuple[ArrayLike, ArrayLike] | None = None,
+        box: tuple[Any, Any] | None = None,
     ) -> Certificate:
         """Prove where answers stay the same whatever happens to any ``changed`` features.
 
@@ -204,10 +204,8 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         rows = self.scale_(self._checked_rows(X).astype(np.float64))
         ends: Box | None = None
         if box is not None:
-            low, high = (
-                np.broadcast_to(np.asarray(end, dtype=np.float64), self.scale_.center.shape) for end in box
-            )
-            ends = torch.from_numpy(self.scale_(low)), torch.from_numpy(self.scale_(high))
+            low, high = (self.scale_(end.numpy()) for end in checked_ends(box, self.n_features_in_))
+            ends = torch.from_numpy(low), torch.from_numpy(high)
         numbers = None if y is None else self._numbers(np.asarray(y))
         return certify(self.network_, torch.from_numpy(rows), numbers, changed=changed, box=ends)
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ugmm_tutorial.density import DiagonalGaussianMixture, SmoothedUGMM, em
 from ugmm_tutorial.estimators.scaling import RobustScale
+from ugmm_tutorial.kernels.arguments import integer, number
 
 __all__ = ["KINDS", "UGMMDensity"]
 
@@ -79,8 +80,11 @@ class UGMMDensity(DensityMixin, BaseEstimator):
             ValueError: a setting is out of its range, rows are not finite, or there are fewer rows than
                 components.
         """
-        if self.kind not in KINDS:
+        if self.kind not in tuple(KINDS):
             raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {self.kind!r}")
+        integer("n_components", self.n_components, 1)
+        integer("max_iter", self.max_iter, 1)
+        number("tol", self.tol, -np.inf)
         rows = self._rows(X, reset=True)
         if len(rows) < self.n_components:
             raise ValueError(
@@ -114,6 +118,7 @@ class UGMMDensity(DensityMixin, BaseEstimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[np.float64]:
         """Independent draws, (n_samples, K); by default from the estimator's ``random_state``."""
         check_is_fitted(self)
+        n_samples = integer("n_samples", n_samples, 0)
         state = self.random_state if random_state is None else random_state
         seed = check_random_state(state).randint(np.iinfo(np.int32).max)
         draws = self.model_.sample(n_samples, torch.Generator().manual_seed(int(seed)))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.estimators.base import NetworkEstimator
 from ugmm_tutorial.estimators.network import ESTIMATES, MixtureHead
 from ugmm_tutorial.estimators.scaling import RobustScale
+from ugmm_tutorial.kernels.arguments import integer
 
 __all__ = ["UGMMRegressor"]
 
@@ -115,6 +116,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
     def _fitted(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, **how: Any) -> Self:
         if self.estimate not in ESTIMATES:
             raise ValueError(f"expected estimate to be one of {', '.join(ESTIMATES)}, got {self.estimate!r}")
+        integer("n_components", self.n_components, 1)
         x, targets = self._checked_rows(X, y, reset=how["anew"], y_numeric=True)
         targets = targets.astype(np.float64)
         weight = self._checked_weight(sample_weight, x)

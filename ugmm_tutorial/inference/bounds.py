@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.inference.network import Layer, layers_of
+from ugmm_tutorial.kernels.arguments import numbers_in
 
 __all__ = ["LayerBounds", "interval_bounds", "layer_bounds", "output_bounds"]
 
@@ -67,13 +68,15 @@ def interval_bounds(model: nn.Module, low: Tensor, high: Tensor) -> tuple[Tensor
     """
     layers = layers_of(model)
     inputs = layers[0].mean.shape[1]
+    for name, end in (("low", low), ("high", high)):
+        numbers_in(name, end, floating=False, finite=False)
     if low.shape != high.shape or low.shape[-1:] != (inputs,):
         raise ValueError(
             f"expected low and high of shape (*, {inputs}), got {tuple(low.shape)} and {tuple(high.shape)}"
         )
     low, high = low.detach().double().cpu(), high.detach().double().cpu()
     if not (low.isfinite().all() and high.isfinite().all()):
-        raise ValueError("expected the ends of the boxes to be finite, got inf or NaN")
+        raise ValueError("expected low and high, the ends of the boxes, to be finite, got inf or NaN")
     if bool((low > high).any()):
         raise ValueError("a box is empty: expected low <= high everywhere")
     last = output_bounds(layers, low.reshape(-1, inputs).T, high.reshape(-1, inputs).T)[-1]

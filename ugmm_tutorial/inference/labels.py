@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.data import with_every_label
+from ugmm_tutorial.kernels.arguments import numbers_in, reals, shown
 
 __all__ = ["label_posterior", "label_scores"]
 
@@ -33,11 +34,14 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
     >>> label_scores(UGMMNet([5, 8, 1]), torch.rand(32, 4), labels=[0, 1, 2]).shape
     torch.Size([32, 3])
     """
+    if not callable(model):
+        raise TypeError(f"expected model to be a network, got {shown(model)}")
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(
             f"expected x to be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}"
         )
-    values = [float(label) for label in labels]
+    numbers_in("x", x, finite=False)
+    values = reals("labels", labels)
     if not values or not all(map(math.isfinite, values)) or len(set(values)) < len(values):
         raise ValueError(f"expected labels to be different finite numbers, at least one, got {list(labels)}")
     if x.isnan().any():

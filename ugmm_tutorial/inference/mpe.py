@@ -23,7 +23,7 @@ from ugmm_tutorial.inference.enumeration import enumerate_all
 from ugmm_tutorial.inference.newton import polish
 from ugmm_tutorial.inference.problem import Problem, pose
 from ugmm_tutorial.inference.result import Answer, Budget, MPEResult
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.training.threads import one_thread
 
 __all__ = ["METHODS", "mpe"]
@@ -95,7 +95,9 @@ def mpe(
     >>> mpe(UGMMNet([2, 3, 1]), evidence={0: 0.5}, query=[1], box=[(-3.0, 3.0)]).certified
     True
     """
-    _check_options(method, tolerance, time_limit, node_limit, starts, steps, improvements, boxes_at_once)
+    _check_options(
+        method, tolerance, time_limit, node_limit, seed, starts, steps, improvements, boxes_at_once
+    )
     budget = Budget(time_limit, node_limit)
     problem = pose(model, evidence, query, box, output, discrete)
     with torch.no_grad(), one_thread():
@@ -154,22 +156,24 @@ def _check_options(
     tolerance: float,
     time_limit: float | None,
     node_limit: int | None,
+    seed: int,
     starts: int,
     steps: int,
     improvements: Collection[str],
     boxes_at_once: int | None,
 ) -> None:
-    one_of("method", method, METHODS)
-    if not 0.0 < tolerance < float("inf"):
-        raise ValueError(f"expected tolerance > 0 and finite, got {tolerance}")
-    if time_limit is not None and not time_limit >= 0.0:
-        raise ValueError(f"expected time_limit >= 0 seconds or None, got {time_limit}")
-    if node_limit is not None and not node_limit >= 0:
-        raise ValueError(f"expected node_limit >= 0 or None, got {node_limit}")
-    if starts < 1 or steps < 0:
-        raise ValueError(f"expected starts >= 1 and steps >= 0, got {starts} and {steps}")
-    if boxes_at_once is not None and boxes_at_once < 1:
-        raise ValueError(f"expected boxes_at_once >= 1 or None, got {boxes_at_once}")
-    unknown = sorted(set(improvements) - set(IMPROVEMENTS))
+    check.one_of("method", method, METHODS)
+    check.number("tolerance", tolerance, above=0.0)
+    if time_limit is not None:
+        check.number("time_limit", time_limit, 0.0, math.inf)
+    for name, value, low in (("node_limit", node_limit, 0), ("boxes_at_once", boxes_at_once, 1)):
+        if value is not None:
+            check.integer(name, value, low)
+    for name, value, low in (("starts", starts, 1), ("steps", steps, 0)):
+        check.integer(name, value, low)
+    check.seed(seed)
+    if isinstance(improvements, str) or not isinstance(improvements, Collection):
+        raise TypeError(f"expected improvements to be several names, got {improvements!r}")
+    unknown = [name for name in improvements if name not in IMPROVEMENTS]
     if unknown:
         raise ValueError(f"unknown improvements {unknown}: expected a choice of {', '.join(IMPROVEMENTS)}")

@@ -58,7 +58,7 @@ class Layer:
         return self.slack * (1.0 + out.abs())
 
 
-def layers_of(model: nn.Module) -> list[Layer]:
+def layers_of(model: nn.Module, name: str = "model") -> list[Layer]:
     """The constants of a stack of :class:`~ugmm_tutorial.layers.UGMMLayer`, without dropout.
 
     Raises:
@@ -68,7 +68,7 @@ def layers_of(model: nn.Module) -> list[Layer]:
     """
     modules = [model] if isinstance(model, MixtureLayer) else model
     if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
-        raise TypeError(f"expected a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
+        raise TypeError(f"expected {name} to be a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
     return [_layer(module, place) for place, module in enumerate(modules)]
 
 

@@ -6,7 +6,7 @@ Taught in chapter 10.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.inference.network import Layer, condition, layers_of, only_output
+from ugmm_tutorial.kernels.arguments import shown
 
 __all__ = ["Problem", "pose"]
 
@@ -91,13 +92,21 @@ def pose(
     inputs, outputs = layers[0].mean.shape[1], layers[-1].mean.shape[0]
     if not _is_index(output) or not 0 <= output < outputs:
         raise ValueError(f"expected output between 0 and {outputs - 1}, got {output!r}")
+    for name, given in (("evidence", evidence), ("discrete", {} if discrete is None else discrete)):
+        if not isinstance(given, Mapping):
+            raise TypeError(f"expected {name} to map inputs to values, got {shown(given)}")
+    for name, several in (("query", query), ("box", box)):
+        if isinstance(several, str | Set) or not isinstance(several, Collection):
+            raise TypeError(f"expected {name} to be a sequence, got {shown(several)}")
     evidence, query, discrete = dict(evidence), list(query), dict(discrete or {})
     _check_indices(evidence, query, discrete, inputs)
     for k, value in evidence.items():
         if not _is_coordinate(value):
             raise ValueError(f"expected the evidence for input {k} to be a finite number, got {value!r}")
     if len(box) != len(query):
-        raise ValueError(f"expected one (low, high) for each of {len(query)} query inputs, got {len(box)}")
+        raise ValueError(
+            f"expected a box, one (low, high) for each of {len(query)} query inputs, got {len(box)}"
+        )
     allowed = {query.index(k): _allowed(k, values) for k, values in discrete.items()}
     sides = []
     for i, (k, side) in enumerate(zip(query, box, strict=True)):

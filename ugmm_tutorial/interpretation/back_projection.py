@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.interpretation.tracing import batches, layers_of, trace
+from ugmm_tutorial.kernels.arguments import indices
 
 __all__ = ["back_project"]
 
@@ -41,10 +42,7 @@ def back_project(model: nn.Module, x: Tensor, outputs: Sequence[int] | None = No
     torch.Size([5, 3, 16])
     """
     count = layers_of(model)[-1].out_features
-    outputs = range(count) if outputs is None else list(outputs)
-    if not all(0 <= c < count for c in outputs):
-        raise IndexError(f"expected outputs from 0 to {count - 1}, got {list(outputs)}")
-    starts = torch.eye(count)[list(outputs)]
+    starts = torch.eye(count)[indices("outputs", range(count) if outputs is None else outputs, count)]
     ended = []
     for (some,) in batches(model, x):
         stages = trace(model, some)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.interpretation.responsible import LayerStatistics, statistics
+from ugmm_tutorial.interpretation.tracing import examples
 from ugmm_tutorial.kernels.arguments import fraction
 
 __all__ = ["LayerHealth", "health"]
@@ -80,9 +81,9 @@ def health(
     tolerances = {"spread": spread, "share": share, "correlation": correlation, "overlap": overlap}
     for name, value in tolerances.items():
         fraction(name, value)
-    if len(x) < 2:
-        raise ValueError(f"expected at least two examples, to see whether outputs change, got {len(x)}")
-    found = statistics(model, x)
+    found = statistics(model, examples(x, least=2))  # with one, no output changes
+    if not all(layer.outputs.isfinite().all() for layer in found):
+        raise ValueError("expected x and a model whose outputs are finite, got NaN or infinity")
     reports = []
     for place, layer in enumerate(found):
         constant = _constant(layer.outputs, spread)

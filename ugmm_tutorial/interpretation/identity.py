@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.arguments import numbers_in
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["change_by_deletion"]
@@ -34,11 +35,12 @@ def change_by_deletion(layer: MixtureLayer, x: Tensor, deleted: Tensor) -> Tenso
     >>> change_by_deletion(UGMMLayer(3, 2), torch.rand(5, 3), torch.tensor([True, False, False])).shape
     torch.Size([5, 2])
     """
-    if not layer.sums_components:
-        raise TypeError(f"expected a layer that sums its components, got {type(layer).__name__}")
+    if not isinstance(layer, MixtureLayer) or not layer.sums_components:
+        raise TypeError(f"expected layer to be a layer that sums its components, got {type(layer).__name__}")
     if not isinstance(deleted, Tensor) or deleted.dtype != torch.bool:
         got = deleted.dtype if isinstance(deleted, Tensor) else type(deleted).__name__
         raise TypeError(f"expected deleted to be a boolean tensor, True where a component goes, got {got}")
+    numbers_in("deleted", deleted, floating=False, finite=False)
     shape = (layer.out_features, layer.in_features)
     if deleted.shape not in (shape, shape[1:]):
         raise ValueError(f"expected deleted of shape {shape} or {shape[1:]}, got {tuple(deleted.shape)}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.interpretation.responsible import mean_responsibilities, statistics
 from ugmm_tutorial.interpretation.tracing import layers_of
 from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels.arguments import seed as checked_seed
 
 __all__ = ["IMPORTANCES", "importance", "most_important"]
 
@@ -47,7 +48,7 @@ def importance(
         return [layer.largest for layer in statistics(model, x)]
     if by == "weight":
         return [layer.by_input(layer.mix_weight.detach()) for layer in layers_of(model)]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
     shapes = [(layer.out_features, layer.in_features) for layer in layers_of(model)]
     return [torch.rand(shape, generator=generator) for shape in shapes]
 

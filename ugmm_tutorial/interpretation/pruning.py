@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.interpretation.importance import importance as measured
 from ugmm_tutorial.interpretation.importance import most_important
 from ugmm_tutorial.interpretation.tracing import head_of, layers_of
+from ugmm_tutorial.kernels.arguments import numbers_in, shown
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.layers.sparse import SparseUGMMLayer
 from ugmm_tutorial.networks import ConvNet
@@ -124,12 +125,14 @@ def _count(keep: float | int, inputs: int) -> int:
 
 def _kept(layers: list[UGMMLayer], counts: list[int], importance: Sequence[Tensor]) -> list[Tensor]:
     """The components that each neuron of each layer keeps, (J, m)."""
+    if not isinstance(importance, Sequence) or isinstance(importance, str):
+        raise TypeError(f"expected importance to be a list of tensors, got {shown(importance)}")
     if len(importance) != len(layers):
         raise ValueError(f"expected importance for each of the {len(layers)} layers, got {len(importance)}")
     kept = []
     for place, (layer, count, values) in enumerate(zip(layers, counts, importance, strict=True)):
         shape = (layer.out_features, layer.in_features)
-        if values.shape != shape:
+        if numbers_in(f"importance of layer {place}", values, floating=False, finite=False).shape != shape:
             raise ValueError(
                 f"expected importance of shape {shape} for layer {place}, got {tuple(values.shape)}"
             )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.interpretation.tracing import batches, layers_of, trace
+from ugmm_tutorial.interpretation.tracing import batches, examples, layers_of, trace
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["LayerStatistics", "mean_responsibilities", "responsibilities", "statistics", "submodes"]
@@ -114,8 +115,7 @@ def mean_responsibilities(model: nn.Module, x: Tensor) -> list[Tensor]:
     >>> mean_responsibilities(UGMMLayer(16, 3), torch.rand(5, 16))[0].sum(dim=1).allclose(torch.ones(3))
     True
     """
-    if len(x) == 0:
-        raise ValueError("expected at least one example, got none")
+    examples(x)
     totals = [layer.mean.new_zeros((), dtype=torch.float64) for layer in layers_of(model)]
     for some in x.split(_EXAMPLES):
         for place, (layer, inputs, _) in enumerate(trace(model, some)):
@@ -145,11 +145,9 @@ def submodes(
     >>> submodes(UGMMLayer(16, 8), torch.rand(6, 16), labels=torch.arange(6) % 3).shape
     torch.Size([8, 3, 16])
     """
-    if len(x) != len(labels):
-        raise ValueError(f"expected as many examples as labels, got {len(x)} and {len(labels)}")
-    depth = len(layers_of(model))
-    if not 0 <= layer < depth:
-        raise IndexError(f"expected a layer from 0 to {depth - 1}, got {layer}")
+    classes = None if classes is None else check.integer("classes", classes, 1)
+    labels = check.labels("labels", labels, len(examples(x)), classes)
+    (layer,) = check.indices("layer", [layer], len(layers_of(model)))
     classes = int(labels.max()) + 1 if classes is None else classes
     by_class = []
     for c in range(classes):

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import numbers_in
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
 from ugmm_tutorial.training.evaluation import evaluating
 
-__all__ = ["Stage", "batches", "head_of", "layers_of", "trace"]
+__all__ = ["Stage", "batches", "examples", "head_of", "layers_of", "trace"]
 
 #: One mixture layer with its inputs (B, K) and outputs (B, J).
 Stage = tuple[MixtureLayer, Tensor, Tensor]
@@ -33,7 +34,9 @@ def head_of(model: nn.Module) -> nn.Sequential:
     head = model.head if isinstance(model, ConvNet) else model
     head = nn.Sequential(head) if isinstance(head, MixtureLayer) else head
     if not isinstance(head, nn.Sequential):
-        raise TypeError(f"expected a UGMMNet or a ConvNet with such a head, got {type(model).__name__}")
+        raise TypeError(
+            f"expected model to be a UGMMNet or a ConvNet with such a head, got {type(model).__name__}"
+        )
     for place, module in enumerate(head):
         if not isinstance(module, (MixtureLayer, nn.LayerNorm)):
             raise TypeError(
@@ -59,7 +62,7 @@ def trace(model: nn.Module, x: Tensor) -> list[Stage]:
     head = head_of(model)
     stages: list[Stage] = []
     with evaluating(model):
-        x = x.to(next(model.parameters()).device)
+        x = numbers_in("x", x, floating=False, finite=False).to(next(model.parameters()).device)
         x = model.features(x) if isinstance(model, ConvNet) else x
         for module in head:
             out = module(x)
@@ -69,14 +72,26 @@ def trace(model: nn.Module, x: Tensor) -> list[Stage]:
     return stages
 
 
+def examples(x: Tensor, least: int = 1) -> Tensor:
+    """A batch of inputs, checked.
+
+    Raises:
+        TypeError: it is not a dense tensor of numbers.
+        ValueError: it has too few rows.
+    """
+    if numbers_in("x", x, floating=False, finite=False).dim() == 0 or len(x) < least:
+        some = "one example" if least == 1 else "two examples"
+        raise ValueError(f"expected x with at least {some}, got {tuple(x.shape)}")
+    return x
+
+
 def batches(model: nn.Module, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of all tensors, few enough that the responsibilities of every layer fit into memory.
 
     Raises:
         ValueError: there are no examples, or the tensors differ in length.
     """
-    if len(tensors[0]) == 0:
-        raise ValueError("expected at least one example, got none")
+    examples(tensors[0])
     if any(len(t) != len(tensors[0]) for t in tensors):
         raise ValueError(f"expected as many examples as labels, got {[len(t) for t in tensors]}")
     largest = max(layer.in_features * layer.out_features for layer in layers_of(model))

@@ -7,25 +7,37 @@ package.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "checked",
+    "device",
     "fraction",
+    "indices",
+    "integer",
+    "integers",
     "labels",
+    "module",
+    "number",
+    "numbers_in",
     "of_one_kind",
     "one_of",
-    "positive_integer",
+    "real",
+    "reals",
     "require_shape",
+    "seed",
+    "shown",
     "tensor",
 ]
 
 _DTYPES = (torch.float32, torch.float64)
 _HALF = (torch.float16, torch.bfloat16)
+_LARGEST = 2**63 - 1
 
 
 def checked(
@@ -81,7 +93,7 @@ def tensor(name: str, value: object) -> Tensor:
         TypeError: it is something else, or sparse.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}")
+        raise TypeError(f"expected {name} to be a torch.Tensor, got {type(value).__name__}: {shown(value)}")
     if value.layout != torch.strided:
         raise TypeError(f"expected {name} to be a dense tensor, got {value.layout}: .to_dense() makes it one")
     return value
@@ -94,7 +106,7 @@ def labels(name: str, value: object, rows: int, classes: int | None = None) -> T
         TypeError: they are not a dense tensor.
         ValueError: they are not one whole number for each row, from 0 to ``classes - 1`` if that is known.
     """
-    y = tensor(name, value)
+    y = numbers_in(name, value, floating=False, finite=False)
     whole = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
     got = f"{tuple(y.shape)} of {str(y.dtype).removeprefix('torch.')}"
     if y.shape == (rows,) and whole:
@@ -119,32 +131,188 @@ def require_shape(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
         raise ValueError(f"expected {name} of the shape of {of}, {tuple(shape)}, got {tuple(value.shape)}")
 
 
-def positive_integer(name: str, value: object) -> int:
-    """Check a number of features, components or the like, and return it as an int.
+def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Check a whole number, and return it as an int; NumPy's integers are integers too.
 
     Raises:
         TypeError: it is not an integer.
-        ValueError: it is below 1.
+        ValueError: it is below ``low`` or above ``high``.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"expected {name} to be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"expected {name} >= 1, got {value}")
-    return int(value)
+        raise TypeError(f"expected {name} to be an integer, got {shown(value)}")
+    found = int(value)
+    if not low <= found <= (_LARGEST if high is None else high):
+        least = f">= {low}" if found < low else "below 2**63"
+        wanted = least if high is None else f"from {low} to {high}"
+        raise ValueError(f"expected {name} {wanted}, got {found}")
+    return found
 
 
-def fraction(name: str, value: float) -> float:
-    """Check a probability or a share, and return it as a float.
+def seed(value: object, name: str = "seed") -> int:
+    """Check the seed of a generator, which may be NumPy's or PyTorch's; raises as :func:`integer`."""
+    return integer(name, value, 0, 2**32 - 1)
+
+
+def integers(
+    name: str, values: object, low: int, high: int | None = None, *, kind: str = "", count: int | None = None
+) -> list[int]:
+    """Check whole numbers in their order, such as sizes or indices, and return them as a list.
+
+    Args:
+        name: of the argument.
+        values: what came.
+        low, high: the ends of their range, which belong to it.
+        kind: what to call them, instead of naming the range.
+        count: how many there must be.
+
+    Raises:
+        ValueError: they are something else, as a set is, which has no order.
+    """
+    try:
+        if isinstance(values, str | Set | Mapping) or not isinstance(values, Iterable):
+            raise TypeError
+        listed = [integer(name, value, low, high) for value in values]
+        if count in (None, len(listed)):
+            return listed
+    except (TypeError, ValueError):
+        pass
+    kind = kind or (f"integers from {low} on" if high is None else f"integers from {low} to {high}")
+    raise ValueError(f"expected {name} to be {kind}, got {shown(values)}")
+
+
+def real(name: str, value: object) -> float:
+    """Check that an argument is a real number, perhaps infinite or NaN, and return it as a float.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"expected {name} to be a number, got {shown(value)}")
+    return float(value)
+
+
+def number(
+    name: str,
+    value: object,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Check a real number, finite unless ``low`` or ``high`` is infinite, and return it as a float.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        low, high: the ends of its range, which belong to it.
+        above, below: ends that do not belong to it; without ``low`` and ``high``.
 
     Raises:
         TypeError: it is not a number.
-        ValueError: it is not between 0 and 1.
+        ValueError: it is out of its range, or NaN.
     """
-    if not isinstance(value, Real):
-        raise TypeError(f"expected {name} to be a number, got {value!r}")
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"expected {name} between 0 and 1, got {value}")
-    return float(value)
+    found = real(name, value)
+    enough = above < found if low is None else low <= found
+    if not (enough and (found < below if high is None else found <= high)):
+        if low is not None and high not in (None, math.inf):
+            wanted = f"between {low:g} and {high:g}"
+        else:
+            least = f"> {above:g}" if low is None else f">= {low:g}"
+            most = f"< {below:g}" if high is None else f"<= {high:g}"
+            most = {"< inf": "finite", "<= inf": "a number"}.get(most, most)
+            wanted = f"to be {most}" if least == "> -inf" else f"{least} and {most}"
+        raise ValueError(f"expected {name} {wanted}, got {value}")
+    return found
+
+
+def reals(name: str, values: object) -> list[float]:
+    """Check real numbers in a sequence, an array or a tensor, and return them as a list.
+
+    Raises:
+        TypeError: it is not a sequence, or one of them is not a number.
+    """
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+        raise TypeError(f"expected {name} to be a sequence of numbers, got {shown(values)}")
+    return [real(f"every one of {name}", value) for value in listed]
+
+
+def indices(name: str, values: object, count: int) -> list[int]:
+    """Check indices into ``count`` things, none of them negative, and return them as a list.
+
+    Raises:
+        ValueError: they are not integers.
+        IndexError: one is out of range.
+    """
+    listed = values.tolist() if isinstance(values, Tensor) else values
+    listed = integers(name, listed, -_LARGEST, kind="integers")
+    if not all(0 <= n < count for n in listed):
+        raise IndexError(f"expected {name} from 0 to {count - 1}, got {shown(listed)}")
+    return listed
+
+
+def fraction(name: str, value: object) -> float:
+    """Check a probability or a share, from 0 to 1; raises as :func:`number`."""
+    return number(name, value, 0.0, 1.0)
+
+
+def numbers_in(
+    name: str, value: object, *, dim: int | None = None, floating: bool = True, finite: bool = True
+) -> Tensor:
+    """Check a tensor whose values are read, and return it. If they are to be finite, it reads them once more.
+
+    Args:
+        name: of the argument.
+        value: what came.
+        dim: how many dimensions it must have.
+        floating: whether integers are refused too.
+        finite: whether NaN and infinities are refused.
+
+    Raises:
+        TypeError: it is not a dense tensor of such numbers, or it is on the device ``meta``, without values.
+        ValueError: it has another number of dimensions, or a value is not finite.
+    """
+    t = tensor(name, value)
+    if t.is_complex() or t.device.type == "meta" or (floating and not t.is_floating_point()):
+        kind = "floating-point" if floating else "real"
+        raise TypeError(f"expected {name} to be a tensor of {kind} numbers, got {t.dtype} on {t.device}")
+    if dim is not None and t.dim() != dim:
+        raise ValueError(f"expected {name} with {dim} dimensions, got shape {tuple(t.shape)}")
+    if finite and not bool(t.isfinite().all()):
+        raise ValueError(f"expected {name} to be finite, got {t[~t.isfinite()][0].item()}")
+    return t
+
+
+def module(name: str, value: object) -> nn.Module:
+    """Check that an argument is a network or a layer, and return it.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"expected {name} to be a torch.nn.Module, got {shown(value)}")
+    return value
+
+
+def device(value: Any) -> torch.device:
+    """Check the name of a device.
+
+    Raises:
+        ValueError: PyTorch knows no such device.
+    """
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"expected device such as 'cpu' or 'cuda:0', got {shown(value)} ({error})") from None
+
+
+def shown(value: object) -> str:
+    """What came, in at most 60 characters."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
@@ -154,7 +322,7 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
         ValueError: it is not among them.
     """
     if value not in (names := tuple(allowed)):
-        raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(names)}")
+        raise ValueError(f"unknown {name} {shown(value)}: expected one of {', '.join(names)}")
     return value
 
 

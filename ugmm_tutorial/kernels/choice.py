@@ -27,7 +27,7 @@ def backend_name(name: str) -> str:
     Raises:
         ValueError: there is no such backend.
     """
-    if name in _BEFORE_02:
+    if isinstance(name, str) and name in _BEFORE_02:
         new = _BEFORE_02[name]
         warnings.warn(
             f"backend {name!r} is called {new!r} since version 0.2", DeprecationWarning, stacklevel=4

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
+from ugmm_tutorial.kernels.arguments import tensor
 from ugmm_tutorial.layers.dense import UGMMLayer
 
 __all__ = [
@@ -100,7 +101,7 @@ class PerExampleDropoutLayer(UGMMLayer):
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         if not (self.drops and isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0):
             return super().forward(x)
-        rows = x.reshape(-1, 1, x.shape[-1])
+        rows = tensor("x", x).reshape(-1, 1, x.shape[-1])
         log_std = self.bounded_log_std  # once: for every example it would be kept for the backward pass again
         each = [
             functional.ugmm_log_density(

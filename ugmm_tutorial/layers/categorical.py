@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels.arguments import checked, positive_integer
+from ugmm_tutorial.kernels.arguments import checked, integer, numbers_in, tensor
 from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.layers.missing import MISSING
@@ -53,10 +53,8 @@ class CategoricalLeafLayer(MixtureLayer):
     label_logits: Tensor
 
     def __init__(self, in_features: int, out_features: int, *, num_labels: int, **layer_options: Any) -> None:
-        if positive_integer("in_features", in_features) < 2:
-            raise ValueError(f"expected in_features >= 2, features and a label, got {in_features}")
-        if positive_integer("num_labels", num_labels) < 2:
-            raise ValueError(f"expected num_labels >= 2, got {num_labels}")
+        integer("in_features", in_features, 2)  # features and a label
+        num_labels = integer("num_labels", num_labels, 2)
         for name in ("dropout", "dropout_mode", "components"):
             if name in layer_options:
                 raise ValueError(f"expected no {name}: this layer has a component per input and no dropout")
@@ -105,9 +103,7 @@ class CategoricalLeafLayer(MixtureLayer):
 
     def _split(self, x: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the label contributes to every neuron, ``(*, J)``."""
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected x to be a torch.Tensor, got {type(x).__name__}")
-        self.check_width(x)
+        self.check_width(tensor("x", x))
         features, label = x[..., :-1], x[..., -1]
         if not functional.under_functorch(x):
             self.check_labels(label)
@@ -118,9 +114,10 @@ class CategoricalLeafLayer(MixtureLayer):
 
     def check_labels(self, label: Tensor) -> None:
         """Raise ValueError if one of the labels is not a class."""
+        numbers_in("x", label, finite=False)  # on the device meta, for example, there are no labels to read
         known = (label == label.round()) & (label >= 0) & (label < self.num_labels)
         if not known.all():
             raise ValueError(
-                f"expected labels 0 to {self.num_labels - 1} as the last input, got "
+                f"expected x with labels 0 to {self.num_labels - 1} as the last input, got "
                 f"{label[~known].flatten()[0].item():g}"
             )

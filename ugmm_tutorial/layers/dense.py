@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels.arguments import checked, fraction, one_of, positive_integer
+from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.limits import lower_bound
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
@@ -104,23 +105,22 @@ class MixtureLayer(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = positive_integer("in_features", in_features)
-        self.out_features = positive_integer("out_features", out_features)
-        self.components = positive_integer("components", components)
-        self.dropout = fraction("dropout", dropout)
-        self.dropout_mode = one_of("dropout_mode", dropout_mode, DROPOUT_MODES)
-        self.input_dropout = fraction("input_dropout", input_dropout)
-        self.init = one_of("init", init, INITS)
-        self.missing = one_of("missing", missing, MISSING if self.leaves_out else MISSING[:2])
+        self.in_features = check.integer("in_features", in_features, 1)
+        self.out_features = check.integer("out_features", out_features, 1)
+        self.components = check.integer("components", components, 1)
+        self.dropout = check.fraction("dropout", dropout)
+        self.dropout_mode = check.one_of("dropout_mode", dropout_mode, DROPOUT_MODES)
+        self.input_dropout = check.fraction("input_dropout", input_dropout)
+        self.init = check.one_of("init", init, INITS)
+        self.missing = check.one_of("missing", missing, MISSING if self.leaves_out else MISSING[:2])
         if self.input_dropout and self.dropout:
             raise ValueError(f"expected dropout or input_dropout, got {dropout} and {input_dropout}")
         self.backend = backend_name(backend)
-        if not 0.0 <= min_std < math.inf:
-            raise ValueError(f"expected min_std >= 0 and finite, got {min_std}")
-        self.min_std = float(min_std)
-        if not max_std > min_std:
+        self.min_std = check.number("min_std", min_std, 0.0)
+        self.max_std = check.real("max_std", max_std)
+        if not self.max_std > self.min_std:
             raise ValueError(f"expected max_std > min_std = {min_std}, got {max_std}")
-        self.max_std = float(max_std)
+        device = None if device is None else check.device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.functional import under_functorch
+from ugmm_tutorial.kernels.arguments import tensor
 
 __all__ = ["MISSING", "absent_inputs", "divided"]
 
@@ -29,7 +30,7 @@ def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
     """
     if missing == "propagate":
         return None
-    absent = x.isnan()
+    absent = tensor("x", x).isnan()
     if missing == "error":
         if bool(absent.any()):
             place = tuple(absent.nonzero()[0].tolist())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import sparse
-from ugmm_tutorial.kernels.arguments import of_one_kind, positive_integer, require_shape, tensor
+from ugmm_tutorial.kernels.arguments import integer, numbers_in, of_one_kind, require_shape, tensor
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
@@ -115,12 +115,12 @@ class SparseUGMMLayer(MixtureLayer):
         if (components is None) == (index is None):
             got = "neither" if index is None else "both"
             raise ValueError(f"expected either components or index, got {got}")
-        in_features = positive_integer("in_features", in_features)
-        out_features = positive_integer("out_features", out_features)
+        in_features = integer("in_features", in_features, 1)
+        out_features = integer("out_features", out_features, 1)
         if index is not None:
             _check_index(index, in_features, out_features)
             components = index.shape[1]
-        components = positive_integer("components", components)
+        components = integer("components", components, 1)
         if index is None and components > in_features:
             raise ValueError(f"expected components <= in_features = {in_features}, got {components}")
         if layer_options.get("input_dropout"):
@@ -163,6 +163,24 @@ class SparseUGMMLayer(MixtureLayer):
         sorted_ = values.new_zeros(*values.shape[:-1], self.in_features)
         return sorted_.scatter_add_(-1, self.index.expand(values.shape), values)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """As in every module, but an index that names no inputs is refused: a copy would round it."""
+        index, error_msgs = state_dict.get(f"{prefix}index"), others[-1]
+        try:
+            if isinstance(index, Tensor) and index.shape == self.index.shape and index.device.type != "meta":
+                whole = index.to(torch.int64)
+                if not bool((whole == index).all()):
+                    raise ValueError("expected index to be whole numbers, got fractions")
+                _check_index(whole, self.in_features, self.out_features)
+                state_dict[f"{prefix}index"] = whole
+        except ValueError as error:
+            error_msgs.append(
+                f"{prefix}index: {error}. An average of indices names other inputs than any of them: average "
+                "layers that read the same inputs, and keep the index of one of them"
+            )
+        else:
+            super()._load_from_state_dict(state_dict, prefix, *others)
+
     def extra_repr(self) -> str:
         features = f"in_features={self.in_features}"
         return super().extra_repr().replace(features, f"{features}, components={self.components}")
@@ -190,6 +208,7 @@ def _check_index(index: Tensor, in_features: int, out_features: int) -> None:
         raise TypeError(f"expected index to be a tensor of integers, got {type(index).__name__}")
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise TypeError(f"expected index to be a tensor of integers, got {index.dtype}")
+    numbers_in("index", index, floating=False, finite=False)
     if index.dim() != 2 or index.shape[0] != out_features or index.shape[1] == 0:
         raise ValueError(f"expected index of shape ({out_features}, m), m >= 1, got {tuple(index.shape)}")
     if not 0 <= int(index.min()) <= int(index.max()) < in_features:

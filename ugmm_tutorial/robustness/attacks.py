@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
 
 __all__ = ["gradient_attack", "greedy_attack", "lead", "random_attack"]
@@ -39,9 +40,8 @@ def greedy_attack(
     >>> (attempt != x).sum(dim=1) <= 2
     tensor([True, True])
     """
-    low, high = _ends(x, changed, box)
-    if values < 2:
-        raise ValueError(f"expected at least two values to try, the ends of the box, got {values}")
+    y, low, high = _checked(x, y, changed, box)
+    values = check.integer("values", values, 2)  # at least the ends of the box
     part = torch.linspace(0.0, 1.0, values, dtype=x.dtype)
     tried = torch.lerp(low, high, part.unsqueeze(1))  # (values, K)
     found = x.clone()
@@ -70,8 +70,8 @@ def random_attack(
     Args, Returns:
         as for :func:`greedy_attack`. ``tries`` are made for every example, from this seed.
     """
-    low, high = _ends(x, changed, box)
-    draw = torch.Generator().manual_seed(seed)
+    y, low, high = _checked(x, y, changed, box)
+    tries, draw = check.integer("tries", tries, 1), torch.Generator().manual_seed(check.seed(seed))
     found = x.clone()
     for row, label in zip(found, y, strict=True):
         place = torch.rand(tries, x.shape[1], generator=draw).topk(changed, dim=1).indices
@@ -105,8 +105,9 @@ def gradient_attack(
     Args, Returns:
         as for :func:`greedy_attack`. ``steps`` of the descent, ``restarts`` from other random places.
     """
-    low, high = _ends(x, changed, box)
-    draw = torch.Generator().manual_seed(seed)
+    y, low, high = _checked(x, y, changed, box)
+    steps, restarts = check.integer("steps", steps, 0), check.integer("restarts", restarts, 1)
+    draw = torch.Generator().manual_seed(check.seed(seed))
     best, least = x.clone(), lead(network, x, y).detach()
     for _ in range(restarts):
         start = torch.lerp(low, high, torch.rand(x.shape, generator=draw, dtype=x.dtype))
@@ -149,9 +150,13 @@ def _leads(network: nn.Module, attempts: Tensor, label: Tensor) -> Tensor:
     return torch.cat([lead(network, part, label.expand(len(part))) for part in attempts.split(rows)])
 
 
-def _ends(x: Tensor, changed: int, box: Box) -> tuple[Tensor, Tensor]:
+def _checked(x: Tensor, y: Tensor, changed: int, box: Box) -> tuple[Tensor, Tensor, Tensor]:
+    """The classes and the box's ends, after a look at all arguments; the network checks the rest of ``x``."""
+    if check.numbers_in("x", x).dim() != 2:
+        raise ValueError(f"expected x of shape (B, K), got {tuple(x.shape)}")
+    y = check.labels("y", y, len(x))
     checked_count(changed, x.shape[1])
     ends = checked_box(box, x.shape[1])
     if ends is None:
         raise ValueError("expected a box to take values from, got None")
-    return ends[0].to(x.dtype), ends[1].to(x.dtype)
+    return y, ends[0].to(x.dtype), ends[1].to(x.dtype)

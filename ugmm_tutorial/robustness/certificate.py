@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import labels
+from ugmm_tutorial.arrays import whole_numbers
+from ugmm_tutorial.kernels.arguments import labels, module
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
 from ugmm_tutorial.robustness.layer import (
@@ -93,7 +94,7 @@ def certify(
     >>> found.certified.all(), torch.allclose(found.margin, found.clean)
     (tensor(True), True)
     """
-    first, steps = _parts(network)
+    first, steps = _parts(module("network", network))
     steps, divided = without_division(steps)
     layer, rows, box_ends = arguments(first, x, box)
     changed = checked_count(changed, rows.shape[1])
@@ -205,10 +206,14 @@ def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor,
     """The classes (B,), checked, or the network's answers; and their lead over the others at ``x``."""
     network = copy.deepcopy(network).to("cpu", torch.float64).eval()
     scores = network(x.detach().to("cpu", torch.float64))
-    if x.dim() != 2 or scores.shape[-1] < 2:
+    if x.dim() != 2 or len(x) == 0 or scores.shape[-1] < 2:
         raise ValueError(
             f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
         )
     count = scores.shape[1]
-    y = scores.argmax(dim=1) if y is None else labels("y", torch.as_tensor(y), len(x), count).cpu()
+    if y is None:
+        y = scores.argmax(dim=1)
+    else:
+        y = y if isinstance(y, Tensor) else torch.from_numpy(whole_numbers("y", y))
+        y = labels("y", y, len(x), count).cpu()
     return y, (_leads(y, count) @ scores.unsqueeze(-1)).squeeze(-1).amin(dim=1)

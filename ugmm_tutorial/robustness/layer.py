@@ -11,13 +11,16 @@ sensitivity (Hampel, Ronchetti, Rousseeuw and Stahel, 1986, *Robust Statistics*)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.arrays import numbers
 from ugmm_tutorial.inference.network import Layer, layers_of
+from ugmm_tutorial.kernels.arguments import numbers_in, shown
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "bounds_if_changed",
     "checked_box",
     "checked_count",
+    "checked_ends",
     "in_parts",
     "influence",
     "log_difference",
@@ -104,9 +108,15 @@ def bounds_if_changed(
     >>> bool((low < layer(torch.zeros(4))).all() and (layer(torch.tensor([9.0, 0, 0, 0])) < high).all())
     True
     """
-    if changed.dtype != torch.bool:
+    if numbers_in("changed", changed, floating=False, finite=False).dtype != torch.bool:
         raise TypeError(f"expected changed to be boolean, got {changed.dtype}")
     constants, rows, ends = arguments(layer, x, box)
+    if changed.dim() > x.dim() or any(
+        a not in (1, b) for a, b in zip(changed.shape[::-1], x.shape[::-1], strict=False)
+    ):
+        raise ValueError(
+            f"expected changed to fit the shape of x, {tuple(x.shape)}, got {tuple(changed.shape)}"
+        )
     which = changed.expand(x.shape).reshape(rows.shape)
     found = []
     for some, mask in zip(in_parts(constants, rows), in_parts(constants, which), strict=True):
@@ -187,9 +197,9 @@ def arguments(
     layer: UGMMLayer, x: Tensor, box: Box | None
 ) -> tuple[Layer, Tensor, tuple[Tensor, Tensor] | None]:
     """The layer's constants, the rows (B, K) and the box's ends (K,), float64, checked."""
-    constants = layers_of(layer)[0]
+    constants = layers_of(layer, "layer")[0]
     inputs = constants.mean.shape[1]
-    if x.shape[-1:] != (inputs,):
+    if numbers_in("x", x, floating=False, finite=False).shape[-1:] != (inputs,):
         raise ValueError(f"expected x of shape (*, {inputs}), got {tuple(x.shape)}")
     rows = x.detach().double().cpu().reshape(-1, inputs)
     if not rows.isfinite().all():
@@ -199,9 +209,17 @@ def arguments(
 
 def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
     """The ends as tensors (K,), float64."""
-    if box is None:
-        return None
-    low, high = (torch.as_tensor(end).detach().double().cpu() for end in box)
+    return None if box is None else checked_ends(box, inputs)
+
+
+def checked_ends(box: Box, inputs: int) -> tuple[Tensor, Tensor]:
+    """The same for a box that is there."""
+    if isinstance(box, str | Set | Mapping) or not isinstance(box, Collection | Tensor) or len(box) != 2:
+        raise ValueError(f"expected box to be (low, high), its least and greatest values, got {shown(box)}")
+    low, high = (
+        torch.from_numpy(numbers(f"the box's {name} end", end))
+        for name, end in zip(("low", "high"), box, strict=True)
+    )
     for name, end in (("low", low), ("high", high)):
         if end.dim() > 1 or end.shape not in ((), (1,), (inputs,)):
             raise ValueError(
@@ -219,9 +237,9 @@ def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
 
 def checked_count(changed: int, inputs: int) -> int:
     """How many inputs may change, from 0 to all."""
-    if isinstance(changed, bool) or not isinstance(changed, int) or not 0 <= changed <= inputs:
-        raise ValueError(f"expected changed to be a whole number from 0 to {inputs}, got {changed!r}")
-    return changed
+    if isinstance(changed, bool) or not isinstance(changed, Integral) or not 0 <= int(changed) <= inputs:
+        raise ValueError(f"expected changed to be a whole number from 0 to {inputs}, got {shown(changed)}")
+    return int(changed)
 
 
 def in_parts(layer: Layer, rows: Tensor) -> Sequence[Tensor]:

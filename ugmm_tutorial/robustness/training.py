@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import labels
+from ugmm_tutorial.kernels.arguments import labels, module
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
@@ -180,14 +180,14 @@ def _others(y: Tensor, classes: int) -> Tensor:
 
 
 def _parts(network: nn.Module) -> tuple[UGMMLayer, nn.LayerNorm | None, list[nn.Linear]]:
-    modules = [behind.plain(module) for module in behind.flat(network)]
+    modules = [behind.plain(part) for part in behind.flat(module("network", network))]
     # Not isinstance: a subclass may compute something else.
-    names = [type(module).__name__ for module in modules]
+    names = [type(part).__name__ for part in modules]
     layer, *rest = modules or [nn.Identity()]
     norm = rest[0] if rest and isinstance(rest[0], nn.LayerNorm) else None
     rest = rest if norm is None else rest[1:]
-    linears = [module for module in rest[::2] if type(module) is nn.Linear]
-    between = [module for module in rest[1::2] if type(module) is nn.ReLU]
+    linears = [part for part in rest[::2] if type(part) is nn.Linear]
+    between = [part for part in rest[1::2] if type(part) is nn.ReLU]
     alternate = linears and len(linears) + len(between) == len(rest) == 2 * len(linears) - 1
     if not isinstance(layer, UGMMLayer) or type(layer) is not UGMMLayer or not alternate:
         raise TypeError(f"expected UGMMLayer, perhaps a LayerNorm, and Linear with ReLU between, got {names}")

@@ -16,6 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ugmm_tutorial.arrays import numbers
+from ugmm_tutorial.kernels.arguments import indices, integer
+
 __all__ = ["SubmodeViewer"]
 
 _SHARES, _DIFFERENCES = "cividis", "RdBu_r"
@@ -41,8 +44,8 @@ class SubmodeViewer:
     def __init__(
         self, submodes: ArrayLike, outputs: ArrayLike, images: ArrayLike, *, height: int | None = None
     ) -> None:
-        shares, self.outputs = np.asarray(submodes, dtype=float), np.asarray(outputs, dtype=float)
-        pictures = np.asarray(images, dtype=float)
+        shares, self.outputs = numbers("submodes", submodes), numbers("outputs", outputs)
+        pictures = numbers("images", images)
         if shares.ndim not in (3, 4) or self.outputs.shape != shares.shape[:2]:
             raise ValueError(
                 "expected submodes (J, C, pixels) or (J, C, H, W) and outputs (J, C), got "
@@ -50,10 +53,13 @@ class SubmodeViewer:
             )
         if pictures.shape != shares.shape[1:]:
             raise ValueError(
-                f"expected a mean image for each class, {shares.shape[1:]}, got {pictures.shape}"
+                f"expected images, a mean image for each class, {shares.shape[1:]}, got {pictures.shape}"
             )
         if not np.isfinite(shares).all() or (shares < 0).any():
-            raise ValueError("expected responsibilities that are finite and not negative")
+            raise ValueError("expected submodes, responsibilities that are finite and not negative")
+        for name, array in (("outputs", self.outputs), ("images", pictures)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"expected finite {name}, got NaN or infinity")
         size = self._size(shares, height)
         self.shares = shares.reshape(*shares.shape[:2], *size)
         self.images = pictures.reshape(-1, *size)
@@ -62,8 +68,8 @@ class SubmodeViewer:
     def _size(shares: np.ndarray, height: int | None) -> tuple[int, int]:
         if shares.ndim == 4:
             return shares.shape[2:]
-        height = round(shares.shape[2] ** 0.5) if height is None else height
-        if height < 1 or shares.shape[2] % height:
+        height = round(shares.shape[2] ** 0.5) if height is None else integer("height", height, 1)
+        if shares.shape[2] % height:
             raise ValueError(f"expected a height that divides {shares.shape[2]} pixels, got {height}")
         return height, shares.shape[2] // height
 
@@ -73,6 +79,7 @@ class SubmodeViewer:
 
     def differences(self, neuron: int) -> np.ndarray:
         """The difference of each class from the neuron's mean over the classes, (C, H, W)."""
+        (neuron,) = indices("neuron", [neuron], len(self.shares))
         return self.shares[neuron] - self.shares[neuron].mean(axis=0)
 
     def grid(self, neurons: Sequence[int], ax: Axes | None = None) -> Axes:
@@ -86,6 +93,7 @@ class SubmodeViewer:
             IndexError: there is no such neuron.
             ValueError: no neuron is named.
         """
+        neurons = indices("neurons", neurons, len(self.shares))
         if len(neurons) == 0:
             raise ValueError("expected at least one neuron, got none")
         _, classes, height, width = self.shares.shape

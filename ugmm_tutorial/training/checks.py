@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ugmm_tutorial.data import Splits
-from ugmm_tutorial.kernels.arguments import labels, tensor
+from ugmm_tutorial.kernels.arguments import labels, shown, tensor
 
 __all__ = ["check_classes", "check_parts"]
 
@@ -14,6 +14,8 @@ def check_parts(data: Splits) -> None:
     Raises:
         TypeError, ValueError: see :func:`~ugmm_tutorial.training.train`.
     """
+    if not isinstance(data, Splits):
+        raise TypeError(f"expected data to be Splits, a data set in three parts, got {shown(data)}")
     for part in data.sizes:
         x, y = getattr(data, part)
         if len(tensor(f"{part}.x", x)) != len(tensor(f"{part}.y", y)):

@@ -6,11 +6,13 @@ Taught in chapter 6.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = ["SCHEDULERS", "TrainConfig", "learning_rates", "schedule"]
 
@@ -49,23 +51,26 @@ class TrainConfig:
     measure: tuple[str, ...] = ("validation", "test")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        one, below = "an integer >= 1", "an integer >= 0 and below 2**32"
+        for name, low, high, wanted in (
+            ("epochs", 1, math.inf, one),
+            ("batch_size", 1, math.inf, one),
+            ("seed", 0, 2**32 - 1, below),
+        ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"expected {name} to be an integer >= 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"expected seed to be an integer >= 0 and below 2**32, got {self.seed!r}")
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"expected learning_rate > 0 and finite, got {self.learning_rate}")
-        one_of("scheduler", self.scheduler, SCHEDULERS)
-        integers = all(isinstance(m, int) and not isinstance(m, bool) for m in self.milestones)
-        if not integers or list(self.milestones) != sorted({m for m in self.milestones if m >= 1}):
+            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+                raise ValueError(f"expected {name} to be {wanted}, got {check.shown(value)}")
+            object.__setattr__(self, name, int(value))  # NumPy's would not go into a record
+        check.number("learning_rate", self.learning_rate, above=0.0)
+        check.one_of("scheduler", self.scheduler, SCHEDULERS)
+        milestones = check.integers("milestones", self.milestones, 1, kind="growing integers from 1 or more")
+        if milestones != sorted(set(milestones)):
             raise ValueError(
                 f"expected milestones to be growing integers from 1 or more, got {self.milestones}"
             )
-        if not 0.0 < self.gamma <= 1.0:
+        if not 0.0 < check.real("gamma", self.gamma) <= 1.0:
             raise ValueError(f"expected gamma in (0, 1], got {self.gamma}")
-        if not set(self.measure) <= {"validation", "test"}:
+        if not isinstance(self.measure, Collection) or not set(self.measure) <= {"validation", "test"}:
             raise ValueError(f"expected measure to name validation or test, got {self.measure}")
 
     @property

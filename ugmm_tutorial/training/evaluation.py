@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.kernels.arguments import labels, positive_integer, tensor
+from ugmm_tutorial.kernels.arguments import integer, labels, module, shown, tensor
 
 __all__ = ["class_scores", "evaluate", "evaluating"]
 
@@ -35,11 +35,14 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
     >>> evaluate(nn.Identity(), Examples(torch.eye(3), torch.arange(3)))["accuracy"]
     1.0
     """
+    module("model", model)
+    if not isinstance(examples, Examples):
+        raise TypeError(f"expected examples to be Examples, a part of a data set, got {shown(examples)}")
     rows = len(tensor("examples.x", examples.x))
     y = labels("examples.y", examples.y, rows)
     if rows == 0:
         raise ValueError("expected examples to evaluate on, got none")
-    batch_size = positive_integer("batch_size", batch_size)
+    batch_size = integer("batch_size", batch_size, 1)
     device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
     with evaluating(model):
@@ -73,10 +76,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     ...     model.training
     False
     """
-    modes = {module: module.training for module in model.modules()}
+    modes = {part: part.training for part in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for part, mode in modes.items():
+            part.training = mode

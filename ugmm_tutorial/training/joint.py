@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from ugmm_tutorial.data import with_every_label, with_labels
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.training.reproducible import seeded
@@ -63,20 +63,25 @@ class EnsembleTrainer:
         learning_rate: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        one_of("objective", objective, OBJECTIVES)
-        if not networks or x.dim() != 3 or len(x) != len(networks):
+        check.one_of("objective", objective, OBJECTIVES)
+        if not isinstance(networks, Sequence | nn.ModuleList) or isinstance(networks, str):
+            raise TypeError(f"expected networks to be a sequence of modules, got {check.shown(networks)}")
+        for network in networks:
+            check.module("every one of networks", network)
+        if not networks or check.numbers_in("x", x, finite=False).dim() != 3 or len(x) != len(networks):
             raise ValueError(
                 f"expected x (M, N, K) for M = {len(networks)} >= 1 networks, got {tuple(x.shape)}"
             )
         self.inputs = with_labels(x, y)
         if not self.inputs.isfinite().all():
-            raise ValueError("expected features and labels that are finite")
+            raise ValueError("expected x and y, features and labels, that are finite")
         present = self.inputs[..., -1].unique()
-        self.labels = present if labels is None else torch.tensor([float(c) for c in labels], dtype=x.dtype)
+        known = present.tolist() if labels is None else check.reals("labels", labels)
+        self.labels = torch.tensor(known, dtype=x.dtype)
         if not torch.isin(present, self.labels).all():
             raise ValueError(f"expected labels among {self.labels.tolist()}, got {present.tolist()}")
-        if batch_size < 1:
-            raise ValueError(f"expected batch_size >= 1, got {batch_size}")
+        batch_size, seed = check.integer("batch_size", batch_size, 1), check.seed(seed)
+        learning_rate = check.number("learning_rate", learning_rate, above=0.0)
         for leaf in (m for network in networks for m in network.modules()):
             if isinstance(leaf, CategoricalLeafLayer):  # within vmap it cannot check them itself
                 leaf.check_labels(self.labels)
@@ -90,7 +95,7 @@ class EnsembleTrainer:
     def run(self, epochs: int) -> Tensor:
         """Train for some epochs and write the parameters back; return the last epoch's mean losses, (M,)."""
         losses = torch.full((len(self.networks),), torch.nan)
-        for _ in range(epochs):
+        for _ in range(check.integer("epochs", epochs, 0)):
             losses = self._run_epoch()
             self.epoch += 1
         with torch.no_grad():
@@ -154,7 +159,10 @@ def train_generative(
     >>> train_generative([5, 1], torch.rand(20, 5), **options)(torch.rand(7, 5)).shape
     torch.Size([7, 1])
     """
-    with seeded(seed):
+    epochs, batch_size = check.integer("epochs", epochs, 0), check.integer("batch_size", batch_size, 1)
+    learning_rate = check.number("learning_rate", learning_rate, above=0.0)
+    check.numbers_in("rows", rows, dim=2)
+    with seeded(check.seed(seed)):
         model = UGMMNet(widths, init=init)
     shuffle = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ugmm_tutorial.data import Splits
+from ugmm_tutorial.kernels import arguments
 from ugmm_tutorial.training import checkpoints, files, identity, records
 from ugmm_tutorial.training.checks import check_classes, check_parts
 from ugmm_tutorial.training.config import TrainConfig, schedule
@@ -80,8 +81,11 @@ def train(
     >>> train(nn.Linear(4, 3), iris(), TrainConfig(epochs=2), progress=False).curve("epoch")
     [1, 2]
     """
+    arguments.module("model", model)
     check_parts(data)
-    device = torch.device(device)
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"expected config to be a TrainConfig, got {arguments.shown(config)}")
+    device = arguments.device(device)
     if cuda_graph and device.type != "cuda":
         raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
     checkpoint = None if checkpoint is None else Path(checkpoint)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ugmm_tutorial.kernels.arguments import reals
 from ugmm_tutorial.training import files
 
 __all__ = [
@@ -234,6 +235,9 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     >>> [round(value, 4) for value in mean_and_interval([0.97, 0.98, 0.99])]
     [0.98, 0.0248]
     """
+    values = reals("values", values)
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"expected values to be finite numbers, at least one, got {values}")
     if len(values) < 2:
         return statistics.fmean(values), math.nan
     from scipy.stats import t

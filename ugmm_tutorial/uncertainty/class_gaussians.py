@@ -39,8 +39,10 @@ class ClassGaussians:
         from sklearn.covariance import LedoitWolf
 
         f, y = numbers("features", features), whole_numbers("labels", labels)
-        if f.ndim != 2 or y.shape != (len(f),) or len(f) < 2:
-            raise ValueError(f"expected features (N, K) and labels (N,), N >= 2, got {f.shape} and {y.shape}")
+        if f.ndim != 2 or y.shape != (len(f),) or len(f) < 2 or not np.isfinite(f).all():
+            raise ValueError(
+                f"expected finite features (N, K) and labels (N,), N >= 2, got {f.shape} and {y.shape}"
+            )
         classes, member = np.unique(y, return_inverse=True)
         self.means = np.stack([f[y == c].mean(axis=0) for c in classes])
         self._covariance = LedoitWolf(assume_centered=True).fit(f - self.means[member])
@@ -48,6 +50,6 @@ class ClassGaussians:
     def score(self, features: ArrayLike | Tensor) -> np.ndarray:
         """Squared Mahalanobis distance to the nearest class mean, (N,); larger is further out."""
         f = numbers("features", features)
-        if f.ndim != 2 or f.shape[1] != self.means.shape[1]:
-            raise ValueError(f"expected features (N, {self.means.shape[1]}), got {f.shape}")
+        if f.ndim != 2 or f.shape[1] != self.means.shape[1] or len(f) == 0 or not np.isfinite(f).all():
+            raise ValueError(f"expected finite features (N, {self.means.shape[1]}), got {f.shape}")
         return np.min([self._covariance.mahalanobis(f - mean) for mean in self.means], axis=0)

@@ -6,11 +6,12 @@ uncertainty (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taug
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.training.evaluation import evaluating
 from ugmm_tutorial.uncertainty.outputs import batched, probabilities
@@ -36,8 +37,11 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
     >>> ensemble([nn.Linear(4, 3), nn.Linear(4, 3)], torch.rand(8, 4)).shape
     torch.Size([2, 8, 3])
     """
+    if isinstance(models, str | nn.Module) or not isinstance(models, Iterable):
+        raise TypeError(f"expected models to be a sequence of networks, got {check.shown(models)}")
+    models = [check.module("every one of models", model) for model in models]
     if len(models) == 0:
-        raise ValueError("expected at least one network, got none")
+        raise ValueError("expected models with at least one network, got none")
     return torch.stack([probabilities(model, x, batch_size=batch_size) for model in models])
 
 
@@ -66,9 +70,8 @@ def mc_dropout(
     >>> mc_dropout(nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), torch.rand(8, 4), passes=5).shape
     torch.Size([5, 8, 3])
     """
-    if passes < 1:
-        raise ValueError(f"expected at least one pass, got {passes}")
-    dropping = [module for module in model.modules() if _drops(module)]
+    passes, seed = check.integer("passes", passes, 1), check.seed(seed)
+    dropping = [module for module in check.module("model", model).modules() if _drops(module)]
     if not dropping:
         raise ValueError("expected a network with dropout: without any, all passes would be the same")
     devices = [d for d in {p.device for p in model.parameters()} if d.type == "cuda"]

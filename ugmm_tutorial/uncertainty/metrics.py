@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers, whole_numbers
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = [
     "Reliability",
@@ -181,12 +182,10 @@ def calibrated_ece(
     >>> bool(calibrated_ece([[0.75, 0.25]] * 100).mean() > 0.01)  # calibrated, and yet not zero
     True
     """
-    if draws < 1:
-        raise ValueError(f"expected at least one draw, got {draws}")
-    p, _ = _checked(probabilities, None)
-    confidence = p.max(axis=1)
+    draws, seed = check.integer("draws", draws, 1), check.seed(seed)
+    confidence = _checked_rows(probabilities).max(axis=1)
     equal_mass, coins = _EqualMass(confidence, bins), np.random.default_rng(seed)
-    right = (coins.random(len(p)) < confidence for _ in range(draws))
+    right = (coins.random(len(confidence)) < confidence for _ in range(draws))
     return np.array([equal_mass.reliability(r).ece for r in right])
 
 
@@ -222,7 +221,7 @@ class _EqualMass:
     """Examples sorted once into bins of equal mass by their confidence."""
 
     def __init__(self, confidence: np.ndarray, bins: int) -> None:
-        if not 1 <= bins <= len(confidence):
+        if not 1 <= check.integer("bins", bins, -len(confidence)) <= len(confidence):
             raise ValueError(f"expected 1 to {len(confidence)} bins for as many examples, got {bins}")
         _, self._tie, self._tied = np.unique(confidence, return_inverse=True, return_counts=True)
         self._order = np.argsort(confidence)
@@ -240,10 +239,8 @@ class _EqualMass:
         return np.add.reduceat(values[self._order], self._first) / self.count
 
 
-def _checked(
-    probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities in float64 whose rows sum to one, and labels (zeros for None)."""
+def _checked_rows(probabilities: ArrayLike | Tensor) -> np.ndarray:
+    """Probabilities in float64 whose rows sum to one."""
     p = numbers("probabilities", probabilities)
     if p.ndim != 2 or len(p) == 0 or p.shape[1] < 2:
         raise ValueError(f"expected probabilities (N, C) with N >= 1 and C >= 2, got {p.shape}")
@@ -253,11 +250,15 @@ def _checked(
         raise ValueError(
             "expected probabilities >= 0 whose rows sum to one; take the softmax of logits before"
         )
-    if labels is None:
-        return p / sums, np.zeros(len(p), dtype=np.int64)
+    return p / sums
+
+
+def _checked(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities in float64 whose rows sum to one, and labels."""
+    p = _checked_rows(probabilities)
     y = whole_numbers("labels", labels)
     if y.shape != (len(p),):
-        raise ValueError(f"expected one label for each of the {len(p)} rows, got {y.shape}")
+        raise ValueError(f"expected labels, one label for each of the {len(p)} rows, got {y.shape}")
     if y.min() < 0 or y.max() >= p.shape[1]:
         raise ValueError(f"expected labels from 0 to {p.shape[1] - 1}, got {y.min()} to {y.max()}")
-    return p / sums, y
+    return p, y

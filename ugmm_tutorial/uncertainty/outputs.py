@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.training.evaluation import evaluating
 
@@ -26,7 +27,7 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
     >>> logits(nn.Linear(4, 3), torch.rand(8, 4)).shape
     torch.Size([8, 3])
     """
-    with evaluating(model):
+    with evaluating(check.module("model", model)):
         return batched(model, x, batch_size)
 
 
@@ -49,7 +50,7 @@ def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) 
     >>> [out.shape for out in layer_log_densities(UGMMNet([16, 8, 3]), torch.rand(5, 16))]
     [torch.Size([5, 8]), torch.Size([5, 3])]
     """
-    layers = [module for module in model.modules() if isinstance(module, MixtureLayer)]
+    layers = [part for part in check.module("model", model).modules() if isinstance(part, MixtureLayer)]
     if not layers:
         raise ValueError(f"expected a network with uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers, lambda inputs, output: output)
@@ -64,7 +65,8 @@ def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tenso
     >>> penultimate(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)), torch.rand(8, 4)).shape
     torch.Size([8, 16])
     """
-    layers = [module for module in model.modules() if isinstance(module, (MixtureLayer, nn.Linear))]
+    parts = check.module("model", model).modules()
+    layers = [part for part in parts if isinstance(part, (MixtureLayer, nn.Linear))]
     if not layers:
         raise ValueError(f"expected a network with linear or uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers[-1:], lambda inputs, output: inputs[0])[0]
@@ -73,8 +75,9 @@ def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tenso
 @torch.no_grad()
 def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     """Outputs (N, C), float64, batch by batch; every module stays in its mode."""
-    if len(x) == 0 or batch_size < 1:
-        raise ValueError(f"expected examples and batch_size >= 1, got {len(x)} and {batch_size}")
+    batch_size = check.integer("batch_size", batch_size, 1)
+    if check.numbers_in("x", x, floating=False, finite=False).dim() == 0 or len(x) == 0:
+        raise ValueError(f"expected x with at least one of the examples, got {tuple(x.shape)}")
     device = next(model.parameters(), x).device
     out = torch.cat([model(part.to(device)).double().cpu() for part in x.split(batch_size)])
     if out.dim() != 2 or len(out) != len(x):

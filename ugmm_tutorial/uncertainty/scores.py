@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import numbers_in, shown
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.uncertainty.outputs import layer_log_densities, logits
 
@@ -43,7 +44,7 @@ def ood_scores(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[s
     others = z.scatter(1, winner.unsqueeze(1), -torch.inf)
     found = {
         "max softmax": torch.sigmoid(torch.logsumexp(others, dim=1) - largest),
-        "entropy": entropy(torch.softmax(z, dim=1)),
+        "entropy": _entropy(torch.softmax(z, dim=1)),
         "max logit": -largest,
         "energy": -torch.logsumexp(z, dim=1),
     }
@@ -74,6 +75,8 @@ def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
     >>> atypicality(torch.tensor([1.0, 5.0, 9.0]), reference=torch.tensor([4.0, 6.0]))
     tensor([4., 0., 4.])
     """
+    for name, values in (("scores", scores), ("reference", reference)):
+        numbers_in(name, values)
     if scores.dim() != 1 or reference.dim() != 1 or len(reference) == 0:
         shapes = f"{tuple(scores.shape)} and {tuple(reference.shape)}"
         raise ValueError(f"expected scores (N,) and reference (M,), M >= 1, got {shapes}")
@@ -83,10 +86,13 @@ def atypicality(scores: Tensor, reference: Tensor) -> Tensor:
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy in nats over the last axis: ``(*, C)`` to ``(*)``.
 
+    Raises:
+        TypeError, ValueError: they are no such tensor, or no probabilities that sum to one.
+
     >>> entropy(torch.tensor([0.5, 0.5]))
     tensor(0.6931)
     """
-    return torch.special.entr(probabilities).sum(dim=-1)
+    return _entropy(_probabilities("probabilities", probabilities))
 
 
 def mutual_information(members: Tensor) -> Tensor:
@@ -102,7 +108,20 @@ def mutual_information(members: Tensor) -> Tensor:
     >>> mutual_information(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
     tensor([0.6931])
     """
-    if members.dim() != 3:
+    if _probabilities("members", members).dim() != 3 or len(members) == 0:
         raise ValueError(f"expected probabilities (M, N, C) of members, got {tuple(members.shape)}")
     # Rounding may make the difference slightly negative.
-    return (entropy(members.mean(dim=0)) - entropy(members).mean(dim=0)).clamp(min=0.0)
+    return (_entropy(members.mean(dim=0)) - _entropy(members).mean(dim=0)).clamp(min=0.0)
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    return torch.special.entr(probabilities).sum(dim=-1)
+
+
+def _probabilities(name: str, values: Tensor) -> Tensor:
+    """Probabilities along the last axis, checked; in half precision they need not sum to one exactly."""
+    if numbers_in(name, values).dim() == 0:
+        raise ValueError(f"expected {name} to be probabilities (*, C), got a single number")
+    if not (bool((values >= 0.0).all()) and bool(((values.sum(dim=-1) - 1.0).abs() < 0.01).all())):
+        raise ValueError(f"expected {name} to be probabilities >= 0 with sum 1, got {shown(values.tolist())}")
+    return values

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ugmm_tutorial.kernels.arguments import one_of
+from ugmm_tutorial.kernels import arguments as check
 
 __all__ = ["CORRUPTIONS", "corrupt", "outliers"]
 
@@ -41,12 +41,11 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tenso
     tensor([768., 768.])
     """
     _check(images)
-    one_of("corruption", kind, CORRUPTIONS)
-    if severity not in range(6):
-        raise ValueError(f"expected a severity from 0 to 5, got {severity}")
+    check.one_of("corruption", kind, CORRUPTIONS)
+    severity = check.integer("severity", severity, 0, 5)
     if severity == 0:
         return images.clone()
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(check.seed(seed))
     amount = CORRUPTIONS[kind][severity - 1]
     return {"noise": _noisy, "rotation": _rotated, "occlusion": _occluded}[kind](images, amount, draw)
 
@@ -73,7 +72,7 @@ def outliers(images: Tensor, *, other: Tensor | None = None, seed: int = 0) -> d
     ['shrunk', 'inverted', 'permuted', 'uniform noise', 'Gaussian noise']
     """
     _check(images)
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(check.seed(seed))
     size = images.shape[-2:]
     order = torch.randperm(size.numel(), generator=draw)
     std, mean = torch.std_mean(images)
@@ -86,7 +85,7 @@ def outliers(images: Tensor, *, other: Tensor | None = None, seed: int = 0) -> d
         "Gaussian noise": gaussian.clamp(0.0, 1.0),
     }
     if other is not None:
-        _check(other)
+        _check(other, "other")
         found["other"] = interpolate(other, tuple(size), mode="bilinear", align_corners=False)
     return found
 
@@ -127,8 +126,9 @@ def _shrunk(images: Tensor) -> Tensor:
     return pad(small, (left, width - width // 2 - left, top, height - height // 2 - top))
 
 
-def _check(images: Tensor) -> None:
+def _check(images: Tensor, name: str = "images") -> None:
+    check.numbers_in(name, images, finite=False)
     if images.dim() != 4 or images.shape[1] != 1 or len(images) == 0 or min(images.shape[2:]) < 2:
-        raise ValueError(f"expected images (N, 1, H, W), N >= 1 and H, W >= 2, got {tuple(images.shape)}")
+        raise ValueError(f"expected {name} (N, 1, H, W), N >= 1 and H, W >= 2, got {tuple(images.shape)}")
     if not (images.min() >= 0.0 and images.max() <= 1.0):
-        raise ValueError(f"expected values in [0, 1], got {images.min():g} to {images.max():g}")
+        raise ValueError(f"expected {name} with values in [0, 1], got {images.min():g} to {images.max():g}")

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ugmm_tutorial.arrays import numbers
 from ugmm_tutorial.teaching.plotting.style import COLORS, DASHES, INK, axes
 
 __all__ = ["mixture_density", "neuron_explorer", "response_surface"]
@@ -21,7 +22,7 @@ def mixture_density(
     Args:
         mean: component means, (K,).
         std: component standard deviations, (K,), > 0.
-        weight: mixing weights, (K,).
+        weight: mixing weights, (K,), >= 0 and not all zero.
         ax: where to draw.
         label: the name of the components in the legend.
 
@@ -29,12 +30,15 @@ def mixture_density(
         ValueError: there are no components, lengths differ, a number is not finite, or a deviation is not
             positive.
     """
-    mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (mean, std, weight))
+    named = {"mean": mean, "std": std, "weight": weight}
+    mean, std, weight = (numbers(name, value).reshape(-1) for name, value in named.items())
     if not 1 <= len(mean) == len(std) == len(weight):
         lengths = f"{len(mean)}, {len(std)} and {len(weight)}"
         raise ValueError(f"expected mean, std and weight of one length, at least 1, got {lengths}")
     if not (np.isfinite([mean, std, weight]).all() and (std > 0).all()):
         raise ValueError(f"expected finite numbers with std > 0, got {mean=}, {std=}, {weight=}")
+    if not (weight >= 0).all() or not (weight > 0).any():
+        raise ValueError(f"expected weight, weights >= 0, not all zero, got {weight}")
     ax = axes(ax)
     y = _places(mean, std)
     z = (y[:, None] - mean) / std
@@ -75,14 +79,13 @@ def neuron_explorer(
     Raises:
         ValueError: as for :func:`mixture_density`, or a weight is negative, or all weights are zero.
     """
-    x, mean, std, weight = (np.asarray(v, dtype=float).reshape(-1) for v in (x, mean, std, weight))
-    if not (weight >= 0).all() or not (weight > 0).any():
-        raise ValueError("expected weights >= 0, not all zero")
-    if len(x) != len(mean):
-        raise ValueError(f"expected one input for each component, got {len(x)} for {len(mean)}")
+    x, mean, weight = (numbers(n, v).reshape(-1) for n, v in (("x", x), ("mean", mean), ("weight", weight)))
+    if len(x) != len(mean) or not np.isfinite(x).all():
+        raise ValueError(f"expected x, finite inputs for each of mean, got {len(x)} for {len(mean)}: {x}")
     drawn_before = 0 if ax is None else len(ax.lines)
     ax = mixture_density(mean, std, weight, ax)
     curves = ax.lines[drawn_before : drawn_before + len(mean)]
+    std = numbers("std", std).reshape(-1)
     with np.errstate(divide="ignore"):  # a weight of zero has the logarithm -inf, as it should
         terms = np.log(weight) - np.log(std) - 0.5 * np.log(2 * np.pi) - 0.5 * ((x - mean) / std) ** 2
     out = np.logaddexp.reduce(terms)
@@ -111,7 +114,19 @@ def response_surface(
         values: the function on the grid, (M, N).
         ax: where to draw.
         label: the meaning of the colours, with its unit.
+
+    Raises:
+        TypeError, ValueError: an argument is no such array, or a number is not finite.
     """
+    x1, x2, values = (numbers(n, v) for n, v in (("x1", x1), ("x2", x2), ("values", values)))
+    for name, found, size in (("x1", x1, values.shape[-1:]), ("x2", x2, values.shape[:1])):
+        if values.ndim != 2 or min(values.shape) < 2 or found.shape != size or not np.isfinite(found).all():
+            raise ValueError(
+                f"expected values (M, N), M and N >= 2, and finite {name} of a fitting length, got "
+                f"{values.shape} and {found}"
+            )
+    if not np.isfinite(values).all():
+        raise ValueError("expected finite values, got NaN or infinity")
     ax = axes(ax, figsize=(5.2, 4.2))
     filled = ax.contourf(x1, x2, values, levels=12, cmap="cividis")
     ax.contour(x1, x2, values, levels=filled.levels, colors="white", linewidths=0.4, linestyles="solid")

@@ -11,6 +11,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ugmm_tutorial.arrays import numbers
+from ugmm_tutorial.kernels.arguments import integer, shown
 from ugmm_tutorial.teaching.plotting.style import COLORS, DASHES, INK, axes
 
 __all__ = ["heat_map", "image_grid", "learning_curves", "reliability_diagram", "severity_curves"]
@@ -38,8 +40,12 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
     Raises:
         ValueError: there is nothing to draw, a name has no records, or its records differ in length.
     """
-    if not runs:
-        raise ValueError("expected the records of at least one run, got none")
+    if not _by_name("runs", runs):
+        raise ValueError("expected runs, the records of at least one run, got none")
+    if not all(isinstance(r, Sequence) and all(hasattr(x, "curve") for x in r) for r in runs.values()):
+        raise ValueError(f"expected runs to have records for every name, got {shown(runs)}")
+    if not isinstance(metric, str):
+        raise TypeError(f"expected metric to be the name of a metric, got {shown(metric)}")
     ax = axes(ax)
     for number, (name, records) in enumerate(runs.items()):
         curves = [record.curve(metric) for record in records]
@@ -74,8 +80,10 @@ def reliability_diagram(bins: Mapping[str, _Binned], ax: Axes | None = None) -> 
     Raises:
         ValueError: there is nothing to draw.
     """
-    if not bins:
+    if not _by_name("bins", bins):
         raise ValueError("expected the bins of at least one network, got none")
+    if not all(hasattr(binned, "accuracy_interval") for binned in bins.values()):
+        raise TypeError(f"expected bins to be results of uncertainty.reliability, got {shown(bins)}")
     ax = axes(ax, figsize=(4.6, 4.4))
     lowest = 1.0
     for number, (name, binned) in enumerate(bins.items()):
@@ -114,13 +122,15 @@ def severity_curves(
     Raises:
         ValueError: there is nothing to draw, or the curves differ in length.
     """
+    if not all(isinstance(curve, Sequence | np.ndarray) for curve in _by_name("curves", curves).values()):
+        raise TypeError(f"expected curves to have a sequence for every name, got {shown(curves)}")
     lengths = {name: len(curve) for name, curve in curves.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"expected curves of one length, at least 1, got {lengths}")
     ax = axes(ax, figsize=(4.6, 3.4))
     for number, (name, curve) in enumerate(curves.items()):
         summaries = [c if isinstance(c, Mapping) else {"mean": c} for c in curve]
-        mean = np.array([s["mean"] for s in summaries], dtype=float)
+        mean = numbers(f"curves of {name!r}", [s.get("mean") for s in summaries])
         half = np.array([s.get("half_width") or 0.0 for s in summaries])
         severity, color = np.arange(len(mean)), COLORS[number % len(COLORS)]
         dashes, marker = DASHES[number % len(DASHES)], "osD^vP"[number % 6]
@@ -149,7 +159,7 @@ def heat_map(
     Raises:
         ValueError: the values are not a matrix, or it is empty.
     """
-    values = np.asarray(values, dtype=float)
+    values = numbers("values", values)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"expected values of shape (rows, columns), none of them 0, got {values.shape}")
     ax = axes(ax, figsize=(6.0, 3.6))
@@ -181,15 +191,15 @@ def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None,
     Raises:
         ValueError: the images have another shape, the number of titles differs, or there are no columns.
     """
-    images = np.asarray(images, dtype=float)
+    images, columns = numbers("images", images), integer("columns", columns, 1)
+    if isinstance(titles, str) or not isinstance(titles, Sequence):
+        raise TypeError(f"expected titles to be a sequence of strings, got {shown(titles)}")
     grey = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
     if grey.ndim != 3 or grey.size == 0 or len(titles) != len(grey):
         raise ValueError(
             f"expected images (N, H, W) or (N, 1, H, W), N >= 1, and N titles; got {images.shape} "
             f"and {len(titles)} titles"
         )
-    if columns < 1:
-        raise ValueError(f"expected columns >= 1, got {columns}")
     images, scale = grey, {"vmin": min(0.0, np.nanmin(grey)), "vmax": np.nanmax(grey)}
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
@@ -204,3 +214,11 @@ def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None,
     ax.set(xlim=(-1, columns * cell_width), ylim=(rows * cell_height, -0.3 * height), aspect="equal")
     ax.axis("off")
     return ax
+
+
+def _by_name(name: str, value: Mapping) -> Mapping:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"expected {name} to be a dict, with a name in the legend for each, got {shown(value)}"
+        )
+    return value

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
-from ugmm_tutorial.kernels.arguments import positive_integer
+from ugmm_tutorial.kernels.arguments import integer
 from ugmm_tutorial.teaching.plotting.style import COLORS, INK, axes
 
 __all__ = ["broadcast_schematic", "fused_schematic", "neuron_schematic"]
@@ -26,7 +26,7 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
         TypeError: ``num_inputs`` is not an integer.
         ValueError: it is below 1.
     """
-    positive_integer("num_inputs", num_inputs)
+    integer("num_inputs", num_inputs, 1)
     ax = axes(ax, figsize=(6.8, 0.9 + 0.9 * num_inputs))
     heights = np.arange(num_inputs)[::-1] * 1.0
     middle = heights.mean()
