@@ -47,7 +47,7 @@ def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
 
 
 def sums_of(weight: Tensor, absent: Tensor) -> Tensor:
-    """The sums of the weights (J, K) whose inputs are not absent, ``(*, J)``; half precision would round them."""
+    """The sums of the weights (J, K) whose inputs are not absent, ``(*, J)``, never in half precision."""
     device = absent.device.type
     with torch.autocast(device, enabled=False) if autocasts(device) else nullcontext():
         return (~absent).to(weight.dtype) @ weight.T
