@@ -53,6 +53,10 @@ def _write(state: dict, file: IO[bytes]) -> None:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
     """Read what :func:`save` wrote, without executing any code from the file (``weights_only``).
 
+    Args:
+        path: the file.
+        device: where its tensors are put.
+
     Raises:
         CheckpointError: the file is missing, damaged, or not a checkpoint.
 
