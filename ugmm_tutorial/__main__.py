@@ -71,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("group", metavar="TABLE", help=f"one of {', '.join(GROUPS)}")
     command.add_argument("--costs", action="store_true", help="parameters, operations and times instead")
     command.add_argument("--prices", action="store_true", help=argparse.SUPPRESS)  # its name in version 0.1
-    _add_results(command)
+    command.add_argument(
+        "--results", help="folder of the records (default: results if it has some, else the book's own)"
+    )
     command.set_defaults(command=_table, interrupted="")
 
     command = commands.add_parser("tune", help="search for settings on the validation images")

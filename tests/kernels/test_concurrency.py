@@ -287,6 +287,44 @@ def test_a_child_forked_while_the_pools_lock_is_held_has_a_lock_of_its_own(cut_s
         assert forked(numbers_after_a_fork) == expected
 
 
+def looks_and_compiles():
+    """What a process does that uses a kernel for the first time."""
+    import numba
+
+    return kernels.unavailable("numba"), numba.njit(lambda x: x + 1)(1)
+
+
+@needs_fork
+@may_fork
+@pytest.mark.parametrize("whose", ["kernels", "numba"])
+def test_a_fork_waits_while_another_thread_looks_what_can_run_or_compiles(whose):
+    """Else the child would wait for ever for a thread that it does not have."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    lock = kernels._lock if whose == "kernels" else global_compiler_lock
+    holds, ended = threading.Event(), []
+
+    def hold():
+        with lock:
+            holds.set()
+            time.sleep(0.3)
+            ended.append(True)
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(hold)
+        assert holds.wait(PATIENCE)
+        assert forked(looks_and_compiles) == (None, 2)
+        assert ended == [True]
+    assert looks_and_compiles() == (None, 2)
+
+
+@needs_fork
+@may_fork
+def test_a_thread_that_looks_what_can_run_may_fork_itself():
+    with kernels._lock:
+        assert forked(looks_and_compiles) == (None, 2)
+
+
 class Outputs(Dataset):
     """Each sample is computed by the operator, where it is loaded."""
 

@@ -1075,3 +1075,24 @@ def test_a_component_too_narrow_for_float32_is_finite_at_its_mean_and_nothing_el
     out.sum().backward()
     torch.testing.assert_close(narrow.grad[0, 0].item(), -1.0, rtol=1e-5, atol=1e-5)
     assert mean.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("log_std", NARROW)
+@pytest.mark.parametrize("background", [0.0, math.inf])
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_a_component_too_narrow_for_float32_has_finite_gradients_a_thousand_units_away(
+    backend, background, log_std
+):
+    args = [
+        torch.tensor([[0.0, 2.0]]).expand(6, 2),
+        torch.tensor([[1e3, 1.0]]),
+        torch.tensor([[log_std, 0.0]]),
+    ]
+    args += [torch.zeros(1, 2), torch.tensor([[background, 0.0]]).expand(6, 2)]
+    leaves = [t.to(device(backend), copy=True).requires_grad_() for t in args]
+    out = call(leaves, backend)
+    torch.testing.assert_close(out.cpu(), torch.full((6, 1), -HALF_LOG_2PI - 0.5), rtol=1e-5, atol=2e-4)
+    gradients = [g.cpu() for g in torch.autograd.grad(out.sum(), leaves)]
+    for gradient, of_wide in zip(gradients[1:4], (6.0, 0.0, 6.0), strict=True):
+        torch.testing.assert_close(gradient, torch.tensor([[0.0, of_wide]]), rtol=1e-4, atol=1e-4)
+    assert all(g.isfinite().all() for g in gradients)

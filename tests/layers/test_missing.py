@@ -206,3 +206,24 @@ def test_components_of_any_width_are_left_out_whole(backend, dtype):
     torch.testing.assert_close(out, terms.logsumexp(dim=2))
     out.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("missing", ["drop", "renormalize"])
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "tied"])
+def test_components_of_extreme_widths_and_half_precision_change_nothing(kind, missing, half):
+    torch.manual_seed(0)
+    layer = LAYERS[kind](70, min_std=0.0, missing=missing)
+    if half is not None and layer.mean.dtype == torch.float64:
+        pytest.skip("autocast is for float32")
+    with torch.no_grad():
+        layer.mean.mul_(3.0)
+        layer.log_std[:, :4] = torch.tensor([1e-38, 1e-30, 1e-4, 1e3]).log()
+    x, absent = _rows(130, 70, layer.mean.dtype)
+    x = x.to(half or x.dtype)
+    with torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None):
+        out = layer(x.masked_fill(absent, math.nan))
+    expected = _expected(layer, x.to(out.dtype), absent, renormalized=missing == "renormalize")
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    out.masked_fill(out.isinf(), 0.0).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())

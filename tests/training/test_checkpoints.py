@@ -126,7 +126,16 @@ def test_other_files_are_refused_and_left_as_they_are(content, tmp_path):
 
 
 def test_missing_checkpoint_is_named(tmp_path):
-    _refused(tmp_path / "absent.pt", "No such file")
+    with pytest.raises(checkpoints.CheckpointError, match=r"No such file.* Give the path") as caught:
+        checkpoints.load(tmp_path / "absent.pt")
+    assert str(tmp_path / "absent.pt") in str(caught.value)
+
+
+def test_missing_checkpoint_of_a_relative_path_is_named_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(checkpoints.CheckpointError) as caught:
+        checkpoints.load("absent.pt")
+    assert str(Path.cwd() / "absent.pt") in str(caught.value)
 
 
 def test_folder_is_no_checkpoint(tmp_path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["folder", "scratch"]
+__all__ = ["folder", "records_of", "scratch"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -29,6 +30,19 @@ def folder(name: str) -> Path:
         f"no {name!r} beside the package in {_PACKAGE.parent} and none within it: install the package from a "
         "wheel or a clone"
     )
+
+
+def records_of(names: Iterable[str]) -> Path:
+    """Find the folder with records of these experiments.
+
+    It is ``results`` in the working directory if that has a record of one of them, as after training there.
+    Else it is the folder that comes with the package.
+
+    Raises:
+        FileNotFoundError: neither folder exists.
+    """
+    own = Path("results")
+    return own if any(any(own.joinpath(name).glob("*.json")) for name in names) else folder("results")
 
 
 def scratch(name: str) -> Path:

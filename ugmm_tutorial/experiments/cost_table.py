@@ -22,14 +22,14 @@ __all__ = ["cost_table"]
 _COUNTS = ("model", "parameters", "operations", "exponentials")
 
 
-def cost_table(name: str, results: str | Path = "results") -> str:
+def cost_table(name: str, results: str | Path | None = None) -> str:
     """What each network of a group of experiments costs, as plain text.
 
     Operations and exponentials are counted for one image (see :mod:`~ugmm_tutorial.experiments.cost`). Two
     times come from the runs stored in ``benchmarks/networks-*.csv``: a training step on 128 images, and the
     prediction of the classes of 1000 images. Each run has a median; the table shows the smallest and the
     largest of these medians for each machine. On a GPU the step is one CUDA graph. The accuracies are those
-    of :func:`~ugmm_tutorial.experiments.table`.
+    of :func:`~ugmm_tutorial.experiments.table`, which also says where records are found.
 
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
@@ -37,6 +37,7 @@ def cost_table(name: str, results: str | Path = "results") -> str:
         FileNotFoundError: the stored measurements are neither in the package nor beside it.
     """
     experiments = group(name)
+    results = results or artifacts.records_of(e.name for e in experiments)
     machines = _machines(artifacts.folder("benchmarks"))
     measured = [m for machine in machines for m in machine.columns]
     heading = (*_COUNTS, *measured, "accuracy, %")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ugmm_tutorial.experiments import replication
+from ugmm_tutorial.experiments import artifacts, replication
 from ugmm_tutorial.experiments.catalogue import group
 from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.runs import Run
@@ -16,7 +16,7 @@ from ugmm_tutorial.training import records
 __all__ = ["accuracy", "table"]
 
 
-def table(name: str, results: str | Path = "results") -> str:
+def table(name: str, results: str | Path | None = None) -> str:
     """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
 
     For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends
@@ -24,16 +24,23 @@ def table(name: str, results: str | Path = "results") -> str:
     also says whether all runs are lower or higher than the paper. Records with fewer epochs than the
     experiment are shown only if none is complete. The column of epochs marks them, and they get no verdict.
 
+    Args:
+        name: one of :data:`~ugmm_tutorial.experiments.catalogue.GROUPS`.
+        results: folder of the records, by default that of
+            :func:`~ugmm_tutorial.experiments.artifacts.records_of`.
+
     Raises:
         ValueError: there is no such group, or a record was made with other settings than its experiment's.
         RecordError: a record cannot be read, or contradicts itself.
     """
-    rows = [_row(e, _all(e, results)).cells for e in group(name)]
+    experiments = group(name)
+    results = results or artifacts.records_of(e.name for e in experiments)
+    rows = [_row(e, _all(e, results)).cells for e in experiments]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
     return aligned([header, *rows], left=(0, 5))
 
 
-def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
+def accuracy(experiment: Experiment, results: str | Path | None = None) -> str:
     """An experiment's accuracy in percent, as :func:`table` shows it.
 
     The number of epochs is added if the experiment has more.
@@ -42,7 +49,7 @@ def accuracy(experiment: Experiment, results: str | Path = "results") -> str:
         ValueError: a record was made with other settings than the experiment's.
         RecordError: a record cannot be read, or contradicts itself.
     """
-    row = _row(experiment, _all(experiment, results))
+    row = _row(experiment, _all(experiment, results or artifacts.records_of([experiment.name])))
     return f"{row.ours} ({row.done} epochs)" if 0 < row.trained < row.epochs else row.ours
 
 

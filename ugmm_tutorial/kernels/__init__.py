@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -16,7 +18,8 @@ __all__ = ["interpreted", "unavailable"]
 
 # What importing a kernel led to: None, or why it cannot run.
 _tried: dict[str, str | None] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
+_held: list[Any] = []
 # Triton's instructions start with this compute capability, that of the Tesla T4.
 _OLDEST_GPU = (7, 5)
 
@@ -80,3 +83,22 @@ def _triton_import() -> str | None:
     except Exception as error:
         return f"Triton is installed but does not work here ({type(error).__name__}: {error})"
     return None
+
+
+def _before_fork() -> None:
+    """Wait until no other thread imports or compiles a kernel: a child would wait for it for ever."""
+    compiler = sys.modules.get("numba.core.compiler_lock")
+    # In this order, which is also that of a thread that compiles while it looks what can run.
+    for lock in (_lock, getattr(compiler, "global_compiler_lock", None)):
+        if lock is not None:
+            lock.acquire()
+            _held.append(lock)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

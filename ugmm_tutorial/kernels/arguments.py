@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "autocasts",
     "checked",
     "device",
     "fraction",
@@ -66,7 +67,7 @@ def of_one_kind(named: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in named.items():
         tensor(name, value)
     first = next(iter(named.values()))
-    if any(t.dtype in _HALF for t in named.values()) and _autocasts(first.device.type):
+    if any(t.dtype in _HALF for t in named.values()) and autocasts(first.device.type):
         named = {name: t.float() if t.dtype in _HALF else t for name, t in named.items()}
     dtypes = {name: t.dtype for name, t in named.items()}
     if not set(dtypes.values()) <= set(_DTYPES):
@@ -338,7 +339,8 @@ def _check_shapes(named: dict[str, Tensor]) -> None:
     require_shape("log_background", named.get("log_background", x), "x", x.shape)
 
 
-def _autocasts(device_type: str) -> bool:
+def autocasts(device_type: str) -> bool:
+    """Whether autocast is on for this type of device."""
     # For a device type that has no autocast, such as meta, asking whether it is on would raise.
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 

@@ -23,6 +23,7 @@ __all__ = [
     "LN2",
     "LOWEST",
     "SCALE",
+    "STEEPEST",
     "TWO_LN2",
     "VANISHING",
     "exp",
@@ -47,6 +48,7 @@ TWO_LN2 = f32(2.0 * math.log(2.0))  # 1 / SCALE**2: from t back to standard devi
 # With a clamp at -126, exp2 would make gradients subnormal and the CPU slow; -100 is as exact.
 LOWEST = f32(-100.0)
 LOWEST_POWER = f32(2.0**-100)
+STEEPEST = f32(80.0)  # as in the specification
 # A sum below this may lack a relevant part of what exp2 cuts off.
 VANISHING = f32(2.0**-50)
 
@@ -110,7 +112,7 @@ def exp(v):
 @njit(fastmath=EXACT)
 def _scales(log_std, log_weight, s, c):
     for k in range(s.shape[0]):
-        s[k] = exp(-log_std[k]) * SCALE
+        s[k] = exp(min(-log_std[k], STEEPEST)) * SCALE
         c[k] = ((log_weight[k] - log_std[k]) - _HALF_LOG_2PI) * LOG2E
 
 

@@ -16,6 +16,7 @@ from ugmm_tutorial.kernels.numba_elements import (
     FAST,
     LN2,
     SCALE,
+    STEEPEST,
     TWO_LN2,
     VANISHING,
     exp,
@@ -90,14 +91,17 @@ def _pull(x, mean, s, c, n, y, delta, g, gx, gn, s0, s1, s2):
 
 
 @njit(fastmath=FAST)
-def _pull_four(x0, x1, x2, x3, mean, s, c, g0, g1, g2, g3, gx, s0, s1, s2):
+def _pull_four(x, mean, s, c, n, g0, g1, g2, g3, gx, s0, s1, s2):
     """The same for four examples with the static shift: the sums are loaded and stored once for all."""
     for k in range(mean.shape[0]):
         mk, sk, ck = mean[k], s[k], c[k]
-        a0, a1, a2 = terms(x0[k], mk, sk, ck, g0)
-        b0, b1, b2 = terms(x1[k], mk, sk, ck, g1)
-        c0, c1, c2 = terms(x2[k], mk, sk, ck, g2)
-        d0, d1, d2 = terms(x3[k], mk, sk, ck, g3)
+        e0 = e1 = e2 = e3 = ck
+        if n is not None:
+            e0, e1, e2, e3 = ck + n[0, k], ck + n[1, k], ck + n[2, k], ck + n[3, k]
+        a0, a1, a2 = terms(x[0, k], mk, sk, e0, g0)
+        b0, b1, b2 = terms(x[1, k], mk, sk, e1, g1)
+        c0, c1, c2 = terms(x[2, k], mk, sk, e2, g2)
+        d0, d1, d2 = terms(x[3, k], mk, sk, e3, g3)
         s0[k] += (a0 + b0) + (c0 + d0)
         s1[k] += (a1 + b1) + (c1 + d1)
         s2[k] += (a2 + b2) + (c2 + d2)
@@ -132,14 +136,15 @@ def backward(
             s2[:] = f32(0.0)
         b = b0
         while b < b1:
-            four = n is None and b + 4 <= b1
+            four = gn is None and b + 4 <= b1
             for i in range(b, min(b + 4, b1)):
                 four = four and delta[i, j] == f32(0.0)
             if four:
                 g0, g1 = grad[b, j] / total[b, j], grad[b + 1, j] / total[b + 1, j]
                 g2, g3 = grad[b + 2, j] / total[b + 2, j], grad[b + 3, j] / total[b + 3, j]
                 gx4 = None if gx is None else gx[b - b0 : b - b0 + 4]
-                _pull_four(x[b], x[b + 1], x[b + 2], x[b + 3], m, s, c, g0, g1, g2, g3, gx4, s0, s1, s2)
+                n4 = None if n is None else n[b : b + 4]
+                _pull_four(x[b : b + 4], m, s, c, n4, g0, g1, g2, g3, gx4, s0, s1, s2)
             else:
                 for i in range(b, min(b + 4, b1)):
                     g = grad[i, j] / total[i, j]
@@ -161,7 +166,7 @@ def parameter_gradients(log_std, sum_r, sum_rt, sum_rtt, j0, j1):
                 sum_rtt[0, j, k] += sum_rtt[part, j, k]
         for k in range(log_std.shape[1]):
             sum_rtt[0, j, k] = sum_rtt[0, j, k] * TWO_LN2 - sum_r[0, j, k]
-            sum_rt[0, j, k] *= TWO_LN2 * SCALE * exp(-log_std[j, k])
+            sum_rt[0, j, k] *= TWO_LN2 * SCALE * exp(min(-log_std[j, k], STEEPEST))
 
 
 @compiled(EXACT)

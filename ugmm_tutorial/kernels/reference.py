@@ -29,8 +29,12 @@ def component_log_densities(
 
 
 def inverse_std(log_std: Tensor) -> Tensor:
-    """``1 / std``, but never infinite: at the mean of a very narrow component 0 times that would be NaN."""
-    return torch.exp((-log_std).clamp(max=88.0 if log_std.dtype == torch.float32 else 709.0))
+    """``1 / std``, but so far below infinity that ordinary inputs are finitely many standard deviations away.
+
+    At the mean of a very narrow component 0 times infinity would be NaN, and so would be the gradients of a
+    component that is infinitely far away.
+    """
+    return torch.exp((-log_std).clamp(max=80.0 if log_std.dtype == torch.float32 else 700.0))
 
 
 def reference_log_density(

@@ -21,7 +21,7 @@ from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.layers.limits import lower_bound
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
-from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided
+from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, sums_of
 
 __all__ = ["DROPOUT_MODES", "INITS", "MixtureLayer", "UGMMLayer"]
 
@@ -235,7 +235,7 @@ class MixtureLayer(nn.Module, ABC):
 
     def weight_left(self, log_weight: Tensor, absent: Tensor) -> Tensor:
         """The part of the weights (J, m) whose inputs are not absent, ``(*, J)``."""
-        return (~absent).to(log_weight.dtype) @ torch.softmax(log_weight, dim=-1).T
+        return sums_of(torch.softmax(log_weight, dim=-1), absent)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Share of each input in each output: ``(*, K)`` to ``(*, J, K)``, without dropout."""
@@ -305,11 +305,9 @@ class UGMMLayer(MixtureLayer):
         super().__init__(in_features, out_features, components=in_features, **options)
 
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
-        log_std = self.bounded_log_std
-        if absent is not None:  # they are 0 now, and go so far away that their terms vanish
-            x = x + absent * (1e18 * log_std.detach().amin().exp()).to(x.dtype)
-        out = functional.ugmm_log_density(x, self.mean, log_std, log_weight, backend=self.backend)
-        return out if absent is None else out.masked_fill(absent.all(dim=-1, keepdim=True), -math.inf)
+        background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)
+        parameters = (self.mean, self.bounded_log_std, log_weight)
+        return functional.ugmm_log_density(x, *parameters, log_background=background, backend=self.backend)
 
     def component_log_densities(self, x: Tensor) -> Tensor:
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)

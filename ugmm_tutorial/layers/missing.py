@@ -10,13 +10,15 @@ Taught in the chapter *When inputs break*.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
 from ugmm_tutorial.functional import under_functorch
-from ugmm_tutorial.kernels.arguments import tensor
+from ugmm_tutorial.kernels.arguments import autocasts, tensor
 
-__all__ = ["MISSING", "absent_inputs", "divided"]
+__all__ = ["MISSING", "absent_inputs", "divided", "sums_of"]
 
 #: What a NaN does: it spoils its outputs, raises, loses its components, or also scales up the others.
 MISSING = ("propagate", "error", "drop", "renormalize")
@@ -42,6 +44,13 @@ def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
     # A look at the values would wait for a GPU, and cannot be compiled. Leaving out nothing is right, too.
     looked = x.device.type == "cpu" and not torch.compiler.is_compiling() and not under_functorch(x)
     return None if looked and not bool(absent.any()) else absent
+
+
+def sums_of(weight: Tensor, absent: Tensor) -> Tensor:
+    """The sums of the weights (J, K) whose inputs are not absent, ``(*, J)``, never in half precision."""
+    device = absent.device.type
+    with torch.autocast(device, enabled=False) if autocasts(device) else nullcontext():
+        return (~absent).to(weight.dtype) @ weight.T
 
 
 def divided(out: Tensor, weight_left: Tensor) -> Tensor:

@@ -25,14 +25,17 @@ def greedy_attack(
 
     Args:
         network: ``(B, K)`` to scores ``(B, C)``, in evaluation mode.
-        x: inputs, (B, K), within the dtype of the network.
+        x: inputs, (B, K), of the dtype of the network.
         y: their classes, (B,).
         changed: m, how many inputs to change.
         box: the least and the greatest value of a changed input.
         values: how many values are tried, at least 2, evenly spaced over the box.
 
     Returns:
-        The changed inputs, (B, K).
+        The inputs after the attack, (B, K).
+
+    Raises:
+        ValueError: ``changed`` is out of range, there is no box or an empty one, or ``values`` is below 2.
 
     >>> from ugmm_tutorial import UGMMNet
     >>> x, y = torch.zeros(2, 6), torch.tensor([0, 1])
@@ -67,8 +70,18 @@ def random_attack(
 ) -> Tensor:
     """Random inputs at random values or at the ends of the box; the worst of all tries.
 
-    Args, Returns:
-        as for :func:`greedy_attack`. ``tries`` are made for every example, from this seed.
+    Args:
+        network, x, y, changed, box: as for :func:`greedy_attack`.
+        tries: how many attempts are made for every example.
+        seed: of the draws.
+
+    Returns, Raises:
+        as for :func:`greedy_attack`.
+
+    >>> x, y = torch.zeros(2, 6), torch.tensor([0, 1])
+    >>> attempt = random_attack(nn.Linear(6, 3), x, y, changed=2, box=(-1, 1))
+    >>> (attempt != x).sum(dim=1) <= 2
+    tensor([True, True])
     """
     y, low, high = _checked(x, y, changed, box)
     tries, draw = check.integer("tries", tries, 1), torch.Generator().manual_seed(check.seed(seed))
@@ -102,8 +115,19 @@ def gradient_attack(
     down the gradient of the lead. The m inputs whose movement lowers it most, to first order, are kept; the
     descent then continues on these alone.
 
-    Args, Returns:
-        as for :func:`greedy_attack`. ``steps`` of the descent, ``restarts`` from other random places.
+    Args:
+        network, x, y, changed, box: as for :func:`greedy_attack`.
+        steps: how many steps each descent has.
+        restarts: how many descents there are, each from other random places.
+        seed: of these places.
+
+    Returns, Raises:
+        as for :func:`greedy_attack`.
+
+    >>> x, y = torch.zeros(2, 6), torch.tensor([0, 1])
+    >>> attempt = gradient_attack(nn.Linear(6, 3), x, y, changed=2, box=(-1, 1))
+    >>> (attempt != x).sum(dim=1) <= 2
+    tensor([True, True])
     """
     y, low, high = _checked(x, y, changed, box)
     steps, restarts = check.integer("steps", steps, 0), check.integer("restarts", restarts, 1)
@@ -127,7 +151,12 @@ def gradient_attack(
 
 
 def lead(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The score of the class minus the greatest of the others, (B,); not above 0: the answer is wrong.
+    """The score of the class minus the greatest of the others, (B,); wrong answers have none above 0.
+
+    Args:
+        network: ``(B, K)`` to scores ``(B, C)``.
+        x: inputs, (B, K).
+        y: their classes, (B,), int64.
 
     >>> lead(nn.Identity(), torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([1.])

@@ -53,10 +53,10 @@ def lower_leads(
     training, dropout acts on the layer.
 
     Args:
-        network: a UGMMLayer and an MLP: ``nn.Linear``, and perhaps ``nn.ReLU`` and more of them. A LayerNorm
-            without parameters may stand between, if the linear layers have no bias. It divides all scores
-            by one positive number, which cannot change who leads; leads are then in units of that number at
-            ``x``.
+        network: a UGMMLayer, then ``nn.Linear`` layers with ``nn.ReLU`` between them. Behind the UGMMLayer
+            may stand an ``nn.LayerNorm`` without parameters, if the linear layers have no bias: it divides
+            all scores by one positive number, which cannot change who leads. Leads are then in units of that
+            number at ``x``.
         x: inputs, (B, K), within the box.
         y: their classes, (B,).
         changed: m, 0 to K.

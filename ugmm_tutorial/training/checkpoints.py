@@ -53,12 +53,16 @@ def _write(state: dict, file: IO[bytes]) -> None:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
     """Read what :func:`save` wrote, without executing any code from the file (``weights_only``).
 
+    Args:
+        path: the file.
+        device: where its tensors are put.
+
     Raises:
         CheckpointError: the file is missing, damaged, or not a checkpoint.
 
     >>> load("missing.pt")
     Traceback (most recent call last):
-    ugmm_tutorial.training.checkpoints.CheckpointError: missing.pt cannot be read as a checkpoint ...
+    ugmm_tutorial.training.checkpoints.CheckpointError: No such file: ...
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -66,6 +70,11 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> dict:
         if broken is not None:
             raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
         state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        where = Path(path).absolute()
+        raise CheckpointError(
+            f"No such file: {where}. Give the path of a checkpoint that save() or training wrote"
+        ) from error
     except pickle.UnpicklingError as error:  # its own text advises executing the file's code
         raise _refusal(path, "it holds other things than tensors, numbers and text") from error
     except Exception as error:  # a broken file raises errors of many kinds

@@ -23,9 +23,13 @@ __all__ = ["class_scores", "evaluate", "evaluating"]
 def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> dict[str, float]:
     """Mean cross-entropy in nats (``loss``) and share of right answers (``accuracy``), with dropout off.
 
-    The modules of the model are left in the modes they were in.
+    The modules of the model are left in the modes they were in. Where a score is NaN there is no answer, so
+    both numbers are NaN.
 
-    Where a score is NaN there is no answer, so both numbers are NaN.
+    Args:
+        model: from inputs to class scores (B, C).
+        examples: inputs (N, ...) and their labels (N,), whole numbers from 0 to C - 1.
+        batch_size: examples at a time; the numbers do not depend on it, up to rounding.
 
     Raises:
         TypeError: inputs or labels are no tensors.

@@ -48,7 +48,7 @@ class ClassGaussians:
         self._covariance = LedoitWolf(assume_centered=True).fit(f - self.means[member])
 
     def score(self, features: ArrayLike | Tensor) -> np.ndarray:
-        """Squared Mahalanobis distance to the nearest class mean, (N,); larger is further out."""
+        """Squared Mahalanobis distances of features (N, K) to the nearest class mean, (N,)."""
         f = numbers("features", features)
         if f.ndim != 2 or f.shape[1] != self.means.shape[1] or len(f) == 0 or not np.isfinite(f).all():
             raise ValueError(f"expected finite features (N, {self.means.shape[1]}), got {f.shape}")

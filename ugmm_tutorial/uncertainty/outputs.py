@@ -21,6 +21,11 @@ __all__ = ["batched", "layer_log_densities", "logits", "penultimate", "probabili
 def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
     """The network's outputs at ``x``, (N, C), float64.
 
+    Args:
+        model: the network; it is taken in evaluation mode, and left in the mode it was in.
+        x: N examples.
+        batch_size: how many examples at a time.
+
     Raises:
         ValueError: no examples, ``batch_size`` below one, or outputs that are not (N, C).
 
@@ -32,7 +37,10 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
 
 
 def probabilities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """The softmax of the network's outputs, (N, C), float64. Raises: as for :func:`logits`.
+    """The softmax of the network's outputs, (N, C), float64.
+
+    Args, Raises:
+        as for :func:`logits`.
 
     >>> probabilities(nn.Identity(), torch.zeros(1, 4))
     tensor([[0.2500, 0.2500, 0.2500, 0.2500]], dtype=torch.float64)
@@ -42,6 +50,9 @@ def probabilities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Ten
 
 def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> list[Tensor]:
     """Outputs (N, J) of every uGMM layer, first to last, in nats, before any LayerNorm that follows.
+
+    Args:
+        as for :func:`logits`.
 
     Raises:
         ValueError: as for :func:`logits`, or a network without uGMM layers.
@@ -58,6 +69,9 @@ def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) 
 
 def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
     """The inputs (N, K) of the last linear or uGMM layer: the features that the network decides on.
+
+    Args:
+        as for :func:`logits`.
 
     Raises:
         ValueError: as for :func:`logits`, or a network without such layers.

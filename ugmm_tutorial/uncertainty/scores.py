@@ -32,8 +32,8 @@ def ood_scores(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> dict[s
       minus log p(x), up to a constant;
     - ``"layer 1"``, ``"layer 2"``, ...: minus the sum over the neurons of each layer before the last.
 
-    Raises:
-        ValueError: as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+    Args, Raises:
+        as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
 
     >>> list(ood_scores(nn.Linear(4, 3), torch.rand(8, 4)))
     ['max softmax', 'entropy', 'max logit', 'energy']
