@@ -75,6 +75,18 @@ def test_without_changes_it_is_the_lead_itself():
     torch.testing.assert_close(found, scores[:, 1:2] - scores[:, [0, 2]])
 
 
+@pytest.mark.parametrize("far", [5.0, 11.0, 20.0, 100.0])
+def test_an_input_that_comes_back_from_far_away_is_counted(far):
+    """The sum is next to nothing at first, and a changed input can bring all of it back."""
+    net = nn.Sequential(UGMMLayer(2, 1), nn.Linear(1, 2, bias=False)).double()
+    x = torch.full((1, 2), far, dtype=torch.float64)
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[-1.0], [0.0]]))
+        back = net[0].mean[0].repeat(2, 1).fill_diagonal_(far).flip(0)  # one input at its mean
+        worst = lead(net, back, torch.zeros(2, dtype=torch.long)).min()
+    assert lower_leads(net, x, torch.tensor([0]), changed=1) <= worst
+
+
 def test_more_changes_or_a_larger_box_are_never_better():
     net, x = network(norm=False), rows()
     y = net(x).argmax(dim=1)

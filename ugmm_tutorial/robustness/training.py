@@ -7,6 +7,7 @@ Taught in the chapter *When inputs break*.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,7 @@ def lower_leads(
     changed, ends = checked_count(changed, layer.in_features), checked_box(box, layer.in_features)
     log_weight = layer.dropped_log_weight() if layer.drops else layer.log_weight
     out = layer.log_density(x, log_weight)
+    reach = _Reach.of(layer, x, out, log_weight, changed, ends) if changed else None
     hidden: list[tuple[Tensor, Tensor]] = []  # ends of what the ReLUs get, (B, n) each
 
     def lower(weight: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def lower_leads(
         if norm is not None:
             weight = weight - weight.mean(dim=2, keepdim=True)
         total = total + (weight @ out.unsqueeze(-1)).squeeze(-1)
-        return total + _harm(layer, x, out, log_weight, weight, changed, ends) if changed else total
+        return total if reach is None else total + reach.harm(weight)
 
     for linear in linears[:-1]:
         every = torch.eye(linear.out_features).to(linear.weight).unsqueeze(0)
@@ -118,59 +120,76 @@ def _through_relu(weight: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Te
     return up * floor.unsqueeze(1) + down * chord.unsqueeze(1), constant
 
 
-def _harm(
-    layer: UGMMLayer,
-    x: Tensor,
-    out: Tensor,
-    log_weight: Tensor,
-    weight: Tensor,
-    changed: int,
-    ends: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """What the worst changes do to ``weight @ out``, at most: (B, P), never above 0.
+class _Reach(NamedTuple):
+    """What changes of an input can do to each neuron, whatever is made of the neurons' outputs.
 
     Where a weight is negative, the logarithm lies below its tangent; where it is positive, above a chord.
     Both are linear in the terms, so every input has its own part, and the m worst of them count.
     """
-    log_std = layer.bounded_log_std
-    peak = log_weight - log_std - HALF_LOG_2PI
-    per_std = inverse_std(log_std)
-    terms = peak - 0.5 * ((x.unsqueeze(1) - layer.mean) * per_std).square()
-    share = torch.exp(terms - out.unsqueeze(-1))  # (B, J, K): the only tensor of this size
-    least, greatest = None, peak
-    if ends is not None:
-        low, high = (end.to(layer.mean) for end in ends)
-        if not ((x >= low) & (x <= high)).all():
-            raise ValueError("expected x within the box")
-        below, above = low - layer.mean, high - layer.mean
-        nearest, farthest = torch.maximum(below, -above).clamp(min=0.0), torch.maximum(-below, above)
-        least = peak - 0.5 * (farthest * per_std).square()
-        greatest = peak - 0.5 * (nearest * per_std).square()
-    # The least sum, (B, J), in logarithms, because next to nothing may be left: the inputs that can take most
-    # away do so.
-    if least is None:
-        rest = terms.scatter(-1, terms.topk(changed, dim=-1).indices, -math.inf).logsumexp(dim=-1)
-    else:
-        loss = terms + torch.log(-torch.expm1((least - terms).clamp(max=0.0)))
-        worst = loss.detach().topk(changed, dim=-1).indices
-        rest = terms.scatter(-1, worst, least.expand_as(terms).gather(-1, worst)).logsumexp(dim=-1)
-    gap = (out - rest).clamp(min=1e-6)  # the chord's slope grows with it, so a larger one is safe
-    slope = (gap / -torch.expm1(-gap)).unsqueeze(1)
-    rising, falling = weight.clamp(min=0.0), weight.clamp(max=0.0)
-    rising = torch.where(rising > 0.0, rising * slope, 0.0)
-    # A tangent is below wherever it touches: at the sum itself, unless the sum is next to nothing.
-    unit = greatest.detach().amax(dim=1)  # of each neuron, against overflow
-    touch = torch.maximum(out, unit - _NEXT_TO_NOTHING)
-    constant = falling @ (touch - out + torch.expm1(out - touch)).unsqueeze(-1)
-    falling = falling * torch.exp(out - touch).unsqueeze(1)  # per unit of the sum
-    scale = torch.exp(unit - touch).unsqueeze(1)
-    harm = (falling * scale) @ torch.exp(greatest - unit.unsqueeze(1)) - (rising + falling) @ share
-    if least is not None:
-        harm = harm + (rising * scale) @ torch.exp(least - unit.unsqueeze(1))
-    harm = harm.nan_to_num(
-        nan=-math.inf, neginf=-math.inf
-    )  # if nothing at all is left of a sum, there is no bound
-    return constant.squeeze(-1) + harm.clamp(max=0.0).topk(changed, dim=-1, largest=False).values.sum(dim=-1)
+
+    changed: int
+    share: Tensor  # of each term in its sum, (B, J, K)
+    slope: Tensor  # of the chords, (B, 1, J)
+    offset: Tensor  # of the tangents where they touch, (B, J)
+    per_sum: Tensor  # their slopes, per unit of the sum, (B, 1, J)
+    scale: Tensor  # the same per unit of what follows, (B, 1, J)
+    greatest: Tensor  # terms within the box at most, (J, K)
+    least: Tensor | None  # and at least; None: nothing
+
+    @classmethod
+    def of(
+        cls,
+        layer: UGMMLayer,
+        x: Tensor,
+        out: Tensor,
+        log_weight: Tensor,
+        changed: int,
+        ends: tuple[Tensor, Tensor] | None,
+    ) -> _Reach:
+        log_std = layer.bounded_log_std
+        peak = log_weight - log_std - HALF_LOG_2PI
+        per_std = inverse_std(log_std)
+        terms = peak - 0.5 * ((x.unsqueeze(1) - layer.mean) * per_std).square()
+        share = torch.exp(terms - out.unsqueeze(-1))
+        least, greatest = None, peak
+        if ends is not None:
+            low, high = (end.to(layer.mean) for end in ends)
+            if not ((x >= low) & (x <= high)).all():
+                raise ValueError("expected x within the box")
+            below, above = low - layer.mean, high - layer.mean
+            nearest, farthest = torch.maximum(below, -above).clamp(min=0.0), torch.maximum(-below, above)
+            least = peak - 0.5 * (farthest * per_std).square()
+            greatest = peak - 0.5 * (nearest * per_std).square()
+        # The least sum, (B, J), in logarithms, because next to nothing may be left: the inputs that can take
+        # most away do so.
+        if least is None:
+            rest = terms.scatter(-1, terms.topk(changed, dim=-1).indices, -math.inf).logsumexp(dim=-1)
+        else:
+            loss = terms + torch.log(-torch.expm1((least - terms).clamp(max=0.0)))
+            worst = loss.detach().topk(changed, dim=-1).indices
+            rest = terms.scatter(-1, worst, least.expand_as(terms).gather(-1, worst)).logsumexp(dim=-1)
+        gap = (out - rest).clamp(min=1e-6)  # the chord's slope grows with it, so a larger one is safe
+        slope = (gap / -torch.expm1(-gap)).unsqueeze(1)
+        # A tangent is below wherever it touches: at the sum itself, unless the sum is next to nothing.
+        unit = greatest.detach().amax(dim=1)  # of each neuron, against overflow
+        touch = torch.maximum(out, unit - _NEXT_TO_NOTHING)
+        offset = touch - out + torch.expm1(out - touch)
+        per_sum, scale = torch.exp(out - touch).unsqueeze(1), torch.exp(unit - touch).unsqueeze(1)
+        greatest = torch.exp(greatest - unit.unsqueeze(1))
+        least = None if least is None else torch.exp(least - unit.unsqueeze(1))
+        return cls(changed, share, slope, offset, per_sum, scale, greatest, least)
+
+    def harm(self, weight: Tensor) -> Tensor:
+        """What the worst changes do to ``weight`` times the outputs, at most: (B, P), never above 0."""
+        rising, falling = weight.clamp(min=0.0), weight.clamp(max=0.0)
+        rising = torch.where(rising > 0.0, rising * self.slope, 0.0)
+        constant = falling @ self.offset.unsqueeze(-1)
+        harm = (falling * self.scale) @ self.greatest - (rising + falling * self.per_sum) @ self.share
+        if self.least is not None:
+            harm = harm + (rising * self.scale) @ self.least
+        # If nothing at all is left of a sum, there is no bound.
+        harm = harm.nan_to_num(nan=-math.inf, neginf=-math.inf).clamp(max=0.0)
+        return constant.squeeze(-1) + harm.topk(self.changed, dim=-1, largest=False).values.sum(dim=-1)
 
 
 def _others(y: Tensor, classes: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ugmm_tutorial.experiments.studies import broken_inputs, broken_networks, faults
+from ugmm_tutorial.experiments.studies import broken_inputs, broken_networks, faults, units
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS, settings_of
 
 
@@ -118,7 +118,7 @@ def small(monkeypatch, tmp_path, table) -> dict:
     rows = broken_inputs.Rows(x[:300], y[:300], x[300:450], y[300:450], x[450:], y[450:], 3)
     monkeypatch.setattr(broken_inputs, "rows_of", lambda name, split, settings: rows)
     # Processes of a pool would not see the table.
-    monkeypatch.setattr(broken_inputs, "ProcessPoolExecutor", broken_inputs.futures.ThreadPoolExecutor)
+    monkeypatch.setattr(units, "ProcessPoolExecutor", units.futures.ThreadPoolExecutor)
     settings = copy.deepcopy(broken_inputs.SETTINGS)
     settings["sets"] = {"vehicle": {"splits": 2, "searches": 2}}
     settings["epochs"] = [2, 2]
@@ -173,8 +173,8 @@ def test_a_line_that_was_cut_off_costs_one_unit(small, tmp_path, monkeypatch):
 
 
 def test_the_declared_study_has_every_learner_fault_and_table():
-    units = broken_inputs.units(broken_inputs.SETTINGS)
-    assert len(units) == len(set(units)) == (12 * 5 + 2 * 2) * len(LEARNERS)
+    found = broken_inputs.units(broken_inputs.SETTINGS)
+    assert len(found) == len(set(found)) == (12 * 5 + 2 * 2) * len(LEARNERS)
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(100, 100), (2560, 50), (5000, 26), (50_000, 20)])

@@ -23,6 +23,7 @@ __all__ = ["STUDIES", "Outcome", "find", "read", "run"]
 STUDIES: dict[str, str] = {
     "approximation": "What do mixtures and networks of mixture neurons approximate, beside an MLP and a KAN?",
     "broken_inputs": "What is left of the accuracy when features break, beside other learners?",
+    "certificates": "How many MNIST images are certified against any m changed pixels, and how accurately?",
     "concentration": "How many inputs share an answer before training and after 100 epochs?",
     "degenerate": "What becomes of the paper's generative network when it is trained for long?",
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",

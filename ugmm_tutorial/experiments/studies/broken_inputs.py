@@ -9,29 +9,20 @@ For the chapter *When inputs break*.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent import futures
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ugmm_tutorial import data
-from ugmm_tutorial.experiments import artifacts
 from ugmm_tutorial.experiments.studies import faults
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS, Fitted, settings_of
 from ugmm_tutorial.experiments.studies.broken_networks import BATCH_SIZE
-from ugmm_tutorial.training import files
+from ugmm_tutorial.experiments.studies.units import measured
 
 __all__ = ["SETTINGS", "Rows", "epochs_of", "measure", "rows_of", "units"]
 
@@ -96,30 +87,11 @@ def measure(settings: dict, progress: bool) -> dict:
         rows, best on broken ones, or fixed beforehand: the ``setting``, the accuracy on ``validation`` rows,
         and on test rows ``clean`` and under each fault, for every fraction.
     """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    path = artifacts.scratch("broken_inputs") / f"{digest}.jsonl"
-    done_before = _done(path)
-    left = [unit for unit in units(settings) if unit not in done_before]
-    jobs = int(os.environ.get("UGMM_JOBS") or os.cpu_count() or 1)
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
-        running = {pool.submit(_work, unit, settings): unit for unit in left}
-        for done in tqdm(futures.as_completed(running), total=len(running), disable=not progress):
-            files.append_line(path, json.dumps([*running[done], done.result()]))
-    entries = _done(path)
+    entries = measured("broken_inputs", settings, units(settings), _work, progress)
     found: dict = {}
     for unit in units(settings):
         found.setdefault(unit.name, {}).setdefault(unit.learner, []).append(entries[unit])
     return found
-
-
-def _done(path: Path) -> dict[_Unit, dict]:
-    """The entries of the units that are done. A line that was cut off is not among them."""
-    entries = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            *unit, entry = json.loads(line)
-            entries[_Unit(*unit)] = entry
-    return entries
 
 
 def _work(unit: _Unit, settings: dict) -> dict:
