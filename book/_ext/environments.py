@@ -79,11 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _installed(python: Path) -> str:
-    names = [re.split(r"[=<>]", line)[0] for line in requirements("newest")]
-    program = f"from importlib.metadata import version\nprint(*(f'{{n}} {{version(n)}}' for n in {names!r}), sep=', ')"
-    return subprocess.run(
-        [str(python), "-c", program], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    names = [re.split("[=<>]", line)[0] for line in requirements("newest")]
+    program = f"import importlib.metadata as m\nprint(*(n + ' ' + m.version(n) for n in {names}), sep=', ')"
+    done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
