@@ -33,6 +33,8 @@ def array_of(tensor: Tensor) -> np.ndarray:
     >>> x[0, 0].item(), x.untyped_storage().resizable()
     (5.0, True)
     """
+    if tensor.numel() == 0:  # NumPy 1 refuses the address 0
+        return np.empty(tensor.shape, _TYPES[tensor.dtype])
     memory = _Memory()
     memory.tensor = tensor
     memory.__array_interface__ = {
