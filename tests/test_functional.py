@@ -321,6 +321,12 @@ def test_a_nan_input_makes_its_own_row_nan_and_no_other():
 
 
 @pytest.mark.parametrize("infinity", [math.inf, -math.inf])
+@pytest.mark.happens(
+    "Inputs and labels",
+    when="an input is infinite",
+    see="its components leave the sum",
+    kept="the other components",
+)
 def test_an_infinite_input_switches_off_its_components_in_the_output(infinity):
     x, mean, log_std, log_weight = arguments(4, 3, 5)
     clean = ugmm_log_density(x, mean, log_std, log_weight)

@@ -259,6 +259,12 @@ def test_a_bench_whose_file_cannot_be_written_measures_nothing(tmp_path, capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.happens(
+    "Long work",
+    when="the terminal cannot show a sign",
+    see="another sign in its place",
+    kept="all measurements",
+)
 def test_a_code_page_without_our_signs_loses_no_measurement(tmp_path):
     """Python gives redirected output on Windows such a page."""
     rows = tmp_path / "rows.csv"

@@ -1,8 +1,8 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
-``page_runs`` executes the chapters before Sphinx reads them. ``claims_page`` fills the claims page, and
-``runs_page`` the table of runs, ``study_page`` that of a study. ``chapters`` reads notebooks, and ``lint``
-has the rules for them.
+``page_runs`` executes the chapters before Sphinx reads them. Four modules fill pages: ``claims_page``,
+``runs_page``, ``study_page`` and ``happens_page``. ``chapters`` reads notebooks, and ``lint`` has the rules
+for them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset
 
 import claims_page
+import happens_page
 import page_runs
 import runs_page
 import study_page
@@ -46,6 +47,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", configure, priority=100)
     app.connect("source-read", claims_page.fill)
     app.connect("source-read", study_page.fill)
+    app.connect("source-read", happens_page.fill)
     app.connect("html-page-context", tidy_page)
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", copy_mathjax)

@@ -119,6 +119,12 @@ def test_a_python_for_32_bits_says_so():
         install.check_python(bits=32)
 
 
+@pytest.mark.happens(
+    "Installing",
+    when="Python lacks the module venv",
+    see="the package of Debian and Ubuntu to install",
+    kept="nothing is begun",
+)
 def test_a_python_without_venv_names_the_package_of_debian(monkeypatch):
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     with pytest.raises(install.InstallError, match=r"apt install python3-venv \(or python3\.12-venv\)"):
@@ -158,6 +164,12 @@ def test_without_a_home_files_go_below_the_environment(home, project, monkeypatc
 
 @posix
 @pytest.mark.parametrize("closed", [".", ".cache", ".config/matplotlib"])
+@pytest.mark.happens(
+    "Installing",
+    when="the home folder cannot be written to",
+    see="nothing: caches go below `.venv`",
+    kept="the home folder as it is",
+)
 def test_a_home_that_cannot_be_written_to_is_replaced(closed, project, monkeypatch):
     folder = Path(os.environ["HOME"]) / closed
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,6 +186,12 @@ def test_a_home_that_can_be_written_to_stays(project, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.happens(
+    "Installing",
+    when="the disk is too small for the install",
+    see="how much is needed and how much is free, and ways to need less",
+    kept="nothing is begun",
+)
 def test_a_full_disk_is_said_with_ways_out_before_anything_is_done(project, monkeypatch):
     free(monkeypatch, 2 * install.GB)
     with pytest.raises(install.InstallError) as caught:
@@ -218,6 +236,12 @@ def test_other_systems_have_no_cuda_libraries_to_install(project, monkeypatch):
     install.check_space(project / ".venv")
 
 
+@pytest.mark.happens(
+    "Installing",
+    when="the install is cut off",
+    see="the same command goes on",
+    kept="the packages that were installed",
+)
 def test_an_install_that_was_cut_off_needs_the_rest_of_the_space(project, monkeypatch):
     free(monkeypatch, 2 * install.GB)
     monkeypatch.setattr(install, "size_of", lambda folder: 6 * install.GB)

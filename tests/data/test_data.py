@@ -311,6 +311,12 @@ def _empty(content: bytes) -> bytes:
 @pytest.mark.parametrize("load", [data.mnist, data.images])
 @pytest.mark.parametrize("damage", [_truncated, _altered, _empty])
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.happens(
+    "Data",
+    when="a file of MNIST is damaged",
+    see="an error that names the file",
+    kept="the file as it is",
+)
 def test_damaged_mnist_is_refused_by_name_and_left_as_it_is(name, damage, load, small_mnist, tmp_path):
     damaged = small_mnist | {name: damage(small_mnist[name])}
     _lay_down(damaged, tmp_path)
@@ -767,6 +773,12 @@ def test_server_that_falls_silent_is_not_waited_for_forever(small_mnist, tmp_pat
     assert socket.getdefaulttimeout() is None
 
 
+@pytest.mark.happens(
+    "Data",
+    when="a download is interrupted",
+    see="the interruption",
+    kept="whole files only",
+)
 def test_interrupted_download_leaves_nothing_behind(small_mnist, tmp_path, monkeypatch, serve):
     serve(small_mnist)
     check = idx_files._md5
@@ -803,6 +815,12 @@ def test_interruption_while_files_move_into_place_leaves_whole_files_only(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.happens(
+    "Data",
+    when="a download is killed",
+    see="nothing, and the next call goes on",
+    kept="whole files only",
+)
 def test_killed_download_leaves_nothing_half_written_among_the_files(small_mnist, tmp_path, serve):
     server = serve(small_mnist)
     server.hold = True

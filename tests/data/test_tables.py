@@ -83,6 +83,12 @@ def test_a_table_that_is_not_in_the_folder_is_fetched_and_cached(root, vehicles,
     assert asked == [("vehicle", 1, "openml")]
 
 
+@pytest.mark.happens(
+    "Data",
+    when="a table is neither on the disk nor to be had from the network",
+    see="an error with the folder and file where it may be put",
+    kept="all files as they are",
+)
 def test_no_table_and_no_network_say_what_to_do(root):
     with pytest.raises(
         data.DataUnavailableError, match=r"no network in the tests.*header, features.*vehicle\.csv"
@@ -102,6 +108,12 @@ def test_no_table_and_no_network_say_what_to_do(root):
         (lambda x, y: (x, ["bus" if label == "van" else label for label in y]), "expected 4 classes, got 3"),
         (lambda x, y: (x, ["van", *y[1:]]), r"expected classes of \(199, 212, 217, 218\) rows"),
     ],
+)
+@pytest.mark.happens(
+    "Data",
+    when="a file holds another table than its name says",
+    see="an error with the expected sizes and those found",
+    kept="the file as it is",
 )
 def test_another_table_under_the_name_is_refused(damage, message, root, vehicles):
     path = _write(root, *damage(*vehicles))

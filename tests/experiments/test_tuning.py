@@ -94,6 +94,12 @@ def test_search_that_was_cut_off_goes_on(tmp_path):
     assert run(QUICK, results=tmp_path).read_bytes() == before, "nothing left to do"
 
 
+@pytest.mark.happens(
+    "Long work",
+    when="a search is cut off",
+    see="the same command goes on",
+    kept="all finished trials",
+)
 def test_a_search_that_is_cut_off_tries_what_an_uninterrupted_one_tries(pretended, tmp_path):
     pretended.accuracy = lambda number, config: 0.5
     whole = json.loads(run(replace(QUICK, trials=5), results=tmp_path / "whole").read_text())["trials"]
@@ -116,6 +122,12 @@ tuning.run(search, results=sys.argv[1])
 
 
 @pytest.mark.slow
+@pytest.mark.happens(
+    "Long work",
+    when="two processes run one search",
+    see="both work on it",
+    kept="one budget, and no setting twice",
+)
 def test_two_searches_at_once_share_the_budget_and_repeat_nothing(tmp_path):
     command = [sys.executable, "-c", ANOTHER, str(tmp_path)]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

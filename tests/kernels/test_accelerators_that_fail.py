@@ -57,6 +57,12 @@ def module(folder, name, text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["ImportError('needs an older NumPy')", "SystemError('no LLVM')"])
+@pytest.mark.happens(
+    "Fast kernels",
+    when="Numba does not import",
+    see="one warning with the reason; PyTorch computes",
+    kept="the right numbers, at less speed",
+)
 def test_a_numba_that_does_not_import_is_done_without_and_said_once(tmp_path, error):
     module(tmp_path, "numba", f"raise {error}\n")
     (line,) = outputs_agree(tmp_path)
@@ -106,6 +112,12 @@ def double(x):
     return 2 * x
 
 
+@pytest.mark.happens(
+    "Fast kernels",
+    when="the folder for compiled kernels is full",
+    see="one warning; kernels are compiled again next time",
+    kept="the right numbers",
+)
 def test_a_cache_that_finds_no_room_is_said_once_and_costs_no_answer(own_cache, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -142,6 +154,12 @@ def test_compiled_whole_networks_do_without_it_too(broken_numba):
     torch.testing.assert_close(found, expected(x))
 
 
+@pytest.mark.happens(
+    "Fast kernels",
+    when="a layer names a kernel that cannot run here",
+    see="an error with the reason and the kernels that can",
+    kept="the layer as it is",
+)
 def test_a_layer_that_names_the_kernel_says_why_it_cannot_run(broken_numba):
     with pytest.raises(RuntimeError, match="'numba' cannot run here: it is out of order"):
         UGMMLayer(64, 64, backend="numba")(torch.rand(100, 64))

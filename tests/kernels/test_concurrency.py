@@ -233,6 +233,12 @@ def forked(function, *args):
 
 @needs_fork
 @may_fork
+@pytest.mark.happens(
+    "Fast kernels",
+    when="a process forks after it has used the kernels",
+    see="nothing: the child computes",
+    kept="the same bits as in the parent",
+)
 def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads):
     set_threads(2)
     expected = numbers_after_a_fork()

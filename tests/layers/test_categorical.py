@@ -78,6 +78,12 @@ def test_it_takes_leading_dimensions_and_an_empty_batch():
 
 
 @pytest.mark.parametrize(("label", "shown"), [(4.0, "4"), (-1.0, "-1"), (0.5, "0.5"), (float("nan"), "nan")])
+@pytest.mark.happens(
+    "Inputs and labels",
+    when="a label is no class of the layer",
+    see="an error with the label and the number of classes",
+    kept="the parameters as they are",
+)
 def test_a_label_that_is_no_class_is_refused(label, shown):
     made, x = layer(), inputs(2)
     x[1, 4] = label

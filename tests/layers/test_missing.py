@@ -110,6 +110,12 @@ def test_whole_rows_are_computed_as_before(missing, make, sizes):
                                torch.ones(len(x), OUTPUTS, dtype=x.dtype))  # fmt: skip
 
 
+@pytest.mark.happens(
+    "Inputs and labels",
+    when="an input is NaN, and nothing was said about missing inputs",
+    see="NaN in the outputs of its row",
+    kept="the outputs of all other rows",
+)
 def test_by_default_nan_makes_the_outputs_of_its_row_nan(make, sizes):
     layer = make(sizes[1])
     x, _ = _rows(*sizes, layer.mean.dtype)

@@ -157,6 +157,12 @@ class _Bomb:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.happens(
+    "Training",
+    when="somebody has put code into a checkpoint",
+    see="an error; the code does not run",
+    kept="your machine",
+)
 def test_code_in_a_checkpoint_is_not_executed(tmp_path):
     path, sign = tmp_path / "run.pt", tmp_path / "executed"
     torch.save({"epoch": 3, "weights": _Bomb(sign)}, path)
@@ -222,6 +228,12 @@ def test_a_state_without_what_is_expected_of_it_is_refused(state, why):
         checkpoints.expect(state, kinds, "run.pt")
 
 
+@pytest.mark.happens(
+    "Training",
+    when="Ctrl-C comes while a checkpoint is written",
+    see="the interruption",
+    kept="the checkpoint before it, whole",
+)
 def test_ctrl_c_in_the_middle_of_writing_stays_one_and_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     """PyTorch's writer would turn it into a RuntimeError about its file."""
     path = tmp_path / "run.pt"

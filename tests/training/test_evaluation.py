@@ -97,6 +97,12 @@ def test_arrays_are_refused_by_name():
             evaluate(UGMMNet((4, 5, 3)), examples)
 
 
+@pytest.mark.happens(
+    "Inputs and labels",
+    when="a network's scores are NaN",
+    see="these answers count as wrong",
+    kept="an honest accuracy",
+)
 def test_a_score_that_is_nan_is_no_right_answer():
     found = evaluate(UGMMNet((4, 5, 3)), Examples(torch.full((6, 4), math.nan), torch.zeros(6).long()))
     assert math.isnan(found["loss"])

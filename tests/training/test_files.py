@@ -119,6 +119,12 @@ def full(*arguments):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.happens(
+    "Long work",
+    when="the disk gets full",
+    see="an error with the file and what to do",
+    kept="the file as it was before",
+)
 def test_a_full_disk_is_told_with_the_file_and_what_to_do(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     path.write_text("old")

@@ -162,6 +162,12 @@ EPOCH = {"epoch": 1, "test_accuracy": 0.5}
     ],
     ids=str,
 )
+@pytest.mark.happens(
+    "Long work",
+    when="a record was edited to what cannot be",
+    see="an error with the reason",
+    kept="the record as it is",
+)
 def test_record_that_was_edited_to_something_else_is_refused_with_the_reason(change, why, tmp_path):
     path = tmp_path / "seed0.json"
     path.write_text(json.dumps(GOOD | change))

@@ -348,6 +348,12 @@ def test_a_part_with_not_as_many_inputs_as_labels_is_refused(part, inputs, label
         _train(_network(), splits=wrong)
 
 
+@pytest.mark.happens(
+    "Training",
+    when="the folder for checkpoints cannot be written to",
+    see="an error with the file, before the first step",
+    kept="no time is lost",
+)
 def test_a_checkpoint_that_cannot_be_written_is_found_out_before_the_first_step(tmp_path):
     (tmp_path / "file").touch()
     model = _network()
@@ -485,6 +491,12 @@ def dead_runs(tmp_path_factory) -> Path:
 @needs_sigkill
 @pytest.mark.bits
 @pytest.mark.parametrize(("moment", "epoch"), [*MOMENTS.items(), ("again and again", 2)])
+@pytest.mark.happens(
+    "Training",
+    when="training is killed at any moment",
+    see="the same call goes on from the last checkpoint",
+    kept="the result, bit for bit",
+)
 def test_run_killed_at_any_moment_goes_on_to_the_same_bits(moment, epoch, dead_runs, uninterrupted):
     checkpoint = dead_runs / moment / "run.pt"
     reached = checkpoints.load(checkpoint)["epoch"] if checkpoint.exists() else 0
@@ -653,6 +665,12 @@ def test_checkpoint_of_other_data_is_refused(other, started):
 @pytest.mark.parametrize(
     "model", [MLP((4, 8, 3)), UGMMNet((4, 9, 3), dropout=0.3), UGMMNet((4, 8, 3), norm="layer", dropout=0.4)]
 )
+@pytest.mark.happens(
+    "Training",
+    when="a checkpoint belongs to another network",
+    see="an error with what differs",
+    kept="network and checkpoint as they are",
+)
 def test_checkpoint_of_another_model_is_refused(model, started):
     with _refused(started, model, "belongs to another run: expected (modules|class|shapes|dropout) "):
         _train(model, checkpoint=started, resume=True)
@@ -751,6 +769,12 @@ def test_checkpoint_of_another_schedule_is_refused(mine, theirs, tmp_path):
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+@pytest.mark.happens(
+    "Training",
+    when="a checkpoint is damaged",
+    see="an error that names the file",
+    kept="the file as it is",
+)
 def test_damaged_checkpoint_is_refused_and_left_as_it_is(left, started):
     content = started.read_bytes()
     started.write_bytes(content[: int(left * len(content))])

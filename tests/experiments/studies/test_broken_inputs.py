@@ -154,6 +154,12 @@ def test_finished_units_are_not_measured_again(small, monkeypatch):
         broken_inputs.measure(small | {"search_seed": 1}, progress=False)
 
 
+@pytest.mark.happens(
+    "Long work",
+    when="a study is killed while it writes",
+    see="the same command goes on",
+    kept="all finished units",
+)
 def test_a_line_that_was_cut_off_costs_one_unit(small, tmp_path, monkeypatch):
     found = broken_inputs.measure(small, progress=False)
     (path,) = tmp_path.rglob("*.jsonl")
