@@ -263,7 +263,7 @@ def test_mnist_without_validation_trains_on_all_images(small_mnist, tmp_path):
 
 @pytest.mark.parametrize("validation", [-1, 60000])
 def test_mnist_refuses_a_validation_part_that_leaves_nothing(validation, tmp_path):
-    with pytest.raises(ValueError, match=f"expected validation between 0 and 59999, got {validation}"):
+    with pytest.raises(ValueError, match=f"expected validation from 0 to 59999, got {validation}"):
         data.mnist(tmp_path, validation=validation)
 
 

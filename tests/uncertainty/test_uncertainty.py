@@ -92,8 +92,12 @@ def test_networks_that_cannot_be_asked_are_refused():
         penultimate(nn.Tanh(), x())
     with pytest.raises(ValueError, match=r"logits \(N, C\), got \(30,\)"):
         logits(nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), x())
-    for rows, batch_size in ((x(0), 10), (x(), 0)):
-        with pytest.raises(ValueError, match="expected examples and batch_size >= 1"):
+    refused = (
+        (x(0), 10, r"expected x with at least one example, got \(0, 6\)"),
+        (x(), 0, "batch_size >= 1, got 0"),
+    )
+    for rows, batch_size, message in refused:
+        with pytest.raises(ValueError, match=message):
             logits(network(MLP), rows, batch_size=batch_size)
 
 
@@ -234,7 +238,7 @@ def test_mc_dropout_of_a_network_without_any_is_refused():
     for net in (network(MLP), network(UGMMNet), nn.Sequential(nn.Dropout(0.0), nn.Linear(6, 4))):
         with pytest.raises(ValueError, match="a network with dropout"):
             mc_dropout(net, x())
-    with pytest.raises(ValueError, match="at least one pass"):
+    with pytest.raises(ValueError, match="passes >= 1, got 0"):
         mc_dropout(network(MLP, dropout=0.1), x(), passes=0)
 
 

@@ -38,6 +38,7 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
         ``out(x) = const + log sum_j exp(log_values_j - (|x - centre_j| / radius)^4)``.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes do not fit, or radius or wide is not positive.
 
     >>> bump = bump_network(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1), radius=0.5)
@@ -77,6 +78,7 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
         wide: deviation of all components; larger is more exact.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or a share or wide is not positive.
 
     >>> layer = exponential_layer(torch.tensor([[2.0]], dtype=torch.float64), torch.ones(1, 1))

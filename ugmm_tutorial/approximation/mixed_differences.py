@@ -27,6 +27,7 @@ def corners(x: Tensor, other: Tensor, first: int = 0, second: int = 1) -> Tensor
         (4, B, K): x itself, x with the first input moved, with the second moved, with both.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or the indices are not two different inputs.
 
     >>> corners(Tensor([[0.0, 0.0]]), Tensor([[1.0, 2.0]])).squeeze(1).tolist()

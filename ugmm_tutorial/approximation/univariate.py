@@ -114,6 +114,7 @@ def quantile_start(
         generator: with one, quantiles and widths are drawn; without, quantiles are spread evenly.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, the density's integral over the nodes is not one, or M < 1.
 
     >>> x, weight = quadrature([0.0, 1.0], points=100)
@@ -195,6 +196,7 @@ def fit(
         unless the floor is active.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or the density's integral over the nodes is not one.
 
     Source: Dempster, Laird and Rubin (1977). Taught in chapter 13.
@@ -292,6 +294,7 @@ def kl_divergence(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tens
     """KL(f || mixture) = integral of f log(f / mixture), in nats.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or the density's integral over the nodes is not one.
 
     >>> normal = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
@@ -305,6 +308,7 @@ def l1_distance(log_density: Tensor, mixture: Mixture, x: Tensor, weight: Tensor
     """Integral of the absolute difference, 0 to 2; the mixture's mass outside the nodes counts too.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or the density's integral over the nodes is not one.
 
     >>> normal = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))

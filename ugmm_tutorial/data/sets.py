@@ -6,6 +6,7 @@ Every function returns :class:`Splits`. Whatever is random here is fixed by a se
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -132,7 +133,8 @@ def digits(*, size: int = 8, seed: int = 0) -> Splits:
     They are split 1,257 / 180 / 360, stratified by class. A ``size`` above 8 resizes them bilinearly.
 
     Raises:
-        ValueError: ``size`` is below 8.
+        TypeError: ``size`` or ``seed`` is not an integer.
+        ValueError: ``size`` is below 8, or ``seed`` below 0.
 
     Source: Alpaydin and Kaynak (1998), UCI Machine Learning Repository; CC BY 4.0.
 
@@ -157,6 +159,7 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
     """Fisher's 150 flowers: x (N, 4) in centimetres, labels 0 to 2, stratified by species.
 
     Raises:
+        TypeError: a number is not an integer.
         ValueError: a part has 1 or 2 flowers, too few for three species, or fewer than 3 remain.
 
     Source: Fisher (1936), as scikit-learn ships it.
@@ -166,8 +169,8 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
     """
     from sklearn.datasets import load_iris
 
-    validation, test = integer("validation", validation, 0), integer("test", test, 0)
-    if any(0 < n < 3 for n in (validation, test)) or validation + test > 147:
+    validation, test = (integer(k, n, -sys.maxsize) for k, n in (("validation", validation), ("test", test)))
+    if any(0 < n < 3 or n < 0 for n in (validation, test)) or validation + test > 147:
         raise ValueError(
             "expected validation and test to be 0 or at least 3, and to leave 3 flowers to train "
             f"on, got validation={validation}, test={test}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -80,11 +81,12 @@ class Splits:
         """The first examples of some parts, for example ``take(train=6000, test=1000)``.
 
         Raises:
+            TypeError: a count is not an integer.
             ValueError: a part is unknown, or a count is below one or above the size of its part.
         """
         for part, count in counts.items():
             check.one_of("part", part, self.sizes)
-            count = check.integer(part, count, -(2**31))
+            count = check.integer(part, count, -sys.maxsize)
             if not 1 <= count <= self.sizes[part]:
                 raise ValueError(f"expected 1 to {self.sizes[part]} {part} examples, got {count}")
         parts = {part: getattr(self, part) for part in self.sizes}

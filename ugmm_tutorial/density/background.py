@@ -75,6 +75,7 @@ class GaussianBackground(Background):
         std: standard deviations, (K,), positive.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or a standard deviation is not positive.
 
     >>> GaussianBackground.fit(torch.tensor([[1.0], [3.0], [torch.nan]])).mean
@@ -116,6 +117,7 @@ class UniformBackground(Background):
         high: upper ends, (K,), above the lower ones.
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: shapes differ, or an upper end is not above its lower one.
 
     >>> UniformBackground(torch.zeros(2), torch.full((2,), 4.0)).log_prob(torch.tensor([1.0, 5.0])).exp()

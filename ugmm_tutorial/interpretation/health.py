@@ -72,7 +72,8 @@ def health(
 
     Raises:
         TypeError: the network has other layers.
-        ValueError: there are fewer than two examples, or a tolerance is not between 0 and 1.
+        ValueError: there are fewer than two examples, outputs are not finite, or a tolerance is not between 0
+            and 1.
 
     >>> from ugmm_tutorial import UGMMNet
     >>> [layer.dead.shape for layer in health(UGMMNet([16, 8, 3]), torch.rand(20, 16))]

@@ -35,6 +35,7 @@ class TrainConfig:
         measure: which parts are evaluated after every epoch; empty ones are skipped.
 
     Raises:
+        TypeError: a rate is not a number.
         ValueError: a value is out of its range, or the scheduler is unknown.
 
     >>> TrainConfig(epochs=20, scheduler="cosine").depends_on_length

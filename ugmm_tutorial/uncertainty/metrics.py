@@ -132,7 +132,7 @@ def reliability(
 
     Raises:
         ValueError: as for :func:`accuracy`, or a number of bins that N examples cannot fill.
-        TypeError: labels are not integers.
+        TypeError: labels or ``bins`` are not integers.
 
     Source: equal mass, Nguyen and O'Connor (2015); top-label confidence, Guo et al. (2017).
 
@@ -175,7 +175,7 @@ def calibrated_ece(
         seed: of the draws.
 
     Raises:
-        ValueError: as for :func:`reliability`, or no draws.
+        TypeError, ValueError: as for :func:`reliability`; or ``draws`` or ``seed`` is out of its range.
 
     Source: consistency resampling, Bröcker and Smith (2007).
 

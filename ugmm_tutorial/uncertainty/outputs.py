@@ -27,6 +27,7 @@ def logits(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tensor:
         batch_size: how many examples at a time.
 
     Raises:
+        TypeError: the model is no module, ``x`` no tensor with values, or ``batch_size`` no integer.
         ValueError: no examples, ``batch_size`` below one, or outputs that are not (N, C).
 
     >>> logits(nn.Linear(4, 3), torch.rand(8, 4)).shape
@@ -91,7 +92,7 @@ def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     """Outputs (N, C), float64, batch by batch; every module stays in its mode."""
     batch_size = check.integer("batch_size", batch_size, 1)
     if check.numbers_in("x", x, floating=False, finite=False).dim() == 0 or len(x) == 0:
-        raise ValueError(f"expected x with at least one of the examples, got {tuple(x.shape)}")
+        raise ValueError(f"expected x with at least one example, got {tuple(x.shape)}")
     device = next(model.parameters(), x).device
     out = torch.cat([model(part.to(device)).double().cpu() for part in x.split(batch_size)])
     if out.dim() != 2 or len(out) != len(x):

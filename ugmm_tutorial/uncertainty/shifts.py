@@ -35,6 +35,7 @@ def corrupt(images: Tensor, kind: str, severity: int, *, seed: int = 0) -> Tenso
         seed: of the random draws.
 
     Raises:
+        TypeError: images are no floating-point tensor, or a number is no integer.
         ValueError: images of another shape or range, an unknown kind, or a severity out of range.
 
     >>> corrupt(torch.ones(2, 1, 28, 28), "occlusion", severity=1).sum(dim=(1, 2, 3))
@@ -66,7 +67,7 @@ def outliers(images: Tensor, *, other: Tensor | None = None, seed: int = 0) -> d
         seed: of the order and the noise.
 
     Raises:
-        ValueError: images of another shape or range.
+        TypeError, ValueError: as for :func:`corrupt`.
 
     >>> list(outliers(torch.rand(2, 1, 28, 28)))
     ['shrunk', 'inverted', 'permuted', 'uniform noise', 'Gaussian noise']
