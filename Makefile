@@ -23,7 +23,7 @@ ifneq ($(CLOSED),)
 export HOME := $(CURDIR)/.venv/home
 endif
 
-.PHONY: help book chapter check test coverage lint portability pdf strip clean install which
+.PHONY: help book chapter check test coverage lint portability lowest colab newest pdf strip clean install which
 
 help:
 	@echo "make book            install into .venv at the first time, then build the book"
@@ -34,6 +34,7 @@ help:
 	@echo "make lint            style, types, imports"
 	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
 	@echo "make pdf             the book as one PDF; needs Chromium"
+	@echo "make lowest          the package's tests with the lowest versions; also make colab, make newest"
 	@echo "make strip           take the outputs out of the chapters"
 	@echo "make clean           remove what was built; .venv stays"
 	@echo "Settings: PYTHON=python3.12 makes .venv with that Python, CONSTRAINTS= takes the newest packages."
@@ -55,15 +56,15 @@ which:
 	echo "Which chapter? make chapter N=4, for example; there are $$known"; exit 2
 
 check: lint
-	$(ALONE) $(RUN) pytest tests --ignore tests/browser -m "not slow" -n auto --dist loadgroup
+	$(ALONE) $(RUN) pytest -W error tests --ignore tests/browser -m "not slow" -n auto --dist loadgroup
 
 # The book first: some tests look at the pages. The cells of a chapter, as the tests of a file, stay with one worker.
 test: lint book
-	$(ALONE) $(if $(COUNTED),COVERAGE_CORE=sysmon) $(RUN) pytest -n auto --dist loadgroup $(COUNTED)
+	$(ALONE) $(if $(COUNTED),COVERAGE_CORE=sysmon) $(RUN) pytest -W error -n auto --dist loadgroup $(COUNTED)
 
 # The same without the book, on any Python.
 coverage: install
-	$(ALONE) $(RUN) pytest tests --ignore tests/browser --ignore tests/book -n auto --dist loadgroup --cov
+	$(ALONE) $(RUN) pytest -W error tests --ignore tests/browser --ignore tests/book -n auto --dist loadgroup --cov
 
 lint: install
 	$(RUN) ruff check .
@@ -73,6 +74,9 @@ lint: install
 
 portability: install
 	$(BIN)/python book/_ext/portability.py $(ARGS)
+
+lowest colab newest: install
+	$(ALONE) $(BIN)/python book/_ext/environments.py $@ $(ARGS)
 
 pdf: book
 	$(BIN)/python book/_ext/pdf.py

@@ -31,7 +31,7 @@ COLAB = {
     "matplotlib": "3.10.*",
 }
 #: What the tests need beside the package.
-_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "nbformat", "nbval", "pyyaml", "optuna")
+_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "nbformat", "nbval", "pyyaml", "optuna", "import-linter")
 _TESTS = ("tests", "--ignore=tests/book", "--ignore=tests/browser", "-m", "not slow", "-n", "auto")
 
 
