@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -25,33 +26,34 @@ __all__ = ["SETTINGS", "best", "measure", "wilson"]
 _DEEP, _FLAT = [784, 256, 32, 10], [784, 256, 10]
 
 
-def _grid(rates: tuple[float, ...], weights: tuple[float, ...], changed: int) -> list[dict]:
-    return [
-        {"learning_rate": rate, "weight": weight, "changed": changed} for rate in rates for weight in weights
-    ]
+def _grid(
+    rates: tuple[float, ...], weights: tuple[float, ...], changed: tuple[int, ...] = (8,)
+) -> list[dict]:
+    every = product(rates, weights, changed)
+    return [{"learning_rate": rate, "weight": weight, "changed": m} for rate, weight, m in every]
 
 
 SETTINGS: dict = {
     "contestants": {
-        "one layer": {"kind": "mixtures", "widths": _FLAT, "grid": _grid((4e-3,), (0.0,), 8)},
+        "one layer": {"kind": "mixtures", "widths": _FLAT, "grid": _grid((4e-3,), (0.0,))},
         "one layer, with the bound": {
             "kind": "mixtures",
             "widths": _FLAT,
-            "grid": _grid((4e-3,), (0.03, 0.1, 0.3), 8),
+            "grid": _grid((4e-3,), (0.03, 0.1)),
         },
         "hybrid, with the bound": {
             "kind": "mixtures",
             "widths": _DEEP,
-            "grid": _grid((4e-3,), (0.03, 0.06, 0.12), 16),
+            "grid": _grid((4e-3,), (0.02, 0.05), (8, 16)),
         },
-        "clipped MLP": {"kind": "clipped", "widths": _DEEP, "grid": _grid((1e-3, 3e-3), (0.0,), 8)},
+        "clipped MLP": {"kind": "clipped", "widths": _DEEP, "grid": _grid((1e-3, 3e-3), (0.0,))},
         "clipped MLP, with the bound": {
             "kind": "clipped",
             "widths": _DEEP,
-            "grid": _grid((1e-3, 3e-3), (0.1, 0.3, 1.0), 8),
+            "grid": _grid((1e-3, 3e-3), (0.03, 0.1, 0.3)),
         },
     },
-    "training": {"batch": 128, "bounded": 32, "epochs": [2, 6]},  # without the bound, then with it
+    "training": {"batch": 128, "bounded": 24, "epochs": [2, 6]},  # without the bound, then with it
     "choice": {"changed": 8, "images": 500, "accuracy": 0.965, "seed": 100},
     "seeds": [0, 1, 2],
     "images": 1000,

@@ -198,21 +198,22 @@ def levels(proven: Callable[[Tensor, int], Tensor], rows: int, counts: Sequence[
 def attacked(
     network: nn.Sequential, x: Tensor, y: Tensor, changed: int, box: Box, how: dict, seed: int
 ) -> list[int]:
-    """Attacks with ``changed`` inputs, in float64: how many were made, and how many turned an answer.
+    """Attacks with ``changed`` inputs: how many were made, and how many turned an answer, judged in float64.
 
     Each row is attacked at random and along gradients, the first ``how["greedy"]`` of them greedily too.
     """
-    network, x, few = copy.deepcopy(network).double(), x.double(), how["greedy"]
+    few, (tries, steps) = how["greedy"], (how["tries"], how["steps"])
     found = [
-        (attacks.random_attack(network, x, y, changed=changed, box=box, tries=how["tries"], seed=seed), y),
-        (
-            attacks.gradient_attack(
-                network, x, y, changed=changed, box=box, steps=how["steps"], restarts=1, seed=seed
-            ),
-            y,
-        ),
-        (attacks.greedy_attack(network, x[:few], y[:few], changed=changed, box=box, values=3), y[:few]),
+        attacks.random_attack(network, x, y, changed=changed, box=box, tries=tries, seed=seed),
+        attacks.gradient_attack(
+            network, x, y, changed=changed, box=box, steps=steps, restarts=1, seed=seed
+        ).detach(),
+        attacks.greedy_attack(network, x[:few], y[:few], changed=changed, box=box, values=3),
     ]
+    network, rows = copy.deepcopy(network).double(), torch.cat(found).double()
+    classes = torch.cat([y, y, y[:few]])
     with torch.no_grad():
-        leads = torch.cat([attacks.lead(network, attempt, labels) for attempt, labels in found])
-    return [len(leads), int((leads <= 0.0).sum())]
+        leads = [
+            attacks.lead(network, *part) for part in zip(rows.split(500), classes.split(500), strict=True)
+        ]
+    return [len(rows), int((torch.cat(leads) <= 0.0).sum())]
