@@ -43,8 +43,8 @@ class Density(nn.Module):
 
         Raises:
             TypeError: ``x`` is not a tensor, or has another dtype than the parameters.
-            ValueError: the last axis is not D long, or a value is infinite. Code that is compiled, exported or
-                inside vmap does not look at values.
+            ValueError: the last axis is not D long, or a value is infinite. Code that is compiled, exported
+                or inside vmap does not look at values.
         """
         rows = self._rows(x)
         return self._log_prob(rows).reshape(x.shape[:-1])
