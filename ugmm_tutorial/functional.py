@@ -75,7 +75,8 @@ def ugmm_log_density(
             takes the fused kernel for the tensors' device if it can run and there are at least 4096 terms,
             else the reference (on a GPU, small layers need a CUDA graph to be fast: chapter 3). The fused
             kernels compute in float32. They leave float64, second derivatives, forward-mode derivatives and
-            vmap to the reference.
+            vmap to the reference. ``torch.onnx.export`` and ``torch.jit.trace`` write the reference's
+            operations, so what they write needs neither a kernel nor this package.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.

@@ -29,6 +29,7 @@ from ugmm_tutorial.density.mixture import Mixture
 from ugmm_tutorial.density.tractable import draw
 from ugmm_tutorial.kernels.arguments import integer
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial.layers.missing import can_look
 
 __all__ = ["SmoothedNeurons", "SmoothedUGMM"]
 
@@ -82,7 +83,7 @@ class SmoothedNeurons(Components):
         a = self.arrays(rows) if arrays is None else arrays
         known, missing = self._terms(rows, a["log_background"])
         mixed = self._mixed(rows, a, known)
-        if missing.any():
+        if not can_look(missing) or missing.any():
             mixed = torch.logaddexp(mixed, _log_sum(missing, a["log_missing_weight"]))
         return self._base(rows, a["log_background"]) + mixed
 

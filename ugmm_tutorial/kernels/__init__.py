@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ __all__ = ["interpreted", "unavailable"]
 _tried: dict[str, str | None] = {}
 _lock = threading.RLock()
 _held: list[Any] = []
+_pow = math.pow
 # Triton's instructions start with this compute capability, that of the Tesla T4.
 _OLDEST_GPU = (7, 5)
 
@@ -33,7 +35,12 @@ def unavailable(backend: str) -> str | None:
         if backend == "triton":
             return _triton_unavailable()
         if "numba" not in _tried:
-            _tried["numba"] = _numba_unavailable()
+            # While torch.export traces, it puts another function here, which Numba would refuse to learn.
+            replaced, math.pow = math.pow, _pow
+            try:
+                _tried["numba"] = _numba_unavailable()
+            finally:
+                math.pow = replaced
         return _tried["numba"]
 
 

@@ -51,8 +51,10 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
         RuntimeError: the requested backend cannot run here; the message says why.
     """
     backend = backend_name(backend)
-    if backend == "reference":
-        return backend
+    if backend == "reference" or (backend == "auto" and torch.jit.is_tracing()):
+        return (
+            "reference"  # a traced module runs where this package is not, and so does ONNX's older exporter
+        )
     fitting = {"cpu": "numba", "cuda": "triton" if for_gpus else None}.get(x.device.type)
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 
 from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import reference_log_density
@@ -106,6 +107,15 @@ def _(x: Tensor, mean: Tensor, *others: Any) -> _Tensors:
 @_log_density_backward.register_fake
 def _(grad: Tensor, *others: Any) -> _Tensors:
     return _like(*others[:5], *others[6:8])
+
+
+@register_decomposition(torch.ops.ugmm.log_density.default)
+def _in_known_operators(
+    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None, backend: str
+) -> _Tensors:
+    """For exporters that know only PyTorch's own operators, as that to ONNX: the reference, and no state."""
+    arguments = (x, mean, log_std, log_weight, log_background)
+    return reference_log_density(*arguments), outputs_and_state(x, mean)[1]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor | str | None, ...], output: _Tensors) -> None:

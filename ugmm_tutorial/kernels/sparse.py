@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import register_decomposition
 
 from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
@@ -110,6 +111,12 @@ def _(x: Tensor, index: Tensor, mean: Tensor, *others: Tensor) -> tuple[Tensor, 
 @_sparse_log_density_backward.register_fake
 def _(grad: Tensor, x: Tensor, index: Tensor, mean: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return _like(x, mean, needs_x=others[-1])
+
+
+@register_decomposition(torch.ops.ugmm.sparse_log_density.default)
+def _in_known_operators(x: Tensor, index: Tensor, mean: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    """For exporters that know only PyTorch's own operators."""
+    return sparse_reference_log_density(x, index, mean, *others), outputs_and_state(x, mean)[1]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:

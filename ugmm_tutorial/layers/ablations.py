@@ -68,11 +68,6 @@ class TiedStdLayer(UGMMLayer):
     def parameter_columns(self) -> dict[str, int]:
         return super().parameter_columns() | {"log_std": 1}
 
-    @property
-    def bounded_log_std(self) -> Tensor:
-        """As in every layer, but repeated for each component, (J, K)."""
-        return super().bounded_log_std.expand_as(self.mean)
-
 
 class FrozenStdLayer(UGMMLayer):
     """Standard deviations keep their initial values.
@@ -88,7 +83,8 @@ class PerExampleDropoutLayer(UGMMLayer):
     """A dropout mask for every example instead of one for the batch.
 
     The operator is called once per example, and one set of weights per example is kept: it is meant
-    for studies, not for speed.
+    for studies, not for speed. So in training mode it is compiled anew for every batch size, and exported for
+    one size only.
 
     >>> one, other = PerExampleDropoutLayer(99, 8, dropout=0.5)(torch.zeros(2, 99))  # two equal examples
     >>> one.allclose(other)

@@ -16,7 +16,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, integer, numbers_in, tensor
 from ugmm_tutorial.kernels.reference import log_sum_exp
 from ugmm_tutorial.layers.dense import MixtureLayer
-from ugmm_tutorial.layers.missing import MISSING
+from ugmm_tutorial.layers.missing import MISSING, can_look
 
 __all__ = ["CategoricalLeafLayer"]
 
@@ -41,8 +41,8 @@ class CategoricalLeafLayer(MixtureLayer):
 
     Raises:
         TypeError, ValueError: as for :class:`~ugmm_tutorial.layers.UGMMLayer`. The forward pass raises
-            ValueError if a label is not a class. Inside vmap it cannot check this: call :meth:`check_labels`
-            before.
+            ValueError if a label is not a class. Code that is compiled, exported or inside vmap cannot check
+            this, and gives NaN instead: call :meth:`check_labels` before.
 
     >>> layer = CategoricalLeafLayer(5, 8, num_labels=3)
     >>> flower = torch.tensor([5.1, 3.5, 1.4, 0.2, 0.0])  # four measurements in cm and the species
@@ -105,9 +105,11 @@ class CategoricalLeafLayer(MixtureLayer):
         """The features, and what the label contributes to every neuron, ``(*, J)``."""
         self.check_width(tensor("x", x))
         features, label = x[..., :-1], x[..., -1]
-        if not functional.under_functorch(x):
+        known = self._known(label)
+        if can_look(x):
             self.check_labels(label)
-        return features, log_weight[:, -1] + self.label_log_prob.T[label.long()]
+        of_label = log_weight[:, -1] + self.label_log_prob.T[label.masked_fill(~known, 0.0).long()]
+        return features, of_label.masked_fill(~known.unsqueeze(-1), math.nan)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_labels={self.num_labels}"
@@ -115,9 +117,12 @@ class CategoricalLeafLayer(MixtureLayer):
     def check_labels(self, label: Tensor) -> None:
         """Raise ValueError if one of the labels is not a class."""
         numbers_in("x", label, finite=False)  # on the device meta, for example, there are no labels to read
-        known = (label == label.round()) & (label >= 0) & (label < self.num_labels)
+        known = self._known(label)
         if not known.all():
             raise ValueError(
                 f"expected x with labels 0 to {self.num_labels - 1} as the last input, got "
                 f"{label[~known].flatten()[0].item():g}"
             )
+
+    def _known(self, label: Tensor) -> Tensor:
+        return (label == label.round()) & (label >= 0) & (label < self.num_labels)

@@ -67,7 +67,8 @@ class MixtureLayer(nn.Module, ABC):
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
         missing: what a NaN among the inputs does: ``"propagate"`` makes the outputs of its row NaN,
             ``"error"`` raises, ``"drop"`` leaves out the components that read it, ``"renormalize"`` also
-            divides by the weight of those that stay.
+            divides by the weight of those that stay. Code that is compiled, exported or inside vmap cannot
+            raise because of a value: there ``"error"`` is like ``"propagate"``.
         backend: the operator's implementation, as for :func:`~ugmm_tutorial.functional.ugmm_log_density`.
         device: where the parameters live.
         dtype: their dtype, float32 or float64.
@@ -185,7 +186,7 @@ class MixtureLayer(nn.Module, ABC):
             log_std = lower_bound(log_std, math.log(self.min_std))
         if self.max_std < math.inf:
             log_std = -lower_bound(-log_std, -math.log(self.max_std))
-        return log_std
+        return log_std.expand_as(self.mean)  # a neuron may have one for all of its components
 
     @property
     def std(self) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ugmm_tutorial.functional import under_functorch
 from ugmm_tutorial.kernels.arguments import autocasts, tensor
 
-__all__ = ["MISSING", "absent_inputs", "divided", "sums_of"]
+__all__ = ["MISSING", "absent_inputs", "can_look", "divided", "sums_of"]
 
 #: What a NaN does: it spoils its outputs, raises, loses its components, or also scales up the others.
 MISSING = ("propagate", "error", "drop", "renormalize")
@@ -34,16 +34,21 @@ def absent_inputs(x: Tensor, missing: str) -> Tensor | None:
         return None
     absent = tensor("x", x).isnan()
     if missing == "error":
-        if bool(absent.any()):
+        if can_look(x) and bool(absent.any()):
             place = tuple(absent.nonzero()[0].tolist())
             raise ValueError(
                 f"expected no missing inputs, got NaN in {int(absent.sum())} places, first at {place}: fill "
                 "them in, or build the layer with missing='drop' or 'renormalize'"
             )
         return None
-    # A look at the values would wait for a GPU, and cannot be compiled. Leaving out nothing is right, too.
-    looked = x.device.type == "cpu" and not torch.compiler.is_compiling() and not under_functorch(x)
+    # A look at the values would wait for a GPU. Leaving out nothing is right, too.
+    looked = x.device.type == "cpu" and can_look(x)
     return None if looked and not bool(absent.any()) else absent
+
+
+def can_look(x: Tensor) -> bool:
+    """Whether code may depend on the values of ``x``: not if it is compiled, exported or inside vmap."""
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or under_functorch(x))
 
 
 def sums_of(weight: Tensor, absent: Tensor) -> Tensor:
