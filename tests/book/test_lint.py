@@ -93,8 +93,8 @@ BREAKING = {
     "record that is not there": ("claims", add_record, "results/none is not there"),
     "record that is everything": (
         "claims",
-        partial(add_record, record="results"),
-        "results is neither a file nor a folder of files",
+        partial(add_record, record=".github"),
+        ".github is neither a file nor a folder of files",
     ),
     "record in a variable": (
         "claims",

@@ -180,5 +180,5 @@ def test_wrong_arguments_are_refused_with_the_reason(x, changed, box, message, l
 def test_wrong_types_are_refused_with_the_reason(layer, x):
     with pytest.raises(TypeError, match="changed to be boolean"):
         bounds_if_changed(layer, x, torch.ones(INPUTS))
-    with pytest.raises(TypeError, match="expected model to be a UGMMNet"):
+    with pytest.raises(TypeError, match="expected layer to be a UGMMNet"):
         influence(torch.nn.Linear(4, 2), x)

@@ -206,7 +206,7 @@ def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor,
     """The classes (B,), checked, or the network's answers; and their lead over the others at ``x``."""
     network = copy.deepcopy(network).to("cpu", torch.float64).eval()
     scores = network(x.detach().to("cpu", torch.float64))
-    if x.dim() != 2 or len(x) == 0 or scores.shape[-1] < 2:
+    if x.dim() != 2 or scores.shape[-1] < 2:
         raise ValueError(
             f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
         )
