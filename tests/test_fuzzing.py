@@ -29,7 +29,8 @@ def test_a_new_entry_point_is_found(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_drawn_arguments_give_a_documented_result_or_error(name, one_thread):
+def test_drawn_arguments_give_a_documented_result_or_error(name, one_thread, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # a drawn argument may be the name of a file to write
     call = ENTRIES[name]
 
     @settings(

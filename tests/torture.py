@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -99,12 +101,15 @@ def main() -> int:
         print(f"without arguments or a reason: {missing}; not public: {gone}")
         return 2
     about = {"cases": given_.cases, "seed": given_.seed, **environment()}
+    given_.out = given_.out.resolve()
     report = {**about, "entry points": {}}
     if given_.out.exists() and not given_.fresh:
         before = json.loads(given_.out.read_text())
         if all(before.get(key) == value for key, value in about.items()):
             report = before
     names = [n for n in ENTRIES if not given_.only or any(n.startswith(start) for start in given_.only)]
+    folder = tempfile.TemporaryDirectory()
+    os.chdir(folder.name)  # a drawn argument may be the name of a file to write
     print(f"{'':45} {'result':>8} {'error':>8} {'fault':>8}  seconds")
     for name in names:
         if name not in report["entry points"]:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.interpretation.pruning import counts_of, dense_layers_of, prune
 from ugmm_tutorial.interpretation.tracing import batches, head_of, layers_of
-from ugmm_tutorial.kernels.arguments import indices, reals, shown
+from ugmm_tutorial.kernels.arguments import indices, reals
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
-from ugmm_tutorial.training.evaluation import evaluate, evaluating
+from ugmm_tutorial.training.evaluation import checked_examples, evaluate, evaluating
 
 __all__ = ["deletion_curve", "deletion_curve_by_example"]
 
@@ -78,8 +78,7 @@ def deletion_curve_by_example(
     >>> len(deletion_curve_by_example(ConvNet(head="ugmm", widths=(3,)), digits, fractions=[0.0, 0.5, 0.9]))
     3
     """
-    if not isinstance(examples, Examples):
-        raise TypeError(f"expected examples to be Examples, a part of a data set, got {shown(examples)}")
+    examples = checked_examples(examples)
     accuracies = []
     for keep in _keeps(model, fractions, layers):
         counts = counts_of(keep, dense_layers_of(model))

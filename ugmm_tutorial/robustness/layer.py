@@ -11,10 +11,11 @@ sensitivity (Hampel, Ronchetti, Rousseeuw and Stahel, 1986, *Robust Statistics*)
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -214,7 +215,8 @@ def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
 
 def checked_ends(box: Box, inputs: int) -> tuple[Tensor, Tensor]:
     """The same for a box that is there."""
-    if isinstance(box, str | Set | Mapping) or not isinstance(box, Collection | Tensor) or len(box) != 2:
+    pair = isinstance(box, Sequence | Tensor | np.ndarray) and not isinstance(box, str)
+    if not pair or getattr(box, "ndim", 1) == 0 or len(box) != 2:
         raise ValueError(f"expected box to be (low, high), its least and greatest values, got {shown(box)}")
     low, high = (
         torch.from_numpy(numbers(f"the box's {name} end", end))

@@ -61,9 +61,11 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
         return float((softmax(beta * excess, axis=1) * excess).sum(axis=1).mean())
 
     if excess.max() <= 0.0:
-        raise ValueError("expected some wrong answers: with none, the smallest temperature fits best")
+        raise ValueError(
+            "expected logits with some wrong answers: with none, the lowest temperature fits best"
+        )
     if excess.mean() >= 0.0:
-        raise ValueError("expected answers better than chance: these fit best at an infinite temperature")
+        raise ValueError("expected logits better than chance: these fit best at an infinite temperature")
     low = high = 1.0
     while slope(low) > 0.0:
         low /= 2.0
