@@ -1,5 +1,6 @@
 """Public functions and classes, each with valid arguments, which tests replace to see what happens."""
 
+import copy
 import math
 from dataclasses import dataclass, field
 
@@ -86,8 +87,8 @@ CALLS = [
         numbers=("dropout", "min_std"),
         wrong={
             "max_std": [("2", TypeError), (None, TypeError), (0.05, ValueError), (NAN, ValueError)],
-            "backend": [(["numba"], ValueError), (None, ValueError)],
-            "device": [("gpu7", ValueError)],
+            "backend": [(np.zeros(2), ValueError), (["numba"], ValueError), (None, ValueError)],
+            "device": [(-2, ValueError), (np.array(0.0), ValueError), ("gpu7", ValueError)],
             "missing": [("skip", ValueError)],
         },
     ),
@@ -119,7 +120,10 @@ CALLS = [
     Call(
         ug.MLP,
         {"widths": (3, 4, 2)},
-        wrong={"widths": [({3, 2}, ValueError), ("3", ValueError), (3, ValueError)]},
+        wrong={
+            "dropout": [(np.array(1), TypeError), (torch.tensor(0.5), TypeError)],
+            "widths": [({3, 2}, ValueError), ("3", ValueError), (3, ValueError)],
+        },
     ),
     Call(
         ug.HybridNet,
@@ -133,7 +137,7 @@ CALLS = [
         numbers=("learning_rate", "gamma"),
         wrong={
             "milestones": [(None, ValueError), ({2, 4}, ValueError), ((2.5,), ValueError)],
-            "measure": [(None, ValueError)],
+            "measure": [(torch.tensor(1.0), ValueError), (None, ValueError)],
             "epochs": [(None, ValueError), (NAN, ValueError), (np.float64(2), ValueError)],
         },
     ),
@@ -146,6 +150,8 @@ CALLS = [
             "progress": False,
         },
         wrong={
+            "checkpoint": [(0.0, TypeError)],
+            "after_epoch": [(3, TypeError)],
             "model": [(None, TypeError)],
             "data": [(EXAMPLES, TypeError)],
             "config": [({"epochs": 1}, TypeError)],
@@ -156,7 +162,10 @@ CALLS = [
         ug.evaluate,
         {"model": NET, "examples": EXAMPLES, "batch_size": 2},
         integers=("batch_size",),
-        wrong={"model": [("net", TypeError)], "examples": [(None, TypeError)]},
+        wrong={
+            "model": [("net", TypeError)],
+            "examples": [(data.Examples(torch.tensor(1.0), Y), ValueError), (None, TypeError)],
+        },
     ),
     Call(
         EnsembleTrainer,
@@ -281,13 +290,22 @@ CALLS = [
     Call(
         NORMAL.select,
         {"scope": [0]},
-        wrong={"scope": [([3], IndexError), ([-1], IndexError), ([0.5], ValueError)]},
+        wrong={
+            "scope": [
+                (b"1", ValueError),
+                ([], ValueError),
+                (torch.zeros(1).to("meta"), ValueError),
+                ([3], IndexError),
+                ([-1], IndexError),
+                ([0.5], ValueError),
+            ]
+        },
     ),
     Call(
         density.ProductBase,
         {"features": NORMAL, "labels": [0, 1], "probabilities": [0.5, 0.5]},
         wrong={
-            "features": [(None, TypeError)],
+            "features": [(copy.deepcopy(NORMAL).to("meta"), TypeError), (None, TypeError)],
             "labels": [(3, TypeError), (["a"], TypeError), ([0, NAN], ValueError)],
             "probabilities": [([-0.5, 1.5], ValueError), ([0.0, 0.0], ValueError), ([None, 1], TypeError)],
         },
@@ -303,6 +321,7 @@ CALLS = [
         {"in_features": 4, "num_sums": 2, "depth": 1, "trees": 1},
         integers=("in_features", "num_sums", "trees"),
         wrong={
+            "device": [(-2, ValueError)],
             "depth": [(-1, ValueError), (10**9, ValueError), ("1", TypeError)],
             "seed": [(None, TypeError)],
         },
@@ -316,7 +335,10 @@ CALLS = [
     Call(
         DIAGONAL.sample,
         {"n": 3},
-        wrong={"n": [(-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)]},
+        wrong={
+            "generator": [([NAN], TypeError)],
+            "n": [(-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)],
+        },
     ),
     Call(
         DIAGONAL.log_prob,
@@ -373,7 +395,9 @@ CALLS = [
             "box": [(-1.0, 1.0)],
             "tolerance": 0.1,
             "starts": 2,
+            "node_limit": 100,
         },
+        fixed=("node_limit",),  # for a tolerance below rounding is never reached
         integers=("starts",),
         numbers=("tolerance",),
         wrong={
@@ -456,7 +480,10 @@ CALLS = [
         uncertainty.logits,
         {"model": NET, "x": X, "batch_size": 2},
         integers=("batch_size",),
-        wrong={"model": [(None, TypeError)], "x": [(X.numpy(), TypeError), (X[:0], ValueError)]},
+        wrong={
+            "model": [(copy.deepcopy(NET).to("meta"), TypeError), (None, TypeError)],
+            "x": [(X.numpy(), TypeError), (X[:0], ValueError)],
+        },
     ),
     Call(
         uncertainty.mc_dropout,
@@ -467,7 +494,14 @@ CALLS = [
     Call(
         uncertainty.ensemble,
         {"models": [NET, NET], "x": X, "batch_size": 2},
-        wrong={"models": [(NET[0], TypeError), ([None], TypeError), ([], ValueError)]},
+        wrong={
+            "models": [
+                (torch.tensor(1.0), TypeError),
+                (NET[0], TypeError),
+                ([None], TypeError),
+                ([], ValueError),
+            ]
+        },
     ),
     Call(
         uncertainty.corrupt,
@@ -493,7 +527,13 @@ CALLS = [
             "x": [(X.tolist(), TypeError), (X * NAN, ValueError), (X.to("meta"), TypeError)],
             "y": [("a", TypeError), (Y + 1, ValueError)],
             "changed": [("1", ValueError), (True, ValueError), (-1, ValueError), (4, ValueError)],
-            "box": [(3, ValueError), ({0, 1}, ValueError), (("a", "b"), TypeError), ((0.0, INF), ValueError)],
+            "box": [
+                (torch.tensor(1.0), ValueError),
+                (3, ValueError),
+                ({0, 1}, ValueError),
+                (("a", "b"), TypeError),
+                ((0.0, INF), ValueError),
+            ],
         },
     ),
     Call(
@@ -501,7 +541,12 @@ CALLS = [
         {"network": NET, "x": X, "y": Y, "changed": 1, "box": BOX, "restarts": 1, "steps": 1},
         integers=("restarts",),
         tensors=("x",),
-        wrong={"steps": [(2.5, TypeError)], "y": [(Y[:2], ValueError)], "seed": [("a", TypeError)]},
+        wrong={
+            "network": [([1], TypeError)],
+            "steps": [(2.5, TypeError)],
+            "y": [(Y[:2], ValueError)],
+            "seed": [("a", TypeError)],
+        },
     ),
     # --- data
     Call(
@@ -538,6 +583,7 @@ CALLS = [
         plotting.mixture_density,
         {"mean": [0.0, 1.0], "std": [1.0, 1.0], "weight": [0.5, 0.5]},
         wrong={
+            "ax": [("a", TypeError)],
             "mean": [(["a", "b"], TypeError), ([0.0, NAN], ValueError)],
             "std": [([0.0, 1.0], ValueError), (None, TypeError)],
             "weight": [([-0.5, 1.5], ValueError), ([0.0, 0.0], ValueError)],
@@ -644,6 +690,8 @@ MORE = [
     Call(
         approximation.mixed_difference,
         {"function": lambda x: x.prod(dim=1), "x": X, "other": X + 1, "first": 0, "second": 1},
+        fixed=("function",),
+        wrong={"function": [(-INF, TypeError)]},
     ),
     Call(
         approximation.polish,
@@ -652,7 +700,7 @@ MORE = [
         fixed=("iterations",),
         cost=4,
     ),
-    Call(approximation.quantile_start, {**LINE, "components": 2}),
+    Call(approximation.quantile_start, {**LINE, "components": 2}, wrong={"generator": [("a", TypeError)]}),
     # --- data
     Call(data.load, {"name": "iris", "test": 30}, called={"name": "data set"}),
     Call(data.with_every_label, {"x": X, "labels": torch.tensor([0, 1])}),
@@ -686,8 +734,17 @@ MORE = [
         cost=4,
     ),
     # --- experiments
-    Call(experiments.Run, {"experiment": experiments.find("digits-ugmm"), "seed": 0, "epochs": 1}),
-    Call(experiments.accuracy, {"experiment": experiments.find("digits-ugmm")}, cost=4),
+    Call(
+        experiments.Run,
+        {"experiment": experiments.find("digits-ugmm"), "seed": 0, "epochs": 1},
+        wrong={"experiment": [([3], TypeError)]},
+    ),
+    Call(
+        experiments.accuracy,
+        {"experiment": experiments.find("digits-ugmm")},
+        cost=4,
+        wrong={"experiment": [("", TypeError)], "results": [(1.5, TypeError)]},
+    ),
     Call(experiments.find, {"name": "digits-ugmm"}, called={"name": "experiment"}),
     Call(experiments.group, {"name": "2"}, called={"name": "table"}),
     Call(experiments.table, {"name": "digits"}, called={"name": "table"}, cost=20),
@@ -710,6 +767,7 @@ MORE = [
     Call(
         interpretation.deletion_curve_by_example,
         {"model": NET, "examples": EXAMPLES, "fractions": [0.0, 0.5], "layers": [0]},
+        wrong={"examples": [(data.Examples(X, 0.5), TypeError)]},
     ),
     Call(
         interpretation.importance,
@@ -725,7 +783,12 @@ MORE = [
     Call(layers.UniformWeightLayer, LAYER),
     Call(layers.PerExampleDropoutLayer, {**LAYER, "missing": "error"}),
     Call(layers.MaxLayer, {**LAYER, "missing": "error"}),
-    Call(layers.lower_bound, {"value": X, "bound": 0.5}, shape=lambda value, **_: [value.shape]),
+    Call(
+        layers.lower_bound,
+        {"value": X, "bound": 0.5},
+        shape=lambda value, **_: [value.shape],
+        wrong={"value": [(True, TypeError), (X + 0j, TypeError)], "bound": [("a", TypeError)]},
+    ),
     # --- robustness
     Call(
         robustness.bounds_if_changed,
@@ -742,10 +805,15 @@ MORE = [
     Call(
         robustness.influence,
         {"layer": ONE, "x": X, "box": BOX},
+        wrong={"layer": [(NET, TypeError)]},
         shape=lambda layer, x, **_: [(*x.shape[:-1], outputs_of(layer), 3)] * 2,
         unbounded="For a linear neuron both are infinite",
     ),
-    Call(robustness.lower_leads, {"network": BEHIND, "x": X, "y": Y, "changed": 1, "box": BOX}),
+    Call(
+        robustness.lower_leads,
+        {"network": BEHIND, "x": X, "y": Y, "changed": 1, "box": BOX},
+        wrong={"x": [(X[None], ValueError)]},
+    ),
     Call(robustness.certified_loss, {"network": BEHIND, "x": X, "y": Y, "changed": 1, "box": BOX}),
     # --- teaching
     Call(
@@ -761,10 +829,17 @@ MORE = [
         teaching.claim,
         {"text": "4.5 ms", "value": 0.0045, "within": 0.1, "paper": "beyond"},
         called={"text": "words"},
+        wrong={
+            "text": [(np.array(True), TypeError)],
+            "within": [("O", TypeError)],
+            "value": [("a", TypeError)],
+        },
     ),
     # --- training
-    Call(evaluating, {"model": NET}, of=training.evaluating),
-    Call(training.learning_rates, {"config": ug.TrainConfig(epochs=2)}),
+    Call(evaluating, {"model": NET}, of=training.evaluating, wrong={"model": [(None, TypeError)]}),
+    Call(
+        training.learning_rates, {"config": ug.TrainConfig(epochs=2)}, wrong={"config": [(None, TypeError)]}
+    ),
     Call(
         training.schedule,
         {"optimizer": torch.optim.Adam(NET.parameters()), "config": ug.TrainConfig(epochs=2)},
@@ -780,7 +855,11 @@ MORE = [
     Call(uncertainty.expected_calibration_error, {**SCORED, "bins": 2}),
     Call(uncertainty.negative_log_likelihood, SCORED),
     Call(uncertainty.reliability, {**SCORED, "bins": 2}),
-    Call(uncertainty.fit_temperature, {"logits": 5 * P, "labels": LABELS}),
+    Call(
+        uncertainty.fit_temperature,
+        {"logits": 5 * P, "labels": LABELS},
+        wrong={"logits": [(1.0, ValueError), (P[:0], ValueError)]},
+    ),
     Call(uncertainty.layer_log_densities, {"model": NET, "x": X, "batch_size": 2}),
     Call(uncertainty.ood_scores, {"model": NET, "x": X, "batch_size": 2}),
     Call(uncertainty.penultimate, {"model": NET, "x": X, "batch_size": 2}),

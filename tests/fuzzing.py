@@ -361,7 +361,8 @@ def _judge_error(call: Call, replaced: dict, error: Exception) -> Outcome:
         names = [*replaced, *call.valid, *inspect.signature(call.function).parameters, *call.called.values()]
         if any(isinstance(value, nn.Module) for value in (call.valid | replaced).values()):
             names.append("x")  # a network calls its inputs so
-        if f"{os.sep}sklearn{os.sep}utils{os.sep}" in frames[-1][0]:
+        behind = [frame[0] for frame in frames[frames.index(inside[-1]) + 1 :]] if inside else []
+        if any(f"{os.sep}sklearn{os.sep}utils{os.sep}" in path for path in behind):
             return Outcome(ERROR, said, where)  # scikit-learn's own check of a table, in its own words
         if not any(re.search(rf"\b(?:{name})\b", str(error), re.IGNORECASE) for name in names):
             return Outcome(FAULT, f"no argument is named: {said}", where)

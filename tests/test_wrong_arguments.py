@@ -4,20 +4,23 @@ The tests replace one argument at a time of the valid calls in ``entry_points.py
 """
 
 import re
+from fractions import Fraction
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from entry_points import CALLS, INF, NAN, NET, X
+from entry_points import CALLS, INF, MORE, NAN, NET, X
 from torch import nn
 
 import ugmm_tutorial as ug
-from ugmm_tutorial import layers, robustness
+from ugmm_tutorial import density, inference, interpretation, layers, robustness
+from ugmm_tutorial.estimators import UGMMClassifier, UGMMRegressor
+from ugmm_tutorial.training.joint import train_generative
 
 
 def cases():
-    for call in CALLS:
+    for call in CALLS + MORE:
         for name in call.integers:
             for value, error in (
                 ("3", TypeError),
@@ -82,6 +85,31 @@ def test_numpy_integers_go_into_a_config_as_ordinary_ones():
     config = ug.TrainConfig(epochs=np.int64(3), batch_size=np.int32(8), seed=np.int64(5))
     assert [type(n) for n in (config.epochs, config.batch_size, config.seed)] == [int] * 3
     assert robustness.certify(NET, X, changed=np.int64(1)).changed == 1
+
+
+def test_seeds_and_sizes_of_numpy_reach_what_knows_only_integers():
+    seeded = inference.mpe(NET, {0: 0.5, 1: 0.0}, [2], [(-1.0, 1.0)], tolerance=0.1, seed=np.int64(2))
+    assert seeded.certified
+    train_generative(
+        [3, 1], X, epochs=1, learning_rate=0.1, batch_size=np.int64(2), init="unit", seed=np.int64(3)
+    )
+    UGMMClassifier((3, 2), max_iter=1, batch_size=np.int64(3)).fit(X, [0, 1, 0, 1, 0, 1])
+    assert len(interpretation.health(NET, X, overlap=Fraction(1, 3))) == 2
+
+
+def test_the_background_of_rows_whose_squares_overflow_is_finite():
+    fitted = density.GaussianBackground.fit(torch.tensor([[1e30], [3e30]]))
+    torch.testing.assert_close(fitted.std, torch.tensor([1e30]))
+
+
+@pytest.mark.parametrize("estimator", [UGMMClassifier, UGMMRegressor])
+def test_estimators_read_tensors_that_numpy_does_not(estimator):
+    x, y = X.clone().requires_grad_(), torch.tensor([0, 1, 0, 1, 0, 1])
+    assert estimator((3, 2), max_iter=1).fit(x, y).predict(x).shape == (6,)
+    with pytest.raises(TypeError, match="expected X to be a dense tensor"):
+        estimator().fit(X.to_sparse(), y)
+    with pytest.raises(TypeError, match="expected y to be a dense tensor"):
+        estimator().fit(X, y.to_sparse())
 
 
 @pytest.mark.parametrize("broken", ["averaged", "beyond", "negative"])

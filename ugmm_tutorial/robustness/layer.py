@@ -198,7 +198,9 @@ def arguments(
     layer: UGMMLayer, x: Tensor, box: Box | None
 ) -> tuple[Layer, Tensor, tuple[Tensor, Tensor] | None]:
     """The layer's constants, the rows (B, K) and the box's ends (K,), float64, checked."""
-    constants = layers_of(layer, "layer")[0]
+    constants, *more = layers_of(layer, "layer")
+    if more:
+        raise TypeError(f"expected layer to be one uGMM layer, got a stack of {1 + len(more)}")
     inputs = constants.mean.shape[1]
     if numbers_in("x", x, floating=False, finite=False).shape[-1:] != (inputs,):
         raise ValueError(f"expected x of shape (*, {inputs}), got {tuple(x.shape)}")

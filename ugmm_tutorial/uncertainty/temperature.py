@@ -41,11 +41,13 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     from scipy.special import softmax
 
     z = numbers("logits", logits)
+    if z.ndim != 2:
+        raise ValueError(f"expected logits (N, C), got {z.shape}")
     try:
         y = whole_numbers("labels", labels)
     except TypeError as error:
-        raise ValueError(f"expected labels to be integers from 0 to {z.shape[-1] - 1}") from error
-    if z.ndim != 2 or len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
+        raise ValueError(f"expected labels to be integers from 0 to {z.shape[1] - 1}") from error
+    if len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
         raise ValueError(
             f"expected finite logits (N, C) and labels (N,), N >= 1, got {z.shape} and {y.shape}"
         )
