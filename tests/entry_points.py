@@ -88,7 +88,12 @@ CALLS = [
         wrong={
             "max_std": [("2", TypeError), (None, TypeError), (0.05, ValueError), (NAN, ValueError)],
             "backend": [(np.zeros(2), ValueError), (["numba"], ValueError), (None, ValueError)],
-            "device": [(-2, ValueError), (np.array(0.0), ValueError), ("gpu7", ValueError)],
+            "device": [
+                (-2, ValueError),
+                (-(2**70), ValueError),
+                (np.array(0.0), ValueError),
+                ("gpu7", ValueError),
+            ],
             "missing": [("skip", ValueError)],
         },
     ),
@@ -149,6 +154,7 @@ CALLS = [
             "config": ug.TrainConfig(epochs=1),
             "progress": False,
         },
+        changes=True,
         wrong={
             "checkpoint": [(0.0, TypeError)],
             "after_epoch": [(3, TypeError)],
@@ -176,6 +182,7 @@ CALLS = [
             "batch_size": 2,
             "learning_rate": 0.1,
         },
+        changes=True,
         integers=("batch_size",),
         numbers=("learning_rate",),
         wrong={
@@ -194,6 +201,7 @@ CALLS = [
             "init": "unit",
             "seed": 0,
         },
+        called={"rows": "x"},
         integers=("batch_size",),
         numbers=("learning_rate",),
         tensors=("rows",),
@@ -355,12 +363,15 @@ CALLS = [
     Call(
         density.em.fit,
         {"model": DIAGONAL, "x": X, "iterations": 1},
+        called={"x": "rows"},
+        changes=True,
         integers=("iterations",),
         wrong={"model": [(NET, TypeError)], "tolerance": [(NAN, ValueError), ("1", TypeError)]},
     ),
     Call(
         density.gradient.fit,
         {"model": DIAGONAL, "x": X, "epochs": 1, "learning_rate": 0.1, "batch_size": 2},
+        changes=True,
         integers=("epochs", "batch_size"),
         numbers=("learning_rate",),
         wrong={"model": [(NET, TypeError)], "seed": [(0.5, TypeError)]},
@@ -494,6 +505,7 @@ CALLS = [
     Call(
         uncertainty.ensemble,
         {"models": [NET, NET], "x": X, "batch_size": 2},
+        called={"x": "model"},
         wrong={
             "models": [
                 (torch.tensor(1.0), TypeError),
@@ -521,6 +533,7 @@ CALLS = [
     Call(
         robustness.certify,
         {"network": NET, "x": X, "changed": 1},
+        called={"network": "module"},
         unbounded="all inputs changed on the whole line",
         wrong={
             "network": [(None, TypeError)],
@@ -858,7 +871,7 @@ MORE = [
     Call(
         uncertainty.fit_temperature,
         {"logits": 5 * P, "labels": LABELS},
-        wrong={"logits": [(1.0, ValueError), (P[:0], ValueError)]},
+        wrong={"logits": [(np.array(1.0), ValueError), (P[:0], ValueError)]},
     ),
     Call(uncertainty.layer_log_densities, {"model": NET, "x": X, "batch_size": 2}),
     Call(uncertainty.ood_scores, {"model": NET, "x": X, "batch_size": 2}),

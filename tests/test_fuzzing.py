@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 import ugmm_tutorial as ug
 
-CASES = int(os.environ.get("UGMM_FUZZ_CASES", "60"))
+CASES = int(os.environ.get("UGMM_FUZZ_CASES", "50"))
 
 
 def test_every_public_entry_point_has_valid_arguments_or_a_reason():

@@ -15,6 +15,7 @@ from torch import nn
 
 import ugmm_tutorial as ug
 from ugmm_tutorial import density, inference, interpretation, layers, robustness
+from ugmm_tutorial.data import Examples
 from ugmm_tutorial.estimators import UGMMClassifier, UGMMRegressor
 from ugmm_tutorial.training.joint import train_generative
 
@@ -95,6 +96,10 @@ def test_seeds_and_sizes_of_numpy_reach_what_knows_only_integers():
     )
     UGMMClassifier((3, 2), max_iter=1, batch_size=np.int64(3)).fit(X, [0, 1, 0, 1, 0, 1])
     assert len(interpretation.health(NET, X, overlap=Fraction(1, 3))) == 2
+    fractions = torch.tensor([0.0, 0.5])
+    assert (
+        len(interpretation.deletion_curve_by_example(NET, Examples(X, torch.arange(6) % 2), fractions)) == 2
+    )
 
 
 def test_the_background_of_rows_whose_squares_overflow_is_finite():

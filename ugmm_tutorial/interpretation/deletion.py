@@ -106,8 +106,9 @@ def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
 
 def _keeps(model: nn.Module, fractions: Sequence[float], layers: Sequence[int] | None) -> list[list[float]]:
     """The share that each layer keeps, for every fraction."""
-    if not all(0.0 <= fraction < 1.0 for fraction in reals("fractions", fractions)):
-        raise ValueError(f"expected fractions from 0 to below 1, got {list(fractions)}")
+    fractions = reals("fractions", fractions)
+    if not all(0.0 <= fraction < 1.0 for fraction in fractions):
+        raise ValueError(f"expected fractions from 0 to below 1, got {fractions}")
     depth = len(layers_of(model))
     layers = indices("layers", range(depth) if layers is None else layers, depth)
     return [[1.0 - f if place in layers else 1.0 for place in range(depth)] for f in fractions]

@@ -22,7 +22,7 @@ def device(value: Any) -> torch.device:
     """
     try:
         return torch.empty(0, device=torch.device(value)).device
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         said = str(error).partition("\n")[0]
         raise ValueError(f"expected device such as 'cpu' or 'cuda:0', got {shown(value)} ({said})") from None
 

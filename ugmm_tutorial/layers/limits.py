@@ -46,7 +46,7 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
     (tensor(-1.),)
     """
     if not torch.compiler.is_compiling():
-        real("bound", bound)
+        bound = real("bound", bound)
         if tensor("value", value).is_complex():
             raise TypeError(f"expected value of real numbers, got {value.dtype}")
     return _LowerBound.apply(value, bound)

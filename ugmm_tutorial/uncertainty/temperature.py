@@ -42,7 +42,7 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
 
     z = numbers("logits", logits)
     if z.ndim != 2:
-        raise ValueError(f"expected logits (N, C), got {z.shape}")
+        raise ValueError(f"expected finite logits (N, C), got shape {z.shape}")
     try:
         y = whole_numbers("labels", labels)
     except TypeError as error:
