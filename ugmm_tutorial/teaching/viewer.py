@@ -95,7 +95,7 @@ class SubmodeViewer:
         """
         neurons = indices("neurons", neurons, len(self.shares))
         if len(neurons) == 0:
-            raise ValueError("expected neurons to name at least one, got none")
+            raise ValueError("expected at least one neuron in neurons, got none")
         _, classes, height, width = self.shares.shape
         ax = axes(ax, (0.72 * (classes + 2), 0.78 * len(neurons) + 0.6))
         across, down = 1.12 * width, 1.12 * height
