@@ -310,7 +310,8 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     Raises:
         ValueError: it is not among them.
     """
-    if (names := tuple(allowed)) and not (isinstance(value, str) and value in names):
+    names = tuple(allowed)
+    if not isinstance(value, str) or value not in names:
         raise ValueError(f"unknown {name} {shown(value)}: expected one of {', '.join(names)}")
     return value
 
