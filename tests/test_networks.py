@@ -496,9 +496,7 @@ def test_convnet_options_that_do_not_fit_are_refused(options, error, words):
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"unknown preset name 'uGMM': expected one of MLP, uGMM-NN, .*CNN-MLP"
-    ):
+    with pytest.raises(ValueError, match=r"unknown preset 'uGMM': expected one of MLP, uGMM-NN, .*CNN-MLP"):
         preset("uGMM")
 
 

@@ -203,7 +203,7 @@ def preset(name: str, **options: Any) -> nn.Module:
     >>> sum(p.numel() for p in preset("uGMM-NN").parameters())
     327552
     """
-    one_of("preset name", name, PRESETS)
+    one_of("preset", name, PRESETS)
     network, defaults = PRESETS[name]
     return network(**(defaults | options))
 

@@ -248,8 +248,9 @@ def indices(name: str, values: object, count: int) -> list[int]:
     """
     listed = values.tolist() if isinstance(values, Tensor) else values
     listed = integers(name, listed, -_LARGEST, kind="integers")
-    if not all(0 <= n < count for n in listed):
-        raise IndexError(f"expected {name} from 0 to {count - 1}, got {shown(listed)}")
+    for index in listed:
+        if not 0 <= index < count:
+            raise IndexError(f"expected {name} from 0 to {count - 1}, got {index}")
     return listed
 
 

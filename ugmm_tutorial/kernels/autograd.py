@@ -1,13 +1,25 @@
-"""What the dense and the sparse operator share: shapes of outputs, and second derivatives."""
+"""What the dense and the sparse operator share: shapes, compiled calls, and second derivatives."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["differentiable_gradients", "outputs_and_state"]
+__all__ = ["called_by_inductor", "differentiable_gradients", "outputs_and_state"]
+
+
+def called_by_inductor(operator: torch._ops.OpOverload) -> None:
+    """Let compiled code call ``operator`` as it is, although exporters know it in PyTorch's own operators.
+
+    Where the variable ``CI`` is set, as on most test servers, Inductor refuses an operator with a decomposition
+    that it does not use. Every trace computes shapes before Inductor sees the graph, so it is told there.
+    """
+    lowering = sys.modules.get("torch._inductor.lowering")
+    if lowering is not None and operator not in lowering.lowerings:
+        lowering.make_fallback(operator, warn=False)
 
 
 def outputs_and_state(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,10 +51,9 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
         RuntimeError: the requested backend cannot run here; the message says why.
     """
     backend = backend_name(backend)
+    # A traced module runs where this package is not, and so does what ONNX's older exporter writes.
     if backend == "reference" or (backend == "auto" and torch.jit.is_tracing()):
-        return (
-            "reference"  # a traced module runs where this package is not, and so does ONNX's older exporter
-        )
+        return "reference"
     fitting = {"cpu": "numba", "cuda": "triton" if for_gpus else None}.get(x.device.type)
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._decomp import register_decomposition
 
-from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
+from ugmm_tutorial.kernels.autograd import called_by_inductor, differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import reference_log_density
 
 __all__ = ["log_density"]
@@ -101,6 +101,7 @@ def _like(
 
 @log_density.register_fake
 def _(x: Tensor, mean: Tensor, *others: Any) -> _Tensors:
+    called_by_inductor(torch.ops.ugmm.log_density.default)
     return outputs_and_state(x, mean)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._decomp import register_decomposition
 
-from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
+from ugmm_tutorial.kernels.autograd import called_by_inductor, differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import component_log_densities, reference_log_density
 
 __all__ = ["sparse_component_log_densities", "sparse_log_density", "sparse_reference_log_density"]
@@ -105,6 +105,7 @@ def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, ...]:
 
 @sparse_log_density.register_fake
 def _(x: Tensor, index: Tensor, mean: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    called_by_inductor(torch.ops.ugmm.sparse_log_density.default)
     return outputs_and_state(x, mean)
 
 
