@@ -14,8 +14,8 @@ __all__ = ["called_by_inductor", "differentiable_gradients", "outputs_and_state"
 def called_by_inductor(operator: torch._ops.OpOverload) -> None:
     """Let compiled code call ``operator`` as it is, although exporters know it in PyTorch's own operators.
 
-    Where the variable ``CI`` is set, as on most test servers, Inductor refuses an operator with a decomposition
-    that it does not use. Every trace computes shapes before Inductor sees the graph, so it is told there.
+    Where the variable ``CI`` is set, as on most test servers, Inductor refuses an operator that has an unused
+    decomposition. Every trace computes shapes before Inductor sees the graph, so it is told there.
     """
     lowering = sys.modules.get("torch._inductor.lowering")
     if lowering is not None and operator not in lowering.lowerings:
