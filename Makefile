@@ -23,7 +23,7 @@ ifneq ($(CLOSED),)
 export HOME := $(CURDIR)/.venv/home
 endif
 
-.PHONY: help book chapter check test coverage lint portability lowest colab newest pdf strip clean install which
+.PHONY: help book chapter check test coverage lint torture portability lowest colab newest pdf strip clean install which
 
 help:
 	@echo "make book            install into .venv at the first time, then build the book"
@@ -32,6 +32,7 @@ help:
 	@echo "make test            style, the book (warnings are errors), all tests, every page in a browser"
 	@echo "make coverage        the lines of the package that no test runs"
 	@echo "make lint            style, types, imports"
+	@echo "make torture         every public function with 10,000 drawn arguments; ARGS='...' for its options"
 	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
 	@echo "make pdf             the book as one PDF; needs Chromium"
 	@echo "make lowest          the package's tests with the lowest versions that are supported"
@@ -76,6 +77,10 @@ lint: install
 
 portability: install
 	$(BIN)/python book/_ext/portability.py $(ARGS)
+
+# Resumes at the entry point where it was stopped; --cases 100 --only density is a short one.
+torture: install
+	$(ALONE) $(BIN)/python tests/torture.py $(ARGS)
 
 lowest colab newest: install
 	$(ALONE) $(BIN)/python book/_ext/environments.py $@ $(ARGS)

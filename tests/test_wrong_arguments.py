@@ -1,554 +1,27 @@
 """Wrong arguments of public functions: the error names the argument and shows what came.
 
-Each row of a table is a call with valid arguments, of which the tests replace one at a time.
+The tests replace one argument at a time of the valid calls in ``entry_points.py``.
 """
 
-import math
 import re
-from dataclasses import dataclass, field
+from fractions import Fraction
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from entry_points import CALLS, INF, MORE, NAN, NET, X
 from torch import nn
 
 import ugmm_tutorial as ug
-from ugmm_tutorial import (
-    approximation,
-    data,
-    density,
-    inference,
-    interpretation,
-    layers,
-    robustness,
-    uncertainty,
-)
-from ugmm_tutorial.robustness import attacks
-from ugmm_tutorial.teaching import plotting
-from ugmm_tutorial.teaching.viewer import SubmodeViewer
-from ugmm_tutorial.training.joint import EnsembleTrainer, train_generative
-
-mpl.use("Agg")
-
-NAN, INF = math.nan, math.inf
-X, Y = torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
-NET = ug.UGMMNet((3, 4, 2))
-ROOT = ug.UGMMNet((3, 4, 1))
-EXAMPLES = data.Examples(X, Y)
-NODES, WEIGHTS = approximation.quadrature([0.0, 1.0], points=20)
-FLAT = torch.zeros_like(NODES)  # the logarithm of the uniform density
-HALVES = torch.full((2,), 0.5, dtype=torch.float64)
-START = approximation.Mixture(HALVES, torch.tensor([0.2, 0.8]).double(), HALVES)
-NORMAL = density.GaussianBackground(torch.zeros(3), torch.ones(3))
-DIAGONAL = density.DiagonalGaussianMixture(3, 2)
-IMAGES = torch.rand(4, 1, 8, 8)
-P, LABELS = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.8, 0.2]]), np.array([0, 1, 0, 0])
-GAUSSIANS = dict(zip(("mean", "log_std", "log_weight"), torch.zeros(3, 2, 3), strict=True))
-INDEX = torch.tensor([[0, 1, 1], [1, 2, 0]])
-BOX = (0.0, 1.0)
-VIEWER = SubmodeViewer(np.full((2, 3, 16), 0.1), np.zeros((2, 3)), np.ones((3, 16)))
-
-
-@dataclass
-class Call:
-    """A function, valid arguments, and what kind each argument is that the tests replace."""
-
-    function: object
-    valid: dict
-    integers: tuple = ()
-    numbers: tuple = ()  # finite ones
-    tensors: tuple = ()  # of floating-point numbers that are read
-    wrong: dict = field(default_factory=dict)  # further (value, error), by argument
-
-    @property
-    def name(self):
-        return getattr(self.function, "__qualname__", type(self.function).__name__)
-
-
-def mixture(weight, mean, std, x):
-    return approximation.Mixture(weight, mean, std).log_prob(x)
-
-
-CALLS = [
-    Call(
-        ug.UGMMLayer,
-        {"in_features": 3, "out_features": 2, "dropout": 0.1, "min_std": 0.1, "max_std": 2.0},
-        integers=("in_features", "out_features"),
-        numbers=("dropout", "min_std"),
-        wrong={
-            "max_std": [("2", TypeError), (None, TypeError), (0.05, ValueError), (NAN, ValueError)],
-            "backend": [(["numba"], ValueError), (None, ValueError)],
-            "device": [("gpu7", ValueError)],
-            "missing": [("skip", ValueError)],
-        },
-    ),
-    Call(
-        layers.CategoricalLeafLayer,
-        {"in_features": 3, "out_features": 2, "num_labels": 3},
-        integers=("in_features", "out_features", "num_labels"),
-    ),
-    Call(
-        layers.SparseUGMMLayer,
-        {"in_features": 3, "out_features": 2, "components": 2},
-        integers=("in_features", "out_features"),
-        wrong={"components": [(4, ValueError), ("2", TypeError), (2.0, TypeError)]},
-    ),
-    Call(
-        layers.sparse_log_density,
-        {"x": X, "index": INDEX, **GAUSSIANS},
-        wrong={
-            "x": [
-                (X.tolist(), TypeError),
-                (X.to_sparse(), TypeError),
-                (X.long(), TypeError),
-                (X.to("meta"), ValueError),
-            ],
-            "index": [(INDEX.float(), TypeError), (INDEX[:, :2], ValueError), (INDEX + 2, IndexError)],
-            "log_std": [(GAUSSIANS["log_std"].to("meta"), ValueError)],
-        },
-    ),
-    Call(
-        ug.MLP,
-        {"widths": (3, 4, 2)},
-        wrong={"widths": [({3, 2}, ValueError), ("3", ValueError), (3, ValueError)]},
-    ),
-    Call(
-        ug.HybridNet,
-        {"widths": (3, 4, 3, 2), "init_std": 1.0},
-        numbers=("init_std",),
-        wrong={"widths": [(3, ValueError), ("3432", ValueError), ([3, NAN, 3, 2], ValueError)]},
-    ),
-    Call(
-        ug.TrainConfig,
-        {"learning_rate": 0.1, "gamma": 0.5},
-        numbers=("learning_rate", "gamma"),
-        wrong={
-            "milestones": [(None, ValueError), ({2, 4}, ValueError), ((2.5,), ValueError)],
-            "measure": [(None, ValueError)],
-            "epochs": [(None, ValueError), (NAN, ValueError), (np.float64(2), ValueError)],
-        },
-    ),
-    Call(
-        ug.train,
-        {"model": nn.Linear(3, 2), "data": data.iris(), "config": ug.TrainConfig(epochs=1)},
-        wrong={
-            "model": [(None, TypeError)],
-            "data": [(EXAMPLES, TypeError)],
-            "config": [({"epochs": 1}, TypeError)],
-            "device": [("gpu7", ValueError)],
-        },
-    ),
-    Call(
-        ug.evaluate,
-        {"model": NET, "examples": EXAMPLES, "batch_size": 2},
-        integers=("batch_size",),
-        wrong={"model": [("net", TypeError)], "examples": [(None, TypeError)]},
-    ),
-    Call(
-        EnsembleTrainer,
-        {
-            "networks": [ROOT],
-            "x": X[None, :, :2],
-            "y": Y[None].float(),
-            "batch_size": 2,
-            "learning_rate": 0.1,
-        },
-        integers=("batch_size",),
-        numbers=("learning_rate",),
-        wrong={
-            "networks": [(None, TypeError), ([None], TypeError)],
-            "seed": [("a", TypeError), (-1, ValueError)],
-        },
-    ),
-    Call(
-        train_generative,
-        {
-            "widths": [3, 1],
-            "rows": X,
-            "epochs": 1,
-            "learning_rate": 0.1,
-            "batch_size": 2,
-            "init": "unit",
-            "seed": 0,
-        },
-        integers=("batch_size",),
-        numbers=("learning_rate",),
-        tensors=("rows",),
-        wrong={
-            "seed": [("a", TypeError), (-1, ValueError), (2**40, ValueError)],
-            "epochs": [(2.5, TypeError)],
-        },
-    ),
-    Call(
-        ug.training.mean_and_interval,
-        {},
-        wrong={"values": [([], ValueError), ([0.5, INF], ValueError), ("a", TypeError)]},
-    ),
-    # --- approximation
-    Call(
-        approximation.quadrature,
-        {"edges": [0.0, 1.0], "points": 3},
-        integers=("points",),
-        wrong={"edges": [(["a", "b"], TypeError), ([0.0, NAN], ValueError)]},
-    ),
-    Call(
-        mixture,
-        {"weight": HALVES, "mean": START.mean, "std": START.std, "x": NODES},
-        tensors=("weight", "mean", "std"),
-        wrong={
-            "weight": [(-HALVES, ValueError), (0 * HALVES, ValueError), (HALVES[:1], ValueError)],
-            "std": [(-HALVES, ValueError), (0 * HALVES, ValueError)],
-            "x": [([0.5], TypeError)],
-        },
-    ),
-    Call(
-        approximation.fit,
-        {"log_density": FLAT, "x": NODES, "weight": WEIGHTS, "start": START, "iterations": 1},
-        tensors=("x", "weight"),
-        wrong={
-            "log_density": [(FLAT.tolist(), TypeError), (FLAT[1:], ValueError), (FLAT - 9.0, ValueError)],
-            "x": [(NODES.flip(0), ValueError), (NODES.float(), TypeError)],
-            "start": [(None, TypeError)],
-            "iterations": [(-1, ValueError), (2.5, TypeError), ("1", TypeError)],
-        },
-    ),
-    Call(
-        approximation.spread_start,
-        {"log_density": FLAT, "x": NODES, "weight": WEIGHTS, "components": 2, "beyond": 0.1},
-        integers=("components",),
-        numbers=("beyond",),
-    ),
-    Call(
-        approximation.bump_network,
-        {"centres": torch.zeros(2, 3), "log_values": torch.zeros(2), "radius": 0.5, "wide": 30.0},
-        numbers=("radius", "wide"),
-        tensors=("centres", "log_values"),
-    ),
-    Call(
-        approximation.exponential_layer,
-        {"slope": torch.ones(2, 3), "share": torch.ones(2, 3), "wide": 30.0},
-        numbers=("wide",),
-        tensors=("slope", "share"),
-        wrong={"share": [(-torch.ones(2, 3), ValueError), (torch.ones(3, 2), ValueError)]},
-    ),
-    Call(
-        approximation.corners,
-        {"x": X, "other": X + 1, "first": 0, "second": 1},
-        wrong={
-            "first": [
-                ("0", TypeError),
-                (0.5, TypeError),
-                (True, TypeError),
-                (-1, ValueError),
-                (3, ValueError),
-            ],
-            "x": [(X.tolist(), TypeError), (X.long(), TypeError), (X[0], ValueError)],
-        },
-    ),
-    # --- density
-    Call(
-        density.GaussianBackground,
-        {"mean": torch.zeros(3), "std": torch.ones(3)},
-        tensors=("mean", "std"),
-        wrong={"std": [(torch.zeros(3), ValueError), (torch.ones(3).double(), TypeError)]},
-    ),
-    Call(
-        density.GaussianBackground.fit,
-        {"x": X, "min_std": 0.1},
-        numbers=("min_std",),
-        wrong={
-            "x": [(X * NAN, ValueError), (X * INF, ValueError), (X[:0], ValueError), (X.long(), TypeError)]
-        },
-    ),
-    Call(
-        NORMAL.select,
-        {"scope": [0]},
-        wrong={"scope": [([3], IndexError), ([-1], IndexError), ([0.5], ValueError)]},
-    ),
-    Call(
-        density.ProductBase,
-        {"features": NORMAL, "labels": [0, 1], "probabilities": [0.5, 0.5]},
-        wrong={
-            "features": [(None, TypeError)],
-            "labels": [(3, TypeError), (["a"], TypeError), ([0, NAN], ValueError)],
-            "probabilities": [([-0.5, 1.5], ValueError), ([0.0, 0.0], ValueError), ([None, 1], TypeError)],
-        },
-    ),
-    Call(
-        density.SmoothedUGMM,
-        {"in_features": 3, "num_neurons": 2, "min_std": 0.1},
-        integers=("in_features", "num_neurons"),
-        numbers=("min_std",),
-    ),
-    Call(
-        density.Circuit,
-        {"in_features": 4, "num_sums": 2, "depth": 1, "trees": 1},
-        integers=("in_features", "num_sums", "trees"),
-        wrong={
-            "depth": [(-1, ValueError), (10**9, ValueError), ("1", TypeError)],
-            "seed": [(None, TypeError)],
-        },
-    ),
-    Call(
-        density.TiltedModel,
-        {"root": ROOT, "base": density.ProductBase(NORMAL), "num_points": 16, "scramblings": 2},
-        integers=("num_points", "scramblings"),
-        wrong={"root": [(None, TypeError)], "base": [(NORMAL, TypeError)], "log_bound": [("1", TypeError)]},
-    ),
-    Call(
-        DIAGONAL.sample,
-        {},
-        wrong={"n": [(-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)]},
-    ),
-    Call(
-        DIAGONAL.log_prob,
-        {},
-        wrong={
-            "x": [
-                (X.to("meta"), TypeError),
-                (X.to_sparse(), TypeError),
-                (X * INF, ValueError),
-                (X[:, :2], ValueError),
-            ]
-        },
-    ),
-    Call(
-        density.em.fit,
-        {"model": DIAGONAL, "x": X, "iterations": 1},
-        integers=("iterations",),
-        wrong={"model": [(NET, TypeError)], "tolerance": [(NAN, ValueError), ("1", TypeError)]},
-    ),
-    Call(
-        density.gradient.fit,
-        {"model": DIAGONAL, "x": X, "epochs": 1, "learning_rate": 0.1, "batch_size": 2},
-        integers=("epochs", "batch_size"),
-        numbers=("learning_rate",),
-        wrong={"model": [(NET, TypeError)], "seed": [(0.5, TypeError)]},
-    ),
-    # --- inference, interpretation
-    Call(
-        inference.interval_bounds,
-        {"model": NET, "low": torch.zeros(3), "high": torch.ones(3)},
-        wrong={
-            "model": [(nn.Linear(3, 2), TypeError)],
-            "low": [
-                ([0.0] * 3, TypeError),
-                (torch.full((3,), NAN), ValueError),
-                (torch.zeros(3).to("meta"), TypeError),
-            ],
-        },
-    ),
-    Call(
-        inference.label_posterior,
-        {"model": ROOT, "x": X[:, :2], "labels": [0, 1]},
-        wrong={
-            "model": [(None, TypeError)],
-            "labels": [(None, TypeError), ([NAN], ValueError), (["a"], TypeError)],
-        },
-    ),
-    Call(
-        inference.mpe,
-        {
-            "model": NET,
-            "evidence": {0: 0.5, 1: 0.0},
-            "query": [2],
-            "box": [(-1.0, 1.0)],
-            "tolerance": 0.1,
-            "starts": 2,
-        },
-        integers=("starts",),
-        numbers=("tolerance",),
-        wrong={
-            "evidence": [(None, TypeError), ({0: "a", 1: 0.0}, ValueError)],
-            "query": [(2, TypeError), ([2.5], ValueError)],
-            "box": [(None, TypeError), ([(0.0, NAN)], ValueError), ([], ValueError)],
-            "steps": [(2.5, TypeError), (-1, ValueError)],
-            "time_limit": [("1", TypeError), (NAN, ValueError)],
-            "node_limit": [(2.5, TypeError), (-1, ValueError)],
-            "boxes_at_once": [(NAN, TypeError), (0, ValueError)],
-            "improvements": [("newton", TypeError), (["luck"], ValueError)],
-            "seed": [("a", TypeError)],
-        },
-    ),
-    Call(
-        interpretation.submodes,
-        {"model": NET, "x": X, "labels": Y, "classes": 2},
-        wrong={
-            "classes": [("2", TypeError), (True, TypeError), (2.5, TypeError), (0, ValueError)],
-            "x": [(X.tolist(), TypeError), (X[:0], ValueError), (X.to("meta"), TypeError)],
-            "labels": [(Y.float(), ValueError), (Y + 1, ValueError), (Y.tolist(), TypeError)],
-            "layer": [(2, IndexError), (-1, IndexError), (0.5, ValueError)],
-        },
-    ),
-    Call(interpretation.health, {"model": NET}, wrong={"x": [(X * NAN, ValueError), (X[:1], ValueError)]}),
-    Call(
-        interpretation.back_project,
-        {"model": NET, "x": X},
-        wrong={"outputs": [(3, ValueError), ([2], IndexError), ([True], ValueError)]},
-    ),
-    Call(
-        interpretation.prune,
-        {"model": NET, "keep": 0.5},
-        wrong={
-            "importance": [(3, TypeError), ([1, 2], TypeError)],
-            "keep": [("a", TypeError), (NAN, ValueError)],
-        },
-    ),
-    # --- uncertainty, robustness
-    Call(
-        uncertainty.entropy,
-        {},
-        wrong={
-            "probabilities": [
-                ([0.5, 0.5], TypeError),
-                (torch.tensor([-0.5, 1.5]), ValueError),
-                (torch.tensor([0.5, NAN]), ValueError),
-                (torch.tensor([2.0, 1.0]), ValueError),
-            ]
-        },
-    ),
-    Call(
-        uncertainty.mutual_information,
-        {},
-        wrong={
-            "members": [(torch.rand(2, 3, 4), ValueError), (P, TypeError), (torch.ones(2, 1), ValueError)]
-        },
-    ),
-    Call(
-        uncertainty.atypicality,
-        {"scores": torch.rand(3), "reference": torch.rand(4)},
-        tensors=("scores", "reference"),
-    ),
-    Call(
-        uncertainty.accuracy,
-        {"probabilities": P},
-        wrong={"labels": [(None, TypeError), (LABELS[:2], ValueError)]},
-    ),
-    Call(
-        uncertainty.calibrated_ece,
-        {"probabilities": P, "bins": 2, "draws": 2},
-        integers=("bins", "draws"),
-        wrong={"seed": [("a", TypeError), (-1, ValueError)]},
-    ),
-    Call(
-        uncertainty.logits,
-        {"model": NET, "x": X, "batch_size": 2},
-        integers=("batch_size",),
-        wrong={"model": [(None, TypeError)], "x": [(X.numpy(), TypeError), (X[:0], ValueError)]},
-    ),
-    Call(
-        uncertainty.mc_dropout,
-        {"model": ug.UGMMNet((3, 4, 2), dropout=0.5), "x": X, "passes": 1},
-        integers=("passes",),
-        wrong={"seed": [("3", TypeError), (2.5, TypeError)]},
-    ),
-    Call(
-        uncertainty.ensemble,
-        {"x": X},
-        wrong={"models": [(NET[0], TypeError), ([None], TypeError), ([], ValueError)]},
-    ),
-    Call(
-        uncertainty.corrupt,
-        {"images": IMAGES, "kind": "noise", "severity": 1},
-        tensors=("images",),
-        wrong={
-            "severity": [(6, ValueError), (2.5, TypeError), (True, TypeError)],
-            "seed": [(None, TypeError)],
-        },
-    ),
-    Call(
-        uncertainty.outliers,
-        {"images": IMAGES},
-        wrong={"other": [(IMAGES * 9, ValueError), (IMAGES[0], ValueError)]},
-    ),
-    Call(
-        robustness.certify,
-        {"network": NET, "x": X, "changed": 1},
-        wrong={
-            "network": [(None, TypeError)],
-            "x": [(X.tolist(), TypeError), (X * NAN, ValueError), (X.to("meta"), TypeError)],
-            "y": [("a", TypeError), (Y + 1, ValueError)],
-            "changed": [("1", ValueError), (True, ValueError), (-1, ValueError), (4, ValueError)],
-            "box": [(3, ValueError), ({0, 1}, ValueError), (("a", "b"), TypeError), ((0.0, INF), ValueError)],
-        },
-    ),
-    Call(
-        attacks.gradient_attack,
-        {"network": NET, "x": X, "y": Y, "changed": 1, "box": BOX, "restarts": 1, "steps": 1},
-        integers=("restarts",),
-        tensors=("x",),
-        wrong={"steps": [(2.5, TypeError)], "y": [(Y[:2], ValueError)], "seed": [("a", TypeError)]},
-    ),
-    # --- data
-    Call(
-        data.digits,
-        {},
-        wrong={"size": [("a", TypeError), (8.0, TypeError), (7, ValueError)], "seed": [(-1, ValueError)]},
-    ),
-    Call(data.iris, {}, wrong={"validation": [(3.5, TypeError), (None, TypeError), (-1, ValueError)]}),
-    Call(
-        data.iris().take,
-        {},
-        wrong={"train": [(2.5, TypeError), ("2", TypeError), (True, TypeError), (0, ValueError)]},
-    ),
-    Call(
-        data.table,
-        {"name": "vehicle"},
-        wrong={
-            "validation": [("a", TypeError), (NAN, ValueError)],
-            "test": [(None, TypeError), (-1.0, ValueError)],
-        },
-    ),
-    Call(
-        data.with_labels,
-        {"x": X, "y": Y},
-        wrong={
-            "x": [(X.tolist(), TypeError), (X.long(), TypeError)],
-            "y": [(Y[:2], ValueError), (None, TypeError)],
-        },
-    ),
-    # --- figures
-    Call(
-        plotting.mixture_density,
-        {"mean": [0.0, 1.0], "std": [1.0, 1.0], "weight": [0.5, 0.5]},
-        wrong={
-            "mean": [(["a", "b"], TypeError), ([0.0, NAN], ValueError)],
-            "std": [([0.0, 1.0], ValueError), (None, TypeError)],
-            "weight": [([-0.5, 1.5], ValueError), ([0.0, 0.0], ValueError)],
-        },
-    ),
-    Call(
-        plotting.response_surface,
-        {"x1": np.arange(3.0), "x2": np.arange(4.0), "values": np.zeros((4, 3))},
-        wrong={
-            "x1": [(np.arange(4.0), ValueError), (["a"] * 3, TypeError), ([0.0, NAN, 1.0], ValueError)],
-            "values": [(np.zeros((3, 4)), ValueError), (np.full((4, 3), NAN), ValueError), (None, TypeError)],
-        },
-    ),
-    Call(
-        plotting.image_grid,
-        {"images": np.zeros((2, 4, 4)), "titles": ["a", "b"], "columns": 2},
-        integers=("columns",),
-        wrong={
-            "images": [("a", TypeError), (np.zeros(3), ValueError)],
-            "titles": [(None, TypeError), (3, TypeError)],
-        },
-    ),
-    Call(plotting.learning_curves, {}, wrong={"runs": [(3, TypeError), ({"a": None}, ValueError)]}),
-    Call(plotting.reliability_diagram, {}, wrong={"bins": [([1], TypeError), ({"a": None}, TypeError)]}),
-    Call(
-        plotting.severity_curves,
-        {"ylabel": "accuracy"},
-        wrong={"curves": [(None, TypeError), ({"a": None}, TypeError), ({"a": [None]}, TypeError)]},
-    ),
-    Call(VIEWER.grid, {}, wrong={"neurons": [([2], IndexError), (3, ValueError), (["a"], ValueError)]}),
-]
+from ugmm_tutorial import density, inference, interpretation, layers, robustness
+from ugmm_tutorial.data import Examples
+from ugmm_tutorial.estimators import UGMMClassifier, UGMMRegressor
+from ugmm_tutorial.training.joint import train_generative
 
 
 def cases():
-    for call in CALLS:
+    for call in CALLS + MORE:
         for name in call.integers:
             for value, error in (
                 ("3", TypeError),
@@ -613,6 +86,35 @@ def test_numpy_integers_go_into_a_config_as_ordinary_ones():
     config = ug.TrainConfig(epochs=np.int64(3), batch_size=np.int32(8), seed=np.int64(5))
     assert [type(n) for n in (config.epochs, config.batch_size, config.seed)] == [int] * 3
     assert robustness.certify(NET, X, changed=np.int64(1)).changed == 1
+
+
+def test_seeds_and_sizes_of_numpy_reach_what_knows_only_integers():
+    seeded = inference.mpe(NET, {0: 0.5, 1: 0.0}, [2], [(-1.0, 1.0)], tolerance=0.1, seed=np.int64(2))
+    assert seeded.certified
+    train_generative(
+        [3, 1], X, epochs=1, learning_rate=0.1, batch_size=np.int64(2), init="unit", seed=np.int64(3)
+    )
+    UGMMClassifier((3, 2), max_iter=1, batch_size=np.int64(3)).fit(X, [0, 1, 0, 1, 0, 1])
+    assert len(interpretation.health(NET, X, overlap=Fraction(1, 3))) == 2
+    fractions = torch.tensor([0.0, 0.5])
+    assert (
+        len(interpretation.deletion_curve_by_example(NET, Examples(X, torch.arange(6) % 2), fractions)) == 2
+    )
+
+
+def test_the_background_of_rows_whose_squares_overflow_is_finite():
+    fitted = density.GaussianBackground.fit(torch.tensor([[1e30], [3e30]]))
+    torch.testing.assert_close(fitted.std, torch.tensor([1e30]))
+
+
+@pytest.mark.parametrize("estimator", [UGMMClassifier, UGMMRegressor])
+def test_estimators_read_tensors_that_numpy_does_not(estimator):
+    x, y = X.clone().requires_grad_(), torch.tensor([0, 1, 0, 1, 0, 1])
+    assert estimator((3, 2), max_iter=1).fit(x, y).predict(x).shape == (6,)
+    with pytest.raises(TypeError, match="expected X to be a dense tensor"):
+        estimator().fit(X.to_sparse(), y)
+    with pytest.raises(TypeError, match="expected y to be a dense tensor"):
+        estimator().fit(X, y.to_sparse())
 
 
 @pytest.mark.parametrize("broken", ["averaged", "beyond", "negative"])

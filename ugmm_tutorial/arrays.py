@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["array_of", "numbers", "whole_numbers"]
+__all__ = ["array_of", "as_array", "numbers", "whole_numbers"]
 
 _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.uint8: "|u1"}
 
@@ -92,6 +92,23 @@ def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
     if found.dtype.kind not in "iu":
         raise TypeError(f"expected {name} to be integers, got {found.dtype}: {values!r:.60}")
     return found
+
+
+def as_array(name: str, values: Any) -> Any:
+    """A tensor as an array, and everything else as it is: for scikit-learn's checks.
+
+    Raises:
+        TypeError: a tensor is sparse, or on the device ``meta``.
+
+    >>> as_array("X", torch.ones(2, requires_grad=True)), as_array("X", [1])
+    (array([1., 1.], dtype=float32), [1])
+    """
+    if not isinstance(values, Tensor):
+        return values
+    if values.layout != torch.strided or values.device.type == "meta":
+        raise TypeError(_wanted(name, "a dense tensor", values))
+    values = values.detach().cpu().resolve_conj().resolve_neg()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def _array(name: str, wanted: str, values: Any) -> np.ndarray:

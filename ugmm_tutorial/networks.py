@@ -223,8 +223,9 @@ def _checked_widths(widths: Sequence[int], norm: str) -> list[int]:
 
 def _per_layer(dropout: float | Sequence[float], layers: int) -> tuple[float, ...]:
     """One probability per layer; a single number, checked in any case, means all layers but the last."""
-    single = not isinstance(dropout, Iterable)
-    given = tuple(dropout) if isinstance(dropout, Iterable) else (dropout,)
+    # Arrays and tensors of no dimension cannot be iterated over.
+    single = not isinstance(dropout, Iterable) or getattr(dropout, "ndim", 1) == 0
+    given: tuple[Any, ...] = (dropout,) if single else tuple(dropout)  # type: ignore[arg-type]
     if not all(isinstance(p, Real) and not isinstance(p, bool) for p in given):
         raise TypeError(f"expected dropout to be a number, or one for each layer, got {dropout!r}")
     if not single and len(given) != layers:

@@ -47,7 +47,7 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
     """
     for name, given in (("centres", centres), ("log_values", log_values)):
         numbers_in(name, given)
-    if centres.dim() != 2 or log_values.shape != centres.shape[:1]:
+    if centres.dim() != 2 or log_values.shape != centres.shape[:1] or centres.numel() == 0:
         raise ValueError(
             f"expected centres (J, K) and log_values (J,), got {tuple(centres.shape)}, "
             f"{tuple(log_values.shape)}"
@@ -87,7 +87,7 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
     """
     for name, given in (("slope", slope), ("share", share)):
         numbers_in(name, given)
-    if slope.dim() != 2 or slope.shape != share.shape:
+    if slope.dim() != 2 or slope.shape != share.shape or slope.numel() == 0:
         raise ValueError(
             f"expected slope and share of one shape (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
         )

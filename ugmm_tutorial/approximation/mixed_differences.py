@@ -10,6 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ugmm_tutorial.kernels.arguments import integer, of_one_kind
+from ugmm_tutorial.kernels.kinds import function as checked_function
 
 __all__ = ["corners", "mixed_difference"]
 
@@ -67,5 +68,5 @@ def mixed_difference(
     >>> mixed_difference(lambda x: x.prod(dim=1), Tensor([[0.0, 0.0]]), Tensor([[2.0, 3.0]]))
     tensor([6.])
     """
-    neither, one, two, both = map(function, corners(x, other, first, second))
+    neither, one, two, both = map(checked_function("function", function), corners(x, other, first, second))
     return neither - one - two + both

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers
-from ugmm_tutorial.kernels.arguments import integer, number, numbers_in, of_one_kind, require_shape, shown
+from ugmm_tutorial.kernels.arguments import integer, number, numbers_in, of_one_kind, require_shape
+from ugmm_tutorial.kernels.kinds import generator as checked_generator
+from ugmm_tutorial.kernels.kinds import instance
 
 __all__ = [
     "NODES_WIDE",
@@ -122,7 +124,7 @@ def quantile_start(
     tensor([0.5000, 0.9000], dtype=torch.float64)
     """
     mass, components = _mass(log_density, x, weight), integer("components", components, 1)
-    if generator is None:
+    if checked_generator(generator) is None:
         level = (torch.arange(components, dtype=x.dtype) + 0.5) / components
     else:
         level = torch.rand(components, generator=generator, dtype=x.dtype).sort().values
@@ -165,7 +167,7 @@ def spread_start(
     low, high = x[torch.searchsorted(mass.cumsum(0) / mass.sum(), ends).clamp(max=len(x) - 1)]
     gap = (high - low) / components
     mean = low + gap * (torch.arange(components, dtype=x.dtype) + 0.5)
-    if generator is not None:
+    if checked_generator(generator) is not None:
         mean += 0.25 * gap * torch.randn(components, generator=generator, dtype=x.dtype)
     nearest = (x.unsqueeze(1) - mean).abs().argmin(dim=1)
     share = torch.zeros_like(mean).index_add(0, nearest, mass).clamp(min=1e-12)
@@ -341,8 +343,7 @@ def _mass(log_density: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _checked(name: str, mixture: Mixture) -> Mixture:
-    if not isinstance(mixture, Mixture):
-        raise TypeError(f"expected {name} to be a Mixture, got {shown(mixture)}")
+    instance(name, mixture, Mixture)
     mixture.terms(mixture.mean)  # which checks its numbers
     if not abs(mixture.weight.sum().item() - 1.0) <= _FURTHEST_FROM_ONE:
         raise ValueError(f"expected {name} with weights of sum 1, got {mixture.weight.tolist()}")

@@ -111,9 +111,15 @@ def stratified(
 
     seed, rest = check.seed(seed), torch.arange(len(y))
     parts = []
-    for count in (test, validation):
+    for name, count in (("test", test), ("validation", validation)):
         part = rest[:0]
         if count:
+            least = len(y.unique())
+            if not least <= count <= len(rest) - least:
+                raise ValueError(
+                    f"expected {name} to take no rows, or at least {least}, one of each class, and to leave "
+                    f"as many, got {count} of {len(rest)}"
+                )
             rest, part = train_test_split(rest, test_size=count, stratify=y[rest], random_state=seed)
         parts.append(part)
     in_train, in_validation, in_test = (Examples(x[i], y[i]) for i in (rest, parts[1], parts[0]))

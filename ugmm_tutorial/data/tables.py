@@ -110,7 +110,7 @@ def table(
     >>> table("vehicle", download=False).sizes  # doctest: +SKIP
     {'train': 465, 'validation': 127, 'test': 254}
     """
-    if name not in tuple(TABLES):
+    if not isinstance(name, str) or name not in TABLES:
         raise ValueError(f"no table is called {name!r}: expected one of {', '.join(TABLES)}")
     validation, test = real("validation", validation), real("test", test)
     if not (min(validation, test) >= 0.0 and validation + test <= 0.95):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.density.model import known_somewhere
 from ugmm_tutorial.kernels.arguments import indices, integer, number, numbers_in, of_one_kind
+from ugmm_tutorial.kernels.kinds import generator as checked_generator
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 
 __all__ = ["Background", "GaussianBackground", "UniformBackground"]
@@ -46,8 +47,15 @@ class Background(nn.Module):
         raise NotImplementedError
 
     def select(self, scope: Tensor) -> Self:
-        """The background of some features, in the order of the indices ``scope``."""
+        """The background of some features, in the order of the indices ``scope``.
+
+        Raises:
+            ValueError: these are no indices, or none at all.
+            IndexError: there is no such feature.
+        """
         chosen = indices("scope", scope, self.in_features)
+        if not chosen:
+            raise ValueError("expected scope with at least one index of a feature, got none")
         return type(self)(*(buffer[chosen] for buffer in self.buffers()))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -55,7 +63,9 @@ class Background(nn.Module):
         # In float64 even for float32 features: fewer digits would cut off a Gaussian's tails. rand may
         # return 0, where a Gaussian's quantile is not finite.
         shape = (integer("n", n, 0), self.in_features)
-        u = torch.rand(shape, generator=generator, dtype=torch.float64, device=self.mean.device)
+        u = torch.rand(
+            shape, generator=checked_generator(generator), dtype=torch.float64, device=self.mean.device
+        )
         return self.quantile(u.clamp(min=2.0**-54)).to(self.mean.dtype)
 
     def _columns(self, name: str, value: Tensor) -> Tensor:
@@ -95,11 +105,16 @@ class GaussianBackground(Background):
 
     @classmethod
     def fit(cls, x: Tensor, *, min_std: float = 1e-3) -> Self:
-        """The maximum-likelihood background of rows ``x`` (N, K), without NaN, with a floor on std."""
+        """The maximum-likelihood background of rows ``x`` (N, K), without NaN, with a floor on std.
+
+        Raises:
+            TypeError, ValueError: as for the class; or there are no rows, or only NaN in a feature.
+        """
         min_std, x = number("min_std", min_std, above=0.0), _data(x)
-        mean = x.nanmean(dim=0)
-        std = (x - mean).square().nanmean(dim=0).sqrt()
-        return cls(mean, std.clamp(min=min_std))
+        rows = x.double()  # where no square of a float32 overflows
+        mean = rows.nanmean(dim=0)
+        std = (rows - mean).square().nanmean(dim=0).sqrt().clamp(min=min_std)
+        return cls(mean.to(x.dtype), std.to(x.dtype))
 
     def log_prob(self, x: Tensor) -> Tensor:
         z = (self._columns("x", x) - self.mean) / self.std

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.density.background import Background
-from ugmm_tutorial.kernels.arguments import reals, shown
+from ugmm_tutorial.kernels.arguments import numbers_in, reals
+from ugmm_tutorial.kernels.kinds import instance
 
 __all__ = ["ProductBase"]
 
@@ -39,10 +40,8 @@ class ProductBase(nn.Module):
         probabilities: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(features, Background):
-            raise TypeError(f"expected features to be a Background, got {shown(features)}")
-        self.features = features
-        like = features.mean
+        self.features = instance("features", features, Background)
+        like = numbers_in("the means of features", features.mean)
         values = like.new_tensor([] if labels is None else reals("labels", labels))
         if labels is not None and (
             len(values) == 0 or not values.isfinite().all() or len(values.unique()) < len(values)

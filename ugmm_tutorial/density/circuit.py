@@ -22,6 +22,7 @@ from ugmm_tutorial.density.diagonal import GaussianProducts
 from ugmm_tutorial.density.smoothed import SmoothedNeurons
 from ugmm_tutorial.density.tractable import TractableDensity, draw
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import device as checked_device
 
 __all__ = ["LEAVES", "Circuit"]
 
@@ -85,6 +86,7 @@ class Circuit(TractableDensity):
             raise ValueError("expected no background for Gaussian leaves: only smoothed leaves have one")
         self.leaf = leaf
         random = torch.Generator().manual_seed(check.seed(seed))
+        device = None if device is None else checked_device(device)
         options = {"min_std": min_std, "device": device, "dtype": dtype}
         self.leaves = nn.ModuleList()
         for tree in range(self.trees):

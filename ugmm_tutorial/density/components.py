@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import device as checked_device
 from ugmm_tutorial.layers.limits import lower_bound
 
 __all__ = ["Arrays", "Components"]
@@ -53,7 +54,7 @@ class Components(nn.Module):
         self.in_features = check.integer("in_features", in_features, 1)
         self.num_components = check.integer("num_components", num_components, 1)
         self.min_std = check.number("min_std", min_std, above=0.0)
-        device = None if device is None else check.device(device)
+        device = None if device is None else checked_device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"expected dtype float32 or float64, got {dtype!r}")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.density.model import Density
-from ugmm_tutorial.kernels.arguments import integer, number, shown
+from ugmm_tutorial.kernels.arguments import integer, number
 from ugmm_tutorial.kernels.arguments import seed as checked_seed
+from ugmm_tutorial.kernels.kinds import instance
 
 __all__ = ["fit"]
 
@@ -45,8 +46,7 @@ def fit(
     >>> torch.tensor(fit(DiagonalGaussianMixture(2, 3), torch.full((64, 2), 9.0), epochs=4)).diff() > 0
     tensor([True, True, True])
     """
-    if not isinstance(model, Density):
-        raise TypeError(f"expected model to be a Density, got {shown(model)}")
+    instance("model", model, Density)
     epochs, batch_size = integer("epochs", epochs, 1), integer("batch_size", batch_size, 1)
     learning_rate = number("learning_rate", learning_rate, above=0.0)
     rows = model._data(x)

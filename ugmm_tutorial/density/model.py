@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.kernels.arguments import integer, numbers_in
+from ugmm_tutorial.kernels.kinds import generator as checked_generator
 from ugmm_tutorial.layers.missing import can_look
 
 __all__ = ["Conditional", "Density", "known_somewhere"]
@@ -43,8 +44,8 @@ class Density(nn.Module):
 
         Raises:
             TypeError: ``x`` is not a tensor, or has another dtype than the parameters.
-            ValueError: the last axis is not D long, or a value is infinite. Code that is compiled, exported
-                or inside vmap does not look at values.
+            ValueError: the last axis is not D long, a value is infinite, or x is on another device. Code that
+                is compiled, exported or inside vmap does not look at values.
         """
         rows = self._rows(x)
         return self._log_prob(rows).reshape(x.shape[:-1])
@@ -56,7 +57,7 @@ class Density(nn.Module):
         Raises:
             TypeError, ValueError: ``n`` is not an integer, or negative.
         """
-        return self._complete(self._nothing_known(integer("n", n, 0)), generator)
+        return self._complete(self._nothing_known(integer("n", n, 0)), checked_generator(generator))
 
     def conditional(self, x: Tensor) -> Conditional:
         """The distribution of the missing values (NaN) of ``x``, ``(*, D)``, given the known ones.
@@ -96,6 +97,8 @@ class Density(nn.Module):
             raise TypeError(
                 f"expected {name} of the model's dtype {wanted}, got {dtype}: convert one of them"
             )
+        if x.device != self._like().device:
+            raise ValueError(f"expected {name} on the model's device {self._like().device}, got {x.device}")
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"expected {name} of shape (*, {self.in_features}), got {tuple(x.shape)}")
         if can_look(x) and x.isinf().any():
@@ -151,7 +154,7 @@ class Conditional:
             TypeError, ValueError: ``n`` is not an integer, or negative.
         """
         rows = self._rows.expand(integer("n", n, 0), *self._rows.shape).reshape(-1, self.model.in_features)
-        return self.model._complete(rows, generator).reshape(n, *self.evidence.shape)
+        return self.model._complete(rows, checked_generator(generator)).reshape(n, *self.evidence.shape)
 
     @torch.no_grad()
     def mean(self) -> Tensor:

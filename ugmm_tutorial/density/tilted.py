@@ -20,6 +20,7 @@ from ugmm_tutorial.density.base import ProductBase
 from ugmm_tutorial.density.model import Density
 from ugmm_tutorial.density.rejection import complete
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import instance
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
 from ugmm_tutorial.layers.dense import UGMMLayer
 
@@ -79,9 +80,8 @@ class TiltedModel(Density):
         max_proposals: int = 10_000_000,
     ) -> None:
         super().__init__()
-        if not isinstance(base, ProductBase):
-            raise TypeError(f"expected base to be a ProductBase, got {check.shown(base)}")
-        self.root, self.base = check.module("root", root), base
+        self.root, self.base = check.module("root", root), instance("base", base, ProductBase)
+        check.module("base", base)
         self.in_features = base.in_features
         self.given_bound = None if log_bound is None else check.real("log_bound", log_bound)
         self.max_proposals = check.integer("max_proposals", max_proposals, 1)

@@ -16,11 +16,13 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from ugmm_tutorial.arrays import as_array
 from ugmm_tutorial.estimators.fitting import Stopping, epochs_for, fit_network
 from ugmm_tutorial.estimators.network import MIXTURES, network
 from ugmm_tutorial.estimators.scaling import RobustScale
 from ugmm_tutorial.hybrid import NORMS
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import device as checked_device
 
 __all__ = ["NetworkEstimator"]
 
@@ -163,7 +165,7 @@ class NetworkEstimator(BaseEstimator):
     def _device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return check.device(self.device)
+        return checked_device(self.device)
 
     # --- predicting ---------------------------------------------------------------------------------
 
@@ -184,6 +186,7 @@ class NetworkEstimator(BaseEstimator):
         finite = "allow-nan" if self.allow_nan else True
         types = [np.float64, np.float32]
         options = {"reset": False} | options
+        X, y = as_array("X", X), as_array("y", y)
         return validate_data(self, X, y, dtype=types, ensure_all_finite=finite, copy=True, **options)
 
     @staticmethod
@@ -201,7 +204,7 @@ class NetworkEstimator(BaseEstimator):
         counts = ("batch_size", "n_iter_no_change", *(["max_iter"] if self.max_iter is not None else []))
         for name in counts:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**63:
                 raise ValueError(f"expected {name} to be a positive integer, got {check.shown(value)}")
         positive = (("learning_rate", np.inf), ("init_std", np.inf), ("validation_fraction", 1.0))
         for name, highest in positive:

@@ -128,7 +128,7 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         if anew:
             self.classes_ = unique_labels(labels)
         if len(self.classes_) < 2:
-            raise ValueError(f"expected at least two classes, got only 1 class: {self.classes_[0]!r}")
+            raise ValueError(f"expected y with at least two classes, got only 1 class: {self.classes_[0]!r}")
         weight = self._checked_weight(sample_weight, x)
         if self.class_weight is not None:
             weight = weight * compute_sample_weight(self.class_weight, labels)

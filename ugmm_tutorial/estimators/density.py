@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ugmm_tutorial.arrays import as_array
 from ugmm_tutorial.density import DiagonalGaussianMixture, SmoothedUGMM, em
 from ugmm_tutorial.estimators.scaling import RobustScale
 from ugmm_tutorial.kernels.arguments import integer, number
@@ -144,6 +145,7 @@ class UGMMDensity(DensityMixin, BaseEstimator):
 
     def _rows(self, X: ArrayLike, *, reset: bool = False) -> NDArray[np.float64]:
         finite = "allow-nan" if self.allow_nan else True
+        X = as_array("X", X)
         return validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=finite, copy=True)
 
     def __sklearn_tags__(self) -> Tags:

@@ -85,7 +85,7 @@ def fit_network(
     for _ in bar:
         model.train()
         total = torch.zeros((), dtype=weight.dtype, device=weight.device)
-        for batch in torch.randperm(len(weight), generator=shuffle).to(weight.device).split(batch_size):
+        for batch in torch.randperm(len(weight), generator=shuffle).to(weight.device).split(int(batch_size)):
             if alone and len(batch) == 1:
                 continue
             optimizer.zero_grad(set_to_none=True)

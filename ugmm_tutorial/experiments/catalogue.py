@@ -44,7 +44,7 @@ def group(name: str) -> list[Experiment]:
     Raises:
         ValueError: there is no such group.
     """
-    if name not in GROUPS:
+    if not isinstance(name, str) or name not in GROUPS:
         raise ValueError(f"no experiment belongs to table {name!r}: expected one of {', '.join(GROUPS)}")
     return [e for e in EXPERIMENTS.values() if e.group == name]
 

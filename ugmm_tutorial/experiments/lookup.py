@@ -25,8 +25,8 @@ def look_up(name: str, table: Mapping[str, Found], what: str) -> Found:
     Raises:
         ValueError: there is none; the message suggests similar names, or lists all.
     """
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
-    close = get_close_matches(name, table, n=3)
+    close = get_close_matches(str(name), table, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"it is one of {', '.join(table)}"
     raise ValueError(f"no {what} is called {name!r}: {hint}")

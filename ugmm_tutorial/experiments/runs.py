@@ -10,6 +10,7 @@ from torch import nn
 
 from ugmm_tutorial.experiments import record_checks
 from ugmm_tutorial.experiments.experiment import Experiment
+from ugmm_tutorial.kernels.kinds import instance
 from ugmm_tutorial.training import checkpoints, files, records
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.loop import train
@@ -46,7 +47,7 @@ class Run:
     @cached_property
     def config(self) -> TrainConfig:
         """How it is trained."""
-        own = self.experiment.config
+        own = instance("experiment", self.experiment, Experiment).config
         return replace(own, seed=self.seed, epochs=own.epochs if self.epochs is None else self.epochs)
 
     @property

@@ -11,6 +11,7 @@ from ugmm_tutorial.experiments.catalogue import group
 from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.experiments.runs import Run
 from ugmm_tutorial.experiments.text_table import aligned
+from ugmm_tutorial.kernels.kinds import instance, path
 from ugmm_tutorial.training import records
 
 __all__ = ["accuracy", "table"]
@@ -34,7 +35,7 @@ def table(name: str, results: str | Path | None = None) -> str:
         RecordError: a record cannot be read, or contradicts itself.
     """
     experiments = group(name)
-    results = results or artifacts.records_of(e.name for e in experiments)
+    results = path("results", results) or artifacts.records_of(e.name for e in experiments)
     rows = [_row(e, _all(e, results)).cells for e in experiments]
     header = ("model", "paper", "ours", "seeds", "epochs", "verdict" if name == "2" else "")
     return aligned([header, *rows], left=(0, 5))
@@ -49,7 +50,9 @@ def accuracy(experiment: Experiment, results: str | Path | None = None) -> str:
         ValueError: a record was made with other settings than the experiment's.
         RecordError: a record cannot be read, or contradicts itself.
     """
-    row = _row(experiment, _all(experiment, results or artifacts.records_of([experiment.name])))
+    instance("experiment", experiment, Experiment)
+    results = path("results", results) or artifacts.records_of([experiment.name])
+    row = _row(experiment, _all(experiment, results))
     return f"{row.ours} ({row.done} epochs)" if 0 < row.trained < row.epochs else row.ours
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import module as checked_module
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers.dense import MixtureLayer, UGMMLayer
 
@@ -69,24 +70,25 @@ def layers_of(model: nn.Module, name: str = "model") -> list[Layer]:
     modules = [model] if isinstance(model, MixtureLayer) else model
     if not isinstance(modules, (nn.Sequential, list)) or len(modules) == 0:
         raise TypeError(f"expected {name} to be a UGMMNet, a stack of UGMMLayer, got {type(model).__name__}")
-    return [_layer(module, place) for place, module in enumerate(modules)]
+    return [_layer(module, place, name) for place, module in enumerate(modules)]
 
 
 @torch.no_grad()
-def _layer(module: nn.Module, place: int) -> Layer:
+def _layer(module: nn.Module, place: int, name: str) -> Layer:
+    checked_module(name, module)
     if isinstance(module, nn.LayerNorm):
         raise TypeError(
             f"module {place} is a LayerNorm, whose mean and variance couple all of its inputs: the bounds of "
-            "uGMM terms do not hold through it. Train a network with norm='none'"
+            f"uGMM terms do not hold through it. Take as {name} a network with norm='none'"
         )
     if not (isinstance(module, UGMMLayer) and module.sums_components):
         raise TypeError(
-            "expected dense UGMMLayers that sum over their components, got "
+            f"expected {name} of dense UGMMLayers that sum over their components, got "
             f"{type(module).__name__} as module {place}: the bounds cover only these"
         )
     if module.mean.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"expected parameters in float32 or float64, got {module.mean.dtype}: use model.float()"
+            f"expected {name} in float32 or float64, got {module.mean.dtype}: .float() converts it"
         )
     module = copy.deepcopy(module).to("cpu", torch.float64)
     log_std, log_weight = module.bounded_log_std, module.log_weight
@@ -94,7 +96,7 @@ def _layer(module: nn.Module, place: int) -> Layer:
     bad = not (mean.isfinite().all() and log_std.isfinite().all())
     if bad or bool((log_weight.isnan() | (log_weight == math.inf)).any()):
         raise ValueError(
-            f"module {place} has parameters that are not finite: nothing can be inferred from it"
+            f"module {place} has parameters that are not finite: nothing can be inferred from {name}"
         )
     return Layer.of(mean, inverse_std(log_std), log_weight - log_std - HALF_LOG_2PI)
 

@@ -60,7 +60,7 @@ class Problem:
 
     def sample(self, count: int, seed: int) -> Tensor:
         """Points (n, count), uniform in the box or among the allowed values."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         share = torch.rand(self.size, count, generator=generator, dtype=torch.float64)
         x = self.clipped(self.low.unsqueeze(1) + (self.high - self.low).unsqueeze(1) * share)
         for i, values in self.allowed.items():
@@ -96,7 +96,8 @@ def pose(
         if not isinstance(given, Mapping):
             raise TypeError(f"expected {name} to map inputs to values, got {shown(given)}")
     for name, several in (("query", query), ("box", box)):
-        if isinstance(several, str | Set) or not isinstance(several, Collection):
+        collection = isinstance(several, Collection) and getattr(several, "ndim", 1) > 0
+        if isinstance(several, str | Set) or not collection:
             raise TypeError(f"expected {name} to be a sequence, got {shown(several)}")
     evidence, query, discrete = dict(evidence), list(query), dict(discrete or {})
     _check_indices(evidence, query, discrete, inputs)

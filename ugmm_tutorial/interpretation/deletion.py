@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ugmm_tutorial.data import Examples
 from ugmm_tutorial.interpretation.pruning import counts_of, dense_layers_of, prune
 from ugmm_tutorial.interpretation.tracing import batches, head_of, layers_of
-from ugmm_tutorial.kernels.arguments import indices, reals, shown
+from ugmm_tutorial.kernels.arguments import indices, reals
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
-from ugmm_tutorial.training.evaluation import evaluate, evaluating
+from ugmm_tutorial.training.evaluation import checked_examples, evaluate, evaluating
 
 __all__ = ["deletion_curve", "deletion_curve_by_example"]
 
@@ -78,8 +78,7 @@ def deletion_curve_by_example(
     >>> len(deletion_curve_by_example(ConvNet(head="ugmm", widths=(3,)), digits, fractions=[0.0, 0.5, 0.9]))
     3
     """
-    if not isinstance(examples, Examples):
-        raise TypeError(f"expected examples to be Examples, a part of a data set, got {shown(examples)}")
+    examples = checked_examples(examples)
     accuracies = []
     for keep in _keeps(model, fractions, layers):
         counts = counts_of(keep, dense_layers_of(model))
@@ -107,8 +106,9 @@ def _scores(model: nn.Module, x: Tensor, counts: Sequence[int]) -> Tensor:
 
 def _keeps(model: nn.Module, fractions: Sequence[float], layers: Sequence[int] | None) -> list[list[float]]:
     """The share that each layer keeps, for every fraction."""
-    if not all(0.0 <= fraction < 1.0 for fraction in reals("fractions", fractions)):
-        raise ValueError(f"expected fractions from 0 to below 1, got {list(fractions)}")
+    fractions = reals("fractions", fractions)
+    if not all(0.0 <= fraction < 1.0 for fraction in fractions):
+        raise ValueError(f"expected fractions from 0 to below 1, got {fractions}")
     depth = len(layers_of(model))
     layers = indices("layers", range(depth) if layers is None else layers, depth)
     return [[1.0 - f if place in layers else 1.0 for place in range(depth)] for f in fractions]

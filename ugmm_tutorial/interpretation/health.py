@@ -79,9 +79,8 @@ def health(
     >>> [layer.dead.shape for layer in health(UGMMNet([16, 8, 3]), torch.rand(20, 16))]
     [torch.Size([8]), torch.Size([3])]
     """
-    tolerances = {"spread": spread, "share": share, "correlation": correlation, "overlap": overlap}
-    for name, value in tolerances.items():
-        fraction(name, value)
+    spread, share = fraction("spread", spread), fraction("share", share)
+    correlation, overlap = fraction("correlation", correlation), fraction("overlap", overlap)
     found = statistics(model, examples(x, least=2))  # with one, no output changes
     if not all(layer.outputs.isfinite().all() for layer in found):
         raise ValueError("expected x and a model whose outputs are finite, got NaN or infinity")

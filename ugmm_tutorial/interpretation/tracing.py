@@ -40,10 +40,11 @@ def head_of(model: nn.Module) -> nn.Sequential:
     for place, module in enumerate(head):
         if not isinstance(module, (MixtureLayer, nn.LayerNorm)):
             raise TypeError(
-                f"expected mixture layers and LayerNorms only, got {type(module).__name__} as module {place}"
+                "expected model to have mixture layers and LayerNorms only, got "
+                f"{type(module).__name__} as module {place}"
             )
     if not any(isinstance(module, MixtureLayer) for module in head):
-        raise TypeError("expected at least one mixture layer, got none")
+        raise TypeError("expected model to have at least one mixture layer, got none")
     return head
 
 

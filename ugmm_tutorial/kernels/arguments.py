@@ -17,7 +17,6 @@ from torch import Tensor, nn
 __all__ = [
     "autocasts",
     "checked",
-    "device",
     "fraction",
     "indices",
     "integer",
@@ -170,7 +169,7 @@ def integers(
         ValueError: they are something else, as a set is, which has no order.
     """
     try:
-        if isinstance(values, str | Set | Mapping) or not isinstance(values, Iterable):
+        if isinstance(values, str | bytes | Set | Mapping) or not isinstance(values, Iterable):
             raise TypeError
         listed = [integer(name, value, low, high) for value in values]
         if count in (None, len(listed)):
@@ -233,7 +232,7 @@ def reals(name: str, values: object) -> list[float]:
     Raises:
         TypeError: it is not a sequence, or one of them is not a number.
     """
-    listed = values.tolist() if hasattr(values, "tolist") else values
+    listed = _listed_values(values)
     if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
         raise TypeError(f"expected {name} to be a sequence of numbers, got {shown(values)}")
     return [real(f"every one of {name}", value) for value in listed]
@@ -246,8 +245,7 @@ def indices(name: str, values: object, count: int) -> list[int]:
         ValueError: they are not integers.
         IndexError: one is out of range.
     """
-    listed = values.tolist() if isinstance(values, Tensor) else values
-    listed = integers(name, listed, -_LARGEST, kind="integers")
+    listed = integers(name, _listed_values(values), -_LARGEST, kind="integers")
     for index in listed:
         if not 0 <= index < count:
             raise IndexError(f"expected {name} from 0 to {count - 1}, got {index}")
@@ -287,26 +285,16 @@ def numbers_in(
 
 
 def module(name: str, value: object) -> nn.Module:
-    """Check that an argument is a network or a layer, and return it.
+    """Check that an argument is a network or a layer with its numbers in memory, and return it.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it is something else, or it has tensors on the device ``meta``.
     """
     if not isinstance(value, nn.Module):
         raise TypeError(f"expected {name} to be a torch.nn.Module, got {shown(value)}")
+    if any(t.is_meta for t in (*value.parameters(), *value.buffers())):
+        raise TypeError(f"expected {name} with numbers, got tensors on the device meta: load them first")
     return value
-
-
-def device(value: Any) -> torch.device:
-    """Check the name of a device.
-
-    Raises:
-        ValueError: PyTorch knows no such device.
-    """
-    try:
-        return torch.device(value)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"expected device such as 'cpu' or 'cuda:0', got {shown(value)} ({error})") from None
 
 
 def shown(value: object) -> str:
@@ -323,7 +311,8 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     Raises:
         ValueError: it is not among them.
     """
-    if value not in (names := tuple(allowed)):
+    names = tuple(allowed)
+    if not isinstance(value, str) or value not in names:
         raise ValueError(f"unknown {name} {shown(value)}: expected one of {', '.join(names)}")
     return value
 
@@ -344,6 +333,13 @@ def autocasts(device_type: str) -> bool:
     """Whether autocast is on for this type of device."""
     # For a device type that has no autocast, such as meta, asking whether it is on would raise.
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def _listed_values(values: Any) -> Any:
+    """An array or a tensor as a list, or None if there are no numbers in its memory."""
+    if isinstance(values, Tensor) and (values.layout != torch.strided or values.device.type == "meta"):
+        return None
+    return values.tolist() if hasattr(values, "tolist") else values
 
 
 def _listed(values: Mapping[str, object]) -> str:

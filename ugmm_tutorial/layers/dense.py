@@ -19,6 +19,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
+from ugmm_tutorial.kernels.kinds import device as checked_device
 from ugmm_tutorial.layers.limits import lower_bound
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
 from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, sums_of
@@ -121,7 +122,7 @@ class MixtureLayer(nn.Module, ABC):
         self.max_std = check.real("max_std", max_std)
         if not self.max_std > self.min_std:
             raise ValueError(f"expected max_std > min_std = {min_std}, got {max_std}")
-        device = None if device is None else check.device(device)
+        device = None if device is None else checked_device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(

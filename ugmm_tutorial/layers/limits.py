@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ugmm_tutorial.kernels.arguments import real, tensor
+
 __all__ = ["lower_bound"]
 
 
@@ -36,8 +38,15 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
     straight-through clamp lets the value drift further and further below. This function avoids both. It
     follows ``lower_bound`` in TensorFlow Compression, a library for learned image compression.
 
+    Raises:
+        TypeError: the value is not a dense tensor of real numbers, or the bound not a number.
+
     >>> value = torch.tensor(-1.0, requires_grad=True)
     >>> torch.autograd.grad(-lower_bound(value, 0.0), value)  # a plain clamp would give 0
     (tensor(-1.),)
     """
+    if not torch.compiler.is_compiling():
+        bound = real("bound", bound)
+        if tensor("value", value).is_complex():
+            raise TypeError(f"expected value of real numbers, got {value.dtype}")
     return _LowerBound.apply(value, bound)

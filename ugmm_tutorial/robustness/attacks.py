@@ -43,7 +43,7 @@ def greedy_attack(
     >>> (attempt != x).sum(dim=1) <= 2
     tensor([True, True])
     """
-    y, low, high = _checked(x, y, changed, box)
+    y, low, high = _checked(network, x, y, changed, box)
     values = check.integer("values", values, 2)  # at least the ends of the box
     part = torch.linspace(0.0, 1.0, values, dtype=x.dtype)
     tried = torch.lerp(low, high, part.unsqueeze(1))  # (values, K)
@@ -83,7 +83,7 @@ def random_attack(
     >>> (attempt != x).sum(dim=1) <= 2
     tensor([True, True])
     """
-    y, low, high = _checked(x, y, changed, box)
+    y, low, high = _checked(network, x, y, changed, box)
     tries, draw = check.integer("tries", tries, 1), torch.Generator().manual_seed(check.seed(seed))
     found = x.clone()
     for row, label in zip(found, y, strict=True):
@@ -129,7 +129,7 @@ def gradient_attack(
     >>> (attempt != x).sum(dim=1) <= 2
     tensor([True, True])
     """
-    y, low, high = _checked(x, y, changed, box)
+    y, low, high = _checked(network, x, y, changed, box)
     steps, restarts = check.integer("steps", steps, 0), check.integer("restarts", restarts, 1)
     draw = torch.Generator().manual_seed(check.seed(seed))
     best, least = x.clone(), lead(network, x, y).detach()
@@ -179,8 +179,11 @@ def _leads(network: nn.Module, attempts: Tensor, label: Tensor) -> Tensor:
     return torch.cat([lead(network, part, label.expand(len(part))) for part in attempts.split(rows)])
 
 
-def _checked(x: Tensor, y: Tensor, changed: int, box: Box) -> tuple[Tensor, Tensor, Tensor]:
+def _checked(
+    network: nn.Module, x: Tensor, y: Tensor, changed: int, box: Box
+) -> tuple[Tensor, Tensor, Tensor]:
     """The classes and the box's ends, after a look at all arguments; the network checks the rest of ``x``."""
+    check.module("network", network)
     if check.numbers_in("x", x).dim() != 2:
         raise ValueError(f"expected x of shape (B, K), got {tuple(x.shape)}")
     y = check.labels("y", y, len(x))

@@ -63,7 +63,7 @@ def flat(network: nn.Module) -> list[nn.Module]:
 def _step(module: nn.Module) -> Step:
     # Not isinstance: a subclass may compute something else.
     if type(module) in MIXTURES:
-        return Mixture(layers_of(module)[0])
+        return Mixture(layers_of(module, "network")[0])
     module = copy.deepcopy(module).to("cpu", torch.float64).requires_grad_(False)
     if type(module) is nn.Linear:
         return Affine(module.weight, _or(module.bias, torch.zeros(module.out_features)))

@@ -195,8 +195,8 @@ def _parts(network: nn.Module) -> tuple[UGMMLayer, list[Step]]:
     if not modules or not isinstance(modules[0], UGMMLayer) or type(modules[0]) not in behind.MIXTURES:
         first = type(modules[0]).__name__ if modules else "nothing"
         raise TypeError(
-            f"expected a stack whose first module is a UGMMLayer, got {first}: without it a single input can "
-            "move an output without limit"
+            f"expected network to be a stack whose first module is a UGMMLayer, got {first}: without it a "
+            "single input can move an output without limit"
         )
     behind.plain(modules[0])
     return modules[0], behind.steps_of(modules[1:])

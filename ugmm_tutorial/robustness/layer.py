@@ -11,10 +11,11 @@ sensitivity (Hampel, Ronchetti, Rousseeuw and Stahel, 1986, *Robust Statistics*)
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -197,7 +198,9 @@ def arguments(
     layer: UGMMLayer, x: Tensor, box: Box | None
 ) -> tuple[Layer, Tensor, tuple[Tensor, Tensor] | None]:
     """The layer's constants, the rows (B, K) and the box's ends (K,), float64, checked."""
-    constants = layers_of(layer, "layer")[0]
+    constants, *more = layers_of(layer, "layer")
+    if more:
+        raise TypeError(f"expected layer to be one uGMM layer, got a stack of {1 + len(more)}")
     inputs = constants.mean.shape[1]
     if numbers_in("x", x, floating=False, finite=False).shape[-1:] != (inputs,):
         raise ValueError(f"expected x of shape (*, {inputs}), got {tuple(x.shape)}")
@@ -214,7 +217,8 @@ def checked_box(box: Box | None, inputs: int) -> tuple[Tensor, Tensor] | None:
 
 def checked_ends(box: Box, inputs: int) -> tuple[Tensor, Tensor]:
     """The same for a box that is there."""
-    if isinstance(box, str | Set | Mapping) or not isinstance(box, Collection | Tensor) or len(box) != 2:
+    pair = isinstance(box, Sequence | Tensor | np.ndarray) and not isinstance(box, str)
+    if not pair or getattr(box, "ndim", 1) == 0 or len(box) != 2:
         raise ValueError(f"expected box to be (low, high), its least and greatest values, got {shown(box)}")
     low, high = (
         torch.from_numpy(numbers(f"the box's {name} end", end))

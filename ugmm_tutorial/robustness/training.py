@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import labels, module
+from ugmm_tutorial.kernels.arguments import labels, module, numbers_in
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
@@ -75,6 +75,7 @@ def lower_leads(
     layer, norm, linears = _parts(network)
     changed, ends = checked_count(changed, layer.in_features), checked_box(box, layer.in_features)
     log_weight = layer.dropped_log_weight() if layer.drops else layer.log_weight
+    numbers_in("x", x, dim=2, finite=False)
     out = layer.log_density(x, log_weight)
     reach = _Reach.of(layer, x, out, log_weight, changed, ends) if changed else None
     hidden: list[tuple[Tensor, Tensor]] = []  # ends of what the ReLUs get, (B, n) each
@@ -209,7 +210,9 @@ def _parts(network: nn.Module) -> tuple[UGMMLayer, nn.LayerNorm | None, list[nn.
     between = [part for part in rest[1::2] if type(part) is nn.ReLU]
     alternate = linears and len(linears) + len(between) == len(rest) == 2 * len(linears) - 1
     if not isinstance(layer, UGMMLayer) or type(layer) is not UGMMLayer or not alternate:
-        raise TypeError(f"expected UGMMLayer, perhaps a LayerNorm, and Linear with ReLU between, got {names}")
+        raise TypeError(
+            f"expected network of a UGMMLayer, perhaps a LayerNorm, and Linear with ReLU between, got {names}"
+        )
     if norm and (norm.elementwise_affine or any(linear.bias is not None for linear in linears)):
-        raise TypeError("expected a LayerNorm without parameters and Linear without a bias behind it")
+        raise TypeError("expected network with a LayerNorm without parameters and no bias behind it")
     return layer, norm, linears

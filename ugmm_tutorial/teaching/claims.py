@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import SupportsFloat
 
+from ugmm_tutorial.kernels.arguments import number, shown
+from ugmm_tutorial.kernels.kinds import instance
+
 __all__ = [
     "ClaimError",
     "Finding",
@@ -122,13 +125,16 @@ def claim(
 
     Raises:
         ClaimError: the value disagrees, and claims are strict (see :func:`is_strict`).
+        TypeError: an argument is of another kind.
         ValueError: the text states no number, the numbers and the values differ in count, or ``paper`` is
             another word.
 
     >>> claim("59 times", 58.8)
     >>> claim("less than 100 MiB", 90 * 2**20)
     """
-    if paper is not None and paper not in VERDICTS:
+    instance("text", text, str, "a text")
+    within = None if within is None else number("within", within, 0.0)
+    if paper is not None and not (isinstance(paper, str) and paper in VERDICTS):
         raise ValueError(f"expected paper to be one of {', '.join(VERDICTS)} or None, got {paper!r}")
     finding = _finding(text, value, within, record)
     for listener in listeners:
@@ -171,11 +177,14 @@ def _finding(
     """Compare the numbers of the text with those of the code, in the units of the text."""
     stated = stated_numbers(text)
     several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
-    found = [float(v) for v in value] if several else [float(value)]
+    try:
+        found = [float(v) for v in value] if several else [float(value)]  # type: ignore[union-attr, arg-type]
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"expected value to be a number, or several, got {shown(value)}") from None
     if several and " to " in text and not text.lower().startswith("from "):
         found = [min(found), max(found)]
     if len(stated) != len(found):
-        raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)}")
+        raise ValueError(f"{text!r} states {len(stated)} numbers, expected {len(found)} as in value")
     allowed = [
         _interval(bound, number, half_digit if within is None else within)
         for (number, _, half_digit), bound in zip(stated, stated_bounds(text), strict=True)

@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from ugmm_tutorial.arrays import numbers
 from ugmm_tutorial.kernels.arguments import indices, integer
+from ugmm_tutorial.teaching.plotting.style import axes
 
 __all__ = ["SubmodeViewer"]
 
@@ -95,10 +95,9 @@ class SubmodeViewer:
         """
         neurons = indices("neurons", neurons, len(self.shares))
         if len(neurons) == 0:
-            raise ValueError("expected at least one neuron, got none")
+            raise ValueError("expected at least one neuron in neurons, got none")
         _, classes, height, width = self.shares.shape
-        if ax is None:
-            ax = plt.subplots(figsize=(0.72 * (classes + 2), 0.78 * len(neurons) + 0.6))[1]
+        ax = axes(ax, (0.72 * (classes + 2), 0.78 * len(neurons) + 0.6))
         across, down = 1.12 * width, 1.12 * height
         for row, neuron in enumerate(neurons):
             mean, added = self.shares[neuron].mean(axis=0), self.differences(neuron)

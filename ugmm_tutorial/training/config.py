@@ -6,13 +6,14 @@ Taught in chapter 6.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from numbers import Integral
 
 import torch
 
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import instance
 
 __all__ = ["SCHEDULERS", "TrainConfig", "learning_rates", "schedule"]
 
@@ -71,7 +72,8 @@ class TrainConfig:
             )
         if not 0.0 < check.real("gamma", self.gamma) <= 1.0:
             raise ValueError(f"expected gamma in (0, 1], got {self.gamma}")
-        if not isinstance(self.measure, Collection) or not set(self.measure) <= {"validation", "test"}:
+        parts = self.measure if isinstance(self.measure, Sequence | Set) else [None]
+        if not all(isinstance(part, str) and part in ("validation", "test") for part in parts):
             raise ValueError(f"expected measure to name validation or test, got {self.measure}")
 
     @property
@@ -87,6 +89,8 @@ def schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.opt
     >>> type(schedule(optimizer, TrainConfig(scheduler="cosine"))).__name__
     'CosineAnnealingLR'
     """
+    instance("optimizer", optimizer, torch.optim.Optimizer, "a torch.optim.Optimizer")
+    instance("config", config, TrainConfig)
     if config.scheduler == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs)
     milestones = list(config.milestones) if config.scheduler == "multistep" else []
@@ -99,6 +103,7 @@ def learning_rates(config: TrainConfig) -> list[float]:
     >>> learning_rates(TrainConfig(epochs=3, learning_rate=1.0, milestones=(2,), gamma=0.5))
     [1.0, 1.0, 0.5]
     """
+    instance("config", config, TrainConfig)
     if config.scheduler == "cosine":
         factors = [(1 + math.cos(math.pi * n / config.epochs)) / 2 for n in range(config.epochs)]
     else:

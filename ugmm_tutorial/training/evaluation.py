@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.kernels.arguments import integer, labels, module, shown, tensor
+from ugmm_tutorial.kernels.arguments import integer, labels, module, tensor
+from ugmm_tutorial.kernels.kinds import instance
 
-__all__ = ["class_scores", "evaluate", "evaluating"]
+__all__ = ["checked_examples", "class_scores", "evaluate", "evaluating"]
 
 
 @torch.no_grad()
@@ -40,23 +41,31 @@ def evaluate(model: nn.Module, examples: Examples, *, batch_size: int = 256) -> 
     1.0
     """
     module("model", model)
-    if not isinstance(examples, Examples):
-        raise TypeError(f"expected examples to be Examples, a part of a data set, got {shown(examples)}")
-    rows = len(tensor("examples.x", examples.x))
-    y = labels("examples.y", examples.y, rows)
-    if rows == 0:
-        raise ValueError("expected examples to evaluate on, got none")
+    examples = checked_examples(examples)
     batch_size = integer("batch_size", batch_size, 1)
     device = next(model.parameters(), examples.x).device
     loss = correct = 0.0
     with evaluating(model):
-        for x, right in zip(examples.x.split(batch_size), y.split(batch_size), strict=True):
+        for x, right in zip(*(part.split(batch_size) for part in examples), strict=True):
             scores = class_scores(model, x.to(device))
             right = labels("examples.y", right, len(x), scores.shape[1]).to(device)
             loss += cross_entropy(scores, right, reduction="sum").item()
             correct += (scores.argmax(dim=1) == right).sum().item()
             correct += math.nan if scores.isnan().any() else 0.0
-    return {"loss": loss / rows, "accuracy": correct / rows}
+    return {"loss": loss / len(examples.y), "accuracy": correct / len(examples.y)}
+
+
+def checked_examples(examples: Examples) -> Examples:
+    """A part of a data set to evaluate on, with int64 labels.
+
+    Raises:
+        TypeError: it is something else, or inputs or labels are no tensors.
+        ValueError: there are no examples, or labels do not fit.
+    """
+    instance("examples", examples, Examples, "Examples, a part of a data set")
+    if tensor("examples.x", examples.x).dim() == 0 or len(examples.x) == 0:
+        raise ValueError("expected examples to evaluate on, got none")
+    return Examples(examples.x, labels("examples.y", examples.y, len(examples.x)))
 
 
 def class_scores(model: nn.Module, x: Tensor) -> Tensor:
@@ -80,6 +89,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     ...     model.training
     False
     """
+    instance("model", model, nn.Module, "a torch.nn.Module")
     modes = {part: part.training for part in model.modules()}
     model.eval()
     try:

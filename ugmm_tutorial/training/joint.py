@@ -162,7 +162,8 @@ def train_generative(
     epochs, batch_size = check.integer("epochs", epochs, 0), check.integer("batch_size", batch_size, 1)
     learning_rate = check.number("learning_rate", learning_rate, above=0.0)
     check.numbers_in("rows", rows, dim=2)
-    with seeded(check.seed(seed)):
+    seed = check.seed(seed)
+    with seeded(seed):
         model = UGMMNet(widths, init=init)
     shuffle = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)

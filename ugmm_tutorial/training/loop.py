@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from ugmm_tutorial.data import Splits
 from ugmm_tutorial.kernels import arguments
+from ugmm_tutorial.kernels.kinds import device as checked_device
+from ugmm_tutorial.kernels.kinds import function, instance, path
 from ugmm_tutorial.training import checkpoints, files, identity, records
 from ugmm_tutorial.training.checks import check_classes, check_parts
 from ugmm_tutorial.training.config import TrainConfig, schedule
@@ -83,12 +85,13 @@ def train(
     """
     arguments.module("model", model)
     check_parts(data)
-    if not isinstance(config, TrainConfig):
-        raise TypeError(f"expected config to be a TrainConfig, got {arguments.shown(config)}")
-    device = arguments.device(device)
+    instance("config", config, TrainConfig)
+    device = checked_device(device)
     if cuda_graph and device.type != "cuda":
         raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
-    checkpoint = None if checkpoint is None else Path(checkpoint)
+    if after_epoch is not None:
+        function("after_epoch", after_epoch)
+    checkpoint = path("checkpoint", checkpoint)
     if checkpoint is not None and checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
     if checkpoint is not None:

@@ -37,7 +37,7 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
     >>> ensemble([nn.Linear(4, 3), nn.Linear(4, 3)], torch.rand(8, 4)).shape
     torch.Size([2, 8, 3])
     """
-    if isinstance(models, str | nn.Module) or not isinstance(models, Iterable):
+    if isinstance(models, str | nn.Module) or hasattr(models, "ndim") or not isinstance(models, Iterable):
         raise TypeError(f"expected models to be a sequence of networks, got {check.shown(models)}")
     models = [check.module("every one of models", model) for model in models]
     if len(models) == 0:

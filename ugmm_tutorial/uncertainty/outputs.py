@@ -96,7 +96,7 @@ def batched(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     device = next(model.parameters(), x).device
     out = torch.cat([model(part.to(device)).double().cpu() for part in x.split(batch_size)])
     if out.dim() != 2 or len(out) != len(x):
-        raise ValueError(f"expected the network to give logits (N, C), got {tuple(out.shape)}")
+        raise ValueError(f"expected model to give logits (N, C), got {tuple(out.shape)}")
     return out
 
 

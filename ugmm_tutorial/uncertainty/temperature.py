@@ -41,11 +41,13 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     from scipy.special import softmax
 
     z = numbers("logits", logits)
+    if z.ndim != 2:
+        raise ValueError(f"expected finite logits (N, C), got shape {z.shape}")
     try:
         y = whole_numbers("labels", labels)
     except TypeError as error:
-        raise ValueError(f"expected labels to be integers from 0 to {z.shape[-1] - 1}") from error
-    if z.ndim != 2 or len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
+        raise ValueError(f"expected labels to be integers from 0 to {z.shape[1] - 1}") from error
+    if len(z) == 0 or y.shape != (len(z),) or not np.isfinite(z).all():
         raise ValueError(
             f"expected finite logits (N, C) and labels (N,), N >= 1, got {z.shape} and {y.shape}"
         )
@@ -61,9 +63,11 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
         return float((softmax(beta * excess, axis=1) * excess).sum(axis=1).mean())
 
     if excess.max() <= 0.0:
-        raise ValueError("expected some wrong answers: with none, the smallest temperature fits best")
+        raise ValueError(
+            "expected logits with some wrong answers: with none, the lowest temperature fits best"
+        )
     if excess.mean() >= 0.0:
-        raise ValueError("expected answers better than chance: these fit best at an infinite temperature")
+        raise ValueError("expected logits better than chance: these fit best at an infinite temperature")
     low = high = 1.0
     while slope(low) > 0.0:
         low /= 2.0

@@ -39,6 +39,7 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
 
     Raises:
         ValueError: there is nothing to draw, a name has no records, or its records differ in length.
+        KeyError: the records have no such metric.
     """
     if not _by_name("runs", runs):
         raise ValueError("expected runs, the records of at least one run, got none")
@@ -217,7 +218,7 @@ def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None,
 
 
 def _by_name(name: str, value: Mapping) -> Mapping:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(
             f"expected {name} to be a dict, with a name in the legend for each, got {shown(value)}"
         )

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from ugmm_tutorial.kernels.kinds import instance
 from ugmm_tutorial.teaching import figure_contract
 
 __all__ = ["COLORS", "DASHES", "INK", "axes", "use_style"]
@@ -42,4 +43,4 @@ def use_style() -> None:
 
 def axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     """``ax``, or the axes of a new figure."""
-    return plt.subplots(figsize=figsize)[1] if ax is None else ax
+    return plt.subplots(figsize=figsize)[1] if ax is None else instance("ax", ax, Axes, "Matplotlib's axes")
