@@ -38,7 +38,7 @@ help:
 	@echo "make lowest          the package's tests with the lowest versions that are supported"
 	@echo "make colab           the same with the versions of Google Colab"
 	@echo "make newest          the same with the newest versions"
-	@echo "make strip           take the outputs out of the chapters"
+	@echo "make strip           take the outputs out of the chapters, and fold the cells that have a title"
 	@echo "make clean           remove what was built; .venv stays"
 	@echo "Settings: PYTHON=python3.12 makes .venv with that Python, CONSTRAINTS= takes the newest packages."
 
@@ -91,6 +91,7 @@ pdf: book
 # As they are committed.
 strip: install
 	$(RUN) nbstripout --keep-id --extra-keys "metadata.language_info" book/*.ipynb
+	$(BIN)/python book/_ext/folds.py
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -21,8 +21,12 @@ from sphinx.util import logging
 import runs_page
 from execute import Document, ExecutionError, Note, bring_up_to_date, note_of
 from ugmm_tutorial.teaching.claims import NOTE
+from ugmm_tutorial.teaching.traces import MARK
 
 logger = logging.getLogger(__name__)
+
+#: Printed lines that are no output of the code: how they begin, and the class of their paragraph.
+REMARKS = {NOTE: "claim-note", f"{MARK} ": "claim-trace"}
 
 #: The environment variable that limits a build to some chapters. ``make chapter`` sets it.
 ONLY = "UGMM_CHAPTERS"
@@ -74,14 +78,14 @@ def notes_of(app: Sphinx, env: BuildEnvironment) -> dict[str, Note]:
 
 
 def mark_notes(app: Sphinx, document: nodes.document) -> None:
-    """Turn every printed line about a statement that does not hold here into a note on the page."""
+    """Turn printed lines about checks into paragraphs: what does not hold here, and how much does."""
     for block in list(document.findall(nodes.literal_block)):
-        if NOTE not in block.astext():
+        if not any(map(_remark, block.astext().splitlines())):
             continue
         parts: list[nodes.Node] = []
-        for is_note, lines in groupby(block.astext().splitlines(), lambda line: line.startswith(NOTE)):
-            if is_note:
-                parts += [nodes.paragraph(line, line, classes=["claim-note"]) for line in lines]
+        for remark, lines in groupby(block.astext().splitlines(), _remark):
+            if remark:
+                parts += [nodes.paragraph(line, line, classes=[remark]) for line in lines]
             else:
                 parts.append(_like(block, "\n".join(lines)))
         place = block.parent.index(block)
@@ -101,6 +105,11 @@ def list_notes(app: Sphinx, exception: Exception | None) -> None:
         # This is not a warning, which would fail the build. The page says it too.
         logger.info(f"\n{len(lines)} statements do not hold on this machine; their pages say so:")
         logger.info("\n".join(lines))
+
+
+def _remark(line: str) -> str | None:
+    """The class of a printed line that is about checks, or None."""
+    return next((kind for beginning, kind in REMARKS.items() if line.startswith(beginning)), None)
 
 
 def _like(block: nodes.literal_block, text: str) -> nodes.literal_block:

@@ -19,6 +19,7 @@ from sphinx.util.fileutil import copy_asset
 import claims_page
 import happens_page
 import page_runs
+import panels
 import runs_page
 import study_page
 
@@ -53,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", drop_icon_script)
     page_runs.connect(app)
+    panels.connect(app)
     runs_page.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -20,7 +20,8 @@
 
   // The picture's measures in CSS pixels; its width follows the page.
   const SPAN = [-7, 7]; // the values y on the axis, a little more than inputs can reach
-  const MARGIN = { left: 44, right: 10, top: 26 };
+  const STACK = 34; // the width of the stacked heights, right of the axis
+  const MARGIN = { left: 44, right: 10 + STACK + 22, top: 26 };
   const BASE = 226; // where the axis lies
   const LANE = 28; // below it every input has a lane of its own, so that handles never overlap
   const LANES = BASE + 38;
@@ -160,8 +161,10 @@
         curve: svgNode(group, "path", { class: "ne-curve" }),
         stem: svgNode(group, "path", { class: "ne-stem" }),
         dot: svgNode(group, "circle", { class: "ne-dot", r: 5 }),
+        height: svgNode(group, "rect", { class: "ne-height", width: STACK }),
       };
     });
+    const total = svgNode(svg, "text", { "text-anchor": "middle" });
     const mixture = svgNode(svg, "path", { class: "ne-mixture" });
     const onMixture = svgNode(svg, "circle", { class: "ne-on-mixture", r: 5 });
     const labels = COMPONENTS.map((k) =>
@@ -199,7 +202,7 @@
         find(`[data-share="${k}"]`).textContent = digits(share, 3);
         find(`tbody .ne-${k + 1} .ne-bar span`).style.width = `${100 * (share || 0)}%`;
       });
-      find("[data-out]").value = `out = logsumexp of the terms = ${digits(result.out, 3)} nats`;
+      find("[data-out]").value = `out = log of the sum = ${digits(result.out, 3)} nats`;
       find("[data-note]").textContent = note(left);
       draw(weight);
       svg.setAttribute("aria-label", summary(result));
@@ -214,7 +217,7 @@
 y = ${digits(state.x[0], 1)}: the hollow dot on the dashed curve.`;
       }
       return "The dashed curve is the sum of all components at one y; \
-each component is read at its own input.";
+each component is read at its own input, and these heights stand on each other at the right.";
     }
 
     function summary({ out, responsibilities }) {
@@ -235,7 +238,9 @@ Output ${digits(out, 2)} nats.`;
       const read = (y, k) => density(y, state.mean[k], state.std[k], weight[k]);
       const curves = COMPONENTS.map((k) => ys.map((y) => read(y, k)));
       const sum = ys.map((_, i) => curves.reduce((total, curve) => total + curve[i], 0));
-      const top = Math.max(0.1, 1.05 * Math.max(...sum));
+      const heights = COMPONENTS.map((k) => read(state.x[k], k));
+      const stacked = heights.reduce((above, height) => above + height, 0);
+      const top = Math.max(0.1, 1.05 * Math.max(...sum), 1.08 * stacked);
       const across = (y) => MARGIN.left + (y - SPAN[0]) * scale;
       const up = (p) => BASE - (p / top) * (BASE - MARGIN.top);
       const path = (values) => {
@@ -262,9 +267,10 @@ Output ${digits(out, 2)} nats.`;
       svgNode(grid, "text", { x: right, y: 13, "text-anchor": "end" }, "mixture");
       svgNode(grid, "path", { class: "ne-mixture", d: `M${right - 100} 9h42` });
 
+      let reached = 0;
       COMPONENTS.forEach((k) => {
         const x = across(state.x[k]);
-        const height = up(read(state.x[k], k));
+        const height = up(heights[k]);
         const lane = LANES + (k + 0.5) * LANE;
         svgNode(grid, "path", { class: "ne-grid", d: `M${MARGIN.left} ${lane}H${right}` });
         const { area, curve, stem, dot } = parts[k];
@@ -276,7 +282,16 @@ Output ${digits(out, 2)} nats.`;
         change(stem, { d: `M${x} ${height}V${lane}` });
         change(dot, { cx: x, cy: height });
         change(handles[k], { transform: `translate(${x} ${lane})` });
+        reached += heights[k];
+        change(parts[k].height, {
+          x: right + 22,
+          y: up(reached),
+          height: BASE - up(heights[k]),
+        });
       });
+      change(total, { x: right + 22 + STACK / 2, y: up(stacked) - 5 });
+      total.textContent = digits(stacked, 2);
+      svgNode(grid, "text", { x: right + 22 + STACK / 2, y: BASE + 18, "text-anchor": "middle" }, "sum");
       change(mixture, { d: path(sum) });
       const y = state.x[0];
       const there = COMPONENTS.reduce((total, k) => total + read(y, k), 0);

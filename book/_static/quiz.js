@@ -1,10 +1,11 @@
-/* Quizzes that can be answered. On paper, in Jupyter and without scripts a question is a paragraph,
+/* Quizzes and predictions that can be answered. On paper, in Jupyter and without scripts a question is a paragraph,
    a list of options and a <details> with the answer; here options become radio buttons. Nodes are
    moved and never copied, so formulas survive whether MathJax comes before or after. */
 (() => {
   "use strict";
 
   const OPTION = /^\s*\(([a-z])\)/;
+  const BEGINNING = /^(\d+\.|Predict, then run\.)$/;
 
   function letterOf(node) {
     const match = node.textContent.match(OPTION);
@@ -25,7 +26,7 @@
       if (/^(H\d|DETAILS|FIELDSET)$/.test(node.tagName)) return null;
       texts.unshift(node);
       const first = node.firstElementChild;
-      if (first && first.tagName === "STRONG" && /^\d+\.$/.test(first.textContent.trim())) {
+      if (first && first.tagName === "STRONG" && BEGINNING.test(first.textContent.trim())) {
         return { texts, list, letters, right };
       }
     }
@@ -38,11 +39,10 @@
     return node;
   }
 
-  function enhance(details, number, onAnswer) {
+  function enhance(details, name, onAnswer) {
     const parts = partsOf(details);
     if (!parts) return null;
     const { texts, list, letters, right } = parts;
-    const name = `quiz-${number}`;
     const question = newNode("div", { id: `${name}-text` });
     const group = newNode("fieldset", { class: "quiz-question", "aria-labelledby": question.id });
     const verdict = newNode("p", { class: "quiz-verdict", role: "status" });
@@ -51,7 +51,7 @@
     group.append(question, list, verdict, details);
     list.classList.add("quiz-options");
 
-    const answer = { number, chosen: false, right: false };
+    const answer = { chosen: false, right: false };
     [...list.children].forEach((item, i) => {
       const label = newNode("label", {});
       const value = letters[i];
@@ -77,6 +77,12 @@
   }
 
   const section = document.getElementById("quiz");
+  let predictions = 0;
+  for (const details of [...document.querySelectorAll(".bd-article details:not(.hide)")]) {
+    if (section && section.contains(details)) continue;
+    if (enhance(details, `prediction-${predictions + 1}`, () => {})) predictions += 1;
+  }
+
   if (!section) return;
   const score = newNode("p", { class: "quiz-score", role: "status" });
   const answers = [];
@@ -87,7 +93,7 @@
     score.textContent = `${right} of ${answers.length} right${rest}.`;
   };
   for (const details of [...section.querySelectorAll(":scope > details")]) {
-    const answer = enhance(details, answers.length + 1, count);
+    const answer = enhance(details, `quiz-${answers.length + 1}`, count);
     if (answer) answers.push(answer);
   }
   if (answers.length) {

@@ -1,6 +1,7 @@
 """Quizzes: radio buttons with scripts, a list and <details> without, formulas whole in either case."""
 
 import pytest
+from habits import is_rewritten
 
 from .conftest import SITE
 from .inspect_page import broken_mathematics
@@ -70,6 +71,33 @@ def test_every_question_of_every_chapter_has_one_right_answer(chapter, quiz):
         assert len(verdicts) >= 3
         fieldset.get_by_role("radio").nth(right).check()
     assert quiz.locator(".quiz-score").inner_text() == "4 of 4 right."
+
+
+def predictions(quiz, chapter, **which):
+    return quiz(chapter, **which).page.locator("article fieldset:not(#quiz fieldset)")
+
+
+def test_prediction_is_answered_like_a_question_and_counts_nowhere(quiz):
+    first = predictions(quiz, "01_one_neuron").first
+    assert first.inner_text().startswith("Predict, then run.")
+    assert not first.locator("details p").first.is_visible()
+    first.get_by_label("(c)").check()
+    assert first.get_by_role("status").inner_text() == "✗ Not right: the answer is (b)."
+    assert first.locator("details p").first.is_visible()
+    assert first.page.locator(".quiz-score").inner_text() == "0 of 4 right, 4 still to answer."
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_prediction_of_a_rewritten_chapter_can_be_answered(chapter, quiz):
+    found = predictions(quiz, chapter, formulas=False)
+    asked = found.page.locator("article p > strong", has_text="Predict, then run.").count()
+    assert found.count() == asked if is_rewritten(chapter) else found.count() <= asked
+    for fieldset in found.all():
+        verdicts = []
+        for radio in fieldset.get_by_role("radio").all():
+            radio.check()
+            verdicts.append(fieldset.get_by_role("status").inner_text())
+        assert verdicts.count("✓ Right.") == 1
 
 
 @pytest.mark.parametrize("late", ["quiz.js", "tex-chtml.js"])

@@ -4,8 +4,8 @@
 prose. The book's lint finds measured numbers that no claim covers, and claims that no sentence makes.
 
 A reader's machine may round differently from ours. In a notebook a failing claim therefore prints a note, and
-the chapter goes on. Elsewhere, and with ``UGMM_CLAIMS=strict``, it raises. Imports nothing else of the
-package.
+the chapter goes on. Elsewhere, and with ``UGMM_CLAIMS=strict``, it raises. ``traces``
+prints what a folded cell has checked.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ from matplotlib.text import Text
 __all__ = ["FigureWarning", "broken_rules", "watch"]
 
 #: Colour maps with steadily changing lightness, which are readable in grey too, and one map for differences.
-#: The latter is white at zero, and its two ends differ under all common colour blindnesses.
-COLOR_MAPS = ("cividis", "viridis", "gray", "gray_r", "RdBu_r")
+#: The latter is white at zero, and its two ends differ under all common colour blindnesses. ``Blues`` and
+#: ``gray_r`` begin with the colour of paper: the most ink means the most on dark pages, too, which turn
+#: figures round.
+COLOR_MAPS = ("Blues", "cividis", "viridis", "gray", "gray_r", "RdBu_r")
 SMALLEST_LETTERS = 7.0  # points
 LEAST_CONTRAST = 4.5  # WCAG 2.1, AA, for text of normal size
 _LARGEST_GREY_SPREAD = 0.02
@@ -111,7 +113,8 @@ def _colors(ax: Axes, allowed: list[tuple[float, float, float]]) -> Iterator[str
     used = [
         line.get_color() for line in ax.lines if line.get_linestyle() != "None" or line.get_marker() != "None"
     ]
-    used += [patch.get_facecolor() for patch in ax.patches if patch.get_fill() and patch.get_alpha() != 0]
+    if ax.get_label() != "<colorbar>":  # the ends of a colour bar have the colours of its map
+        used += [patch.get_facecolor() for patch in ax.patches if patch.get_fill() and patch.get_alpha() != 0]
     for mappable in (*ax.images, *ax.collections):
         if isinstance(mappable, ScalarMappable) and mappable.get_array() is not None:
             colors = mappable.get_cmap()

@@ -28,6 +28,9 @@ RIGHT = [
     ("1.3", features),
     ("1.3", lambda x: x.norm(dim=-1, keepdim=True)),
     ("1.3", lambda x: x.abs().sum(dim=-1, keepdim=True)),
+    ("1.4", 1.2156),
+    ("1.4", 1.22),
+    ("1.4", torch.tensor(1.2156)),
 ]
 
 
@@ -129,7 +132,24 @@ WRONG = [
     ("1.3", lambda x: x[..., :0], "Expected features (..., F)"),
     ("1.3", lambda x: [x], "a value of type list"),
     ("1.3", 7, "Expected the function features(x)"),
+    # 1.4
+    ("1.4", 0, "answers loudest, and moves nothing"),
+    ("1.4", 1, "the responsibility changes too"),
+    ("1.4", 1.4777, "take the root"),
+    ("1.4", -1.2156, "positive x2"),
+    ("1.4", 0.393, "how much the output changes there"),
+    ("1.4", 0.3233, "This is the responsibility there"),
+    ("1.4", 2, "Set the derivative"),
+    ("1.4", "1.22", "Expected one number, got str '1.22'"),
 ]
+
+
+def test_where_the_neuron_is_most_sensitive_is_found_by_search_too():
+    x = torch.linspace(0.01, 5, 500_000, dtype=torch.float64, requires_grad=True)
+    both = torch.stack((torch.zeros_like(x), x), dim=-1)
+    out = terms(both, torch.zeros(2), torch.ones(2), torch.full((2,), 0.5)).logsumexp(dim=-1)
+    (slope,) = torch.autograd.grad(out.sum(), x)
+    assert math.isclose(x[slope.abs().argmax()].item(), 1.2156, abs_tol=1e-4)
 
 
 class TestChapter1(AnswersOfAChapter):

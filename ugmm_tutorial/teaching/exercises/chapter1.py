@@ -22,7 +22,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
     shown,
 )
 
-__all__ = ["EXERCISES", "hard_neuron", "narrowest_neuron", "only_near_the_origin"]
+__all__ = ["EXERCISES", "hard_neuron", "most_sensitive", "narrowest_neuron", "only_near_the_origin"]
 
 
 # --- 1.1 --------------------------------------------------------------------------------------------
@@ -182,6 +182,27 @@ def _why_high(found: Tensor, lost: Tensor) -> str:
     return f"It is still high elsewhere: {place}, and 3 are asked for. Is it the shape, or only the scale?"
 
 
+# --- 1.4 --------------------------------------------------------------------------------------------
+
+
+def most_sensitive(answer: object) -> str:
+    """1.4: where the output of two equal standard components changes most with one of the inputs."""
+    value, right = as_number(answer), 1.0
+    for _ in range(60):  # x^2 = 1 / (1 - r) = 1 + exp(-x^2 / 2), a contraction
+        right = math.sqrt(1 + math.exp(-(right**2) / 2))
+    mistakes = {
+        "This is the mean: there the input answers loudest, and moves nothing.": 0.0,
+        "One deviation is right for a Gaussian alone. Here the responsibility changes too.": 1.0,
+        "This is x squared: take the root.": right**2,
+        "The question asks for a positive x2.": -right,
+        "This is how much the output changes there. Where is it?": right / (1 + math.exp(right**2 / 2)),
+        "This is the responsibility there. Where is it?": 1 / (1 + math.exp(right**2 / 2)),
+    }
+    otherwise = "Set the derivative of log r + log x2 to zero, with r = e / (1 + e) and e = exp(-x2^2 / 2)."
+    compare(value, right, mistakes, otherwise, rtol=4e-3, atol=0.0)
+    return "A little more than one deviation away. At the mean the input answers loudest, and moves nothing."
+
+
 EXERCISES = {
     "1.1": Exercise(
         narrowest_neuron,
@@ -195,4 +216,5 @@ EXERCISES = {
         only_near_the_origin,
         "Look for a number that is 0 at the origin, and large as soon as either input is.",
     ),
+    "1.4": Exercise(most_sensitive, "The derivative is -r x2: write r with x1 = 0, and take logarithms."),
 }

@@ -6,7 +6,8 @@
     results      curves, reliability, matrices, images
 
 Colours are those of Okabe and Ito, which are safe for colour blindness. Backgrounds are opaque, so that every
-figure is readable on light and dark pages. ``figure_contract`` has the rules for figures.
+figure is readable in a dark notebook. The book's stylesheet turns them round on dark pages.
+``figure_contract`` has the rules for figures.
 """
 
 from ugmm_tutorial.teaching.plotting.mixtures import mixture_density, neuron_explorer, response_surface

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from numbers import Integral
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from numpy.typing import ArrayLike
 
 from ugmm_tutorial.arrays import numbers
+from ugmm_tutorial.kernels.arguments import integer, shown
 from ugmm_tutorial.teaching.plotting.style import COLORS, DASHES, INK, axes
 
 __all__ = ["mixture_density", "neuron_explorer", "response_surface"]
@@ -49,8 +53,8 @@ def mixture_density(
         ax.plot(y, part, color=color, label=name)
         ax.fill_between(y, part, color=color, alpha=0.15)
     ax.plot(y, parts.sum(axis=1), color=INK, linestyle="--", label="mixture")
-    ax.set(xlabel="value $y$", ylabel="density", ylim=(0, 1.35 * parts.sum(axis=1).max()))
-    ax.legend(ncols=2, loc="upper left")
+    ax.set(xlabel="value $y$", ylabel="density", ylim=(0, 1.6 * parts.sum(axis=1).max()))
+    ax.legend(loc="upper left")
     return ax
 
 
@@ -64,10 +68,11 @@ def _places(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
 def neuron_explorer(
     x: ArrayLike, mean: ArrayLike, std: ArrayLike, weight: ArrayLike, ax: Axes | None = None
 ) -> Axes:
-    """One neuron at one input: its mixture, and a marker on each component.
+    """One neuron at one input: every curve is read at its own input, and the heights are stacked.
 
-    The marker of component k is at input x_k, where the neuron evaluates this component. The legend gives its
-    responsibility r_k, and the title gives the neuron's output.
+    The marker of component k is at input x_k, where the neuron evaluates this component. At the right the
+    heights of the markers stand on each other. The title gives the logarithm of their sum, which is the
+    output. The legend gives each part's share r_k.
 
     Args:
         x: the inputs, (K,).
@@ -89,8 +94,11 @@ def neuron_explorer(
     with np.errstate(divide="ignore"):  # a weight of zero has the logarithm -inf, as it should
         terms = np.log(weight) - np.log(std) - 0.5 * np.log(2 * np.pi) - 0.5 * ((x - mean) / std) ** 2
     out = np.logaddexp.reduce(terms)
+    stack, reached = ax.inset_axes((1.03, 0.0, 0.09, 1.0), sharey=ax), 0.0
     for k, (curve, marker) in enumerate(zip(curves, itertools.cycle("osD^vP"), strict=False)):
         height, color = np.exp(terms[k]), curve.get_color()
+        stack.bar(0, height, bottom=reached, color=color, alpha=0.8, width=1.0)
+        reached += height
         curve.set(
             linestyle=DASHES[k % len(DASHES)],
             label=rf"component {k + 1}: $r_{{{k + 1}}}$={np.exp(terms[k] - out):.3f}",
@@ -98,13 +106,24 @@ def neuron_explorer(
         ax.vlines(x[k], 0, height, color=color, linewidth=1)
         ax.plot(x[k], height, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
         ax.annotate(f"$x_{{{k + 1}}}$", (x[k], 0), (4, 4), textcoords="offset points", color=INK)
+    stack.axis("off")
+    stack.annotate(
+        f"sum\n{reached:.3f}", (0, reached), (0, 3), textcoords="offset points", color=INK, ha="center"
+    )
+    ax.set_ylim(top=max(ax.get_ylim()[1], 1.2 * reached))
     ax.set_title(f"output {out:.3f} nats")
     ax.legend(ncols=2, loc="upper left")
     return ax
 
 
 def response_surface(
-    x1: ArrayLike, x2: ArrayLike, values: ArrayLike, ax: Axes | None = None, *, label: str = "output (nats)"
+    x1: ArrayLike,
+    x2: ArrayLike,
+    values: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    label: str = "output (nats)",
+    levels: int | ArrayLike = 12,
 ) -> Axes:
     """Filled contours of a function of two inputs.
 
@@ -114,6 +133,7 @@ def response_surface(
         values: the function on the grid, (M, N).
         ax: where to draw.
         label: the meaning of the colours, with its unit.
+        levels: how many contours, or their values, rising. Two surfaces with the same values can be compared.
 
     Raises:
         TypeError, ValueError: an argument is no such array, or a number is not finite.
@@ -128,8 +148,16 @@ def response_surface(
     if not np.isfinite(values).all():
         raise ValueError("expected finite values, got NaN or infinity")
     ax = axes(ax, figsize=(5.2, 4.2))
-    filled = ax.contourf(x1, x2, values, levels=12, cmap="cividis")
-    ax.contour(x1, x2, values, levels=filled.levels, colors="white", linewidths=0.4, linestyles="solid")
+    if isinstance(levels, Integral):
+        filled = ax.contourf(x1, x2, values, levels=integer("levels", levels, 1), cmap="Blues")
+    else:
+        # Colours follow the contours, which may lie closer where more happens. Below the first is one colour.
+        steps = numbers("levels", levels)
+        if steps.ndim != 1 or len(steps) < 2 or not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
+            raise ValueError(f"expected levels, how many or at least two rising values, got {shown(levels)}")
+        scale = BoundaryNorm(steps, mpl.colormaps["Blues"].N, extend="min")
+        filled = ax.contourf(x1, x2, values, levels=steps, cmap="Blues", norm=scale, extend="min")
+    ax.contour(x1, x2, values, levels=filled.levels, colors="#777777", linewidths=0.4, linestyles="solid")
     ax.figure.colorbar(filled, ax=ax, label=label)
     ax.set(xlabel="$x_1$", ylabel="$x_2$")
     ax.grid(False)
