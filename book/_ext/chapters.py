@@ -12,6 +12,8 @@ import nbformat
 
 BOOK = Path(__file__).resolve().parents[1]
 ROOT = BOOK.parent
+#: Instead of a number: appendices stand behind all chapters.
+APPENDICES = 99
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Chapter:
 
     @classmethod
     def all(cls) -> list[Chapter]:
-        """Every chapter of the book, in reading order."""
-        return [cls(path) for path in sorted(BOOK.glob("[0-9]*.ipynb"))]
+        """Every chapter of the book and every appendix, in reading order."""
+        return [cls(path) for path in sorted(BOOK.glob("[0-9A-Z]*.ipynb"))]
 
     @cached_property
     def notebook(self) -> nbformat.NotebookNode:
@@ -44,12 +46,20 @@ class Chapter:
 
     @property
     def number(self) -> int:
-        """Its place in the book, from the file's name. An interlude has its preceding chapter's number."""
-        return int(re.match(r"\d+", self.path.stem)[0])
+        """Its place in the book, from the file's name. An interlude has its preceding chapter's number.
+
+        An appendix stands behind all chapters.
+        """
+        return APPENDICES if self.appendix else int(re.match(r"\d+", self.path.stem)[0])
+
+    @property
+    def appendix(self) -> bool:
+        """Whether it is an appendix, such as ``A_...``: measurements that a chapter only mentions."""
+        return self.path.stem[0].isalpha()
 
     @property
     def interlude(self) -> bool:
-        """Whether it is an interlude, such as ``07a_...`` after 7: shorter, without exercises and quiz."""
+        """Whether it is shorter, without exercises and quiz: ``07a_...`` after 7, or an appendix."""
         return not self.path.stem.partition("_")[0].isdigit()
 
     @property

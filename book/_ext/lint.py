@@ -64,6 +64,15 @@ INTERLUDE = Anatomy(
     figures=(3, 8),
     asserting=4,
 )
+APPENDIX = Anatomy(
+    parts=("**You need**", "**Run time:**", "**References.**"),
+    first=None,
+    last=(),
+    words=(150, 2000),
+    cells=(1, 15),
+    figures=(0, 8),
+    asserting=1,
+)
 LONGEST_CELL, MOST_BYTES = 25, 400_000
 
 
@@ -90,7 +99,7 @@ def anatomy(chapter: Chapter) -> list[str]:
     headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
     if form.first not in (None, *headings[:1]):
         found.append(f"begins with {form.first!r}; it has {headings}")
-    if headings[-len(form.last) :] != list(form.last):
+    if form.last and headings[-len(form.last) :] != list(form.last):
         found.append(f"ends with {', '.join(form.last)}; it has {headings}")
     goals = re.findall(r"^\d\. ", chapter.notebook.cells[0].source, flags=re.MULTILINE)
     if not chapter.interlude and not 3 <= len(goals) <= 5:
@@ -110,7 +119,9 @@ def anatomy(chapter: Chapter) -> list[str]:
 
 
 def form_of(chapter: Chapter) -> Anatomy:
-    """The requirements for a chapter, or for an interlude."""
+    """The requirements for a chapter, an interlude or an appendix."""
+    if chapter.appendix:
+        return APPENDIX
     return INTERLUDE if chapter.interlude else CHAPTER
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from chapters import APPENDICES
+
 #: Commands that do not name a quantity: layout, operators, relations, and the number pi.
 _OPERATORS = set(
     re.findall(
@@ -51,9 +53,9 @@ def defined(notation: str, chapter: int) -> set[str]:
     """The general symbols and a chapter's own, from the first columns of the notation page's tables."""
     found, own = set(), None
     for line in notation.splitlines():
-        if line.startswith("#") or line.startswith("Chapter "):
-            match = re.match(r"(?:#+ )?Chapter (\d+)", line)
-            own = int(match[1]) if match else None
+        if line.startswith(("#", "Chapter ", "Appendix ")):
+            match = re.match(r"(?:#+ )?(?:Chapter (\d+)|Appendix [A-Z])", line)
+            own = int(match[1] or APPENDICES) if match else None
         elif line.startswith("|") and own in (None, chapter):
             first = line.replace("\\|", " ").split("|")[1]
             for formula in formulas(first):
