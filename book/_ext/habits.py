@@ -14,7 +14,7 @@ from folds import folded, title_of
 from measured import MEASURED, readable
 
 #: The chapters that are rewritten for the second edition, by the beginning of their names.
-REWRITTEN = ("01", "02", "04", "12", "A")
+REWRITTEN = ("01", "02", "04", "05", "12", "A", "B")
 
 MOST_VISIBLE, LONGEST_CELL, MOST_WORDS = 120, 20, 2600
 MOST_IN_A_SENTENCE, MOST_IN_A_PARAGRAPH, LONGEST_SENTENCE = 2, 4, 45
