@@ -74,7 +74,7 @@ def test_every_question_of_every_chapter_has_one_right_answer(chapter, quiz):
 
 
 def predictions(quiz, chapter, **which):
-    return quiz(chapter, **which).page.locator("article fieldset:not(#quiz fieldset)")
+    return quiz(chapter, **which).page.locator("article fieldset.quiz-question:not(#quiz fieldset)")
 
 
 def test_prediction_is_answered_like_a_question_and_counts_nowhere(quiz):
