@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 from chapters import ROOT, Chapter
 from chromium import SETTLED
+from folds import title_of
 from pdf import pages
 
 from .conftest import SITE
