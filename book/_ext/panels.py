@@ -78,7 +78,7 @@ def _replace(image: nodes.image, ends: list[float]) -> None:
         parts.append(nodes.raw("", f'<span class="panel" style="{style}">', format="html"))
         copy = image.deepcopy()
         if number:
-            copy["alt"] = ""  # the first copy says what is to be seen
+            copy["alt"] = f"Panel {number + 1} of this figure."  # the first copy says what is to be seen
             copy["ids"] = []
         parts += [copy, nodes.raw("", "</span>", format="html")]
     place = image.parent.index(image)

@@ -695,6 +695,7 @@ def test_help_names_every_target():
         "test",
         "coverage",
         "lint",
+        "torture",
         "portability",
         "lowest",
         "colab",
