@@ -66,11 +66,12 @@ def document(source):
     return found
 
 
-def test_every_panel_has_a_copy_and_only_the_first_speaks(tmp_path):
+def test_every_panel_has_a_copy_and_only_the_first_describes_the_figure(tmp_path):
     Image.fromarray(picture((5, 110), (150, 290))).save(tmp_path / "a.png")
     page = document("plt.subplots(1, 2)")
     panels.stack(App(tmp_path), page)
-    assert [image["alt"] for image in page.findall(nodes.image)] == ["what is to be seen", "Panel 2 of this figure."]
+    said = [image["alt"] for image in page.findall(nodes.image)]
+    assert said == ["what is to be seen", "Panel 2 of this figure."]
     styles = re.findall(r"--from:([\d.]+);--share:([\d.]+)", page.pformat())
     assert np.array(styles, float) == pytest.approx(
         np.array([[0, 130 / 300], [130 / 300, 170 / 300]]), abs=1e-4
