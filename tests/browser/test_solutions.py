@@ -1,6 +1,7 @@
 """Solutions are closed at first, and open on a click."""
 
 import pytest
+from chapters import BOOK, Chapter
 
 from .conftest import SITE
 
@@ -15,7 +16,8 @@ def test_solutions_open_on_a_click_and_show_code(chapter, scripts, site, new_pag
     page = new_page(scripts=scripts, formulas=False)
     page.goto(f"{site}/book/{chapter}.html")
     solutions = page.locator("details.hide", has_text="# @title Solution")
-    assert solutions.count() == 3
+    written = [c for c in Chapter(BOOK / f"{chapter}.ipynb").code if c.id.startswith("solution-")]
+    assert solutions.count() == len(written) >= 3
     for solution in solutions.all():
         code = solution.locator("pre").first
         assert not code.is_visible()
