@@ -12,6 +12,7 @@ import nbformat
 from chapters import Chapter
 from folds import folded, title_of
 from measured import MEASURED, readable
+from questions import has_choices, is_answered
 
 #: The chapters that are rewritten for the second edition, by the beginning of their names.
 REWRITTEN = ("01", "02", "04", "05", "12", "A", "B")
@@ -77,15 +78,9 @@ def predictions(chapter: Chapter) -> list[str]:
     found = []
     for cell in chapter.text:
         for question in cell.source.split("**Predict, then run.**")[1:]:
-            options = re.findall(r"^- \(([a-d])\) \S", question, flags=re.MULTILINE)
-            answer = re.search(
-                r"<details>\n<summary>Answer</summary>\n\n\*\*\(([a-d])\)\.?\*\*,?(.+?)\n\n</details>",
-                question,
-                re.DOTALL,
-            )
-            if options != ["a", "b", "c", "d"][: len(options)] or len(options) < 2:
+            if not has_choices(question, fewest=2):
                 found.append(f"{cell.id}: a prediction needs two to four choices in a list, (a) to (d)")
-            elif answer is None or answer[1] not in options or len(answer[2].split()) < 8:
+            elif not is_answered(question):
                 found.append(f"{cell.id}: a prediction needs a folded answer with its choice and its reason")
     return found
 

@@ -18,6 +18,7 @@ import nbformat
 from chapters import BOOK, ROOT, Chapter, figure_of
 from habits import HABITS
 from measured import uncovered, unsaid
+from questions import has_choices, is_answered
 from symbols import formulas, undefined
 from ugmm_tutorial.teaching.claims import VERDICTS
 
@@ -243,15 +244,9 @@ def quiz(chapter: Chapter) -> list[str]:
     questions = re.split(r"^\*\*\d\.\*\* ", source, flags=re.MULTILINE)[1:]
     found = [] if len(questions) == 4 else [f"the quiz has {len(questions)} questions, not 4"]
     for number, question in enumerate(questions, start=1):
-        options = re.findall(r"^- \(([a-d])\) \S", question, flags=re.MULTILINE)
-        answer = re.search(
-            r"<details>\n<summary>Answer</summary>\n\n\*\*\(([a-d])\)\.?\*\*,?(.+?)\n\n</details>",
-            question,
-            re.DOTALL,
-        )
-        if options != ["a", "b", "c", "d"][: len(options)] or len(options) < 3:
+        if not has_choices(question, fewest=3):
             found.append(f"question {number}: needs three or four options in a list, (a) to (d)")
-        if answer is None or answer[1] not in options or len(answer[2].split()) < 8:
+        if not is_answered(question):
             found.append(f"question {number}: needs an answer that names an option and explains it")
     return found
 
