@@ -202,7 +202,7 @@ def test_response_surface_has_each_value_in_its_place_and_a_bar_that_says_which(
         np.testing.assert_allclose(path.vertices @ [1, 10], level, atol=1e-9)
     assert filled.colorbar.ax.get_ylabel() == "log-density (nats)"
     shades = filled.cmap(filled.norm(filled.levels))[:, :3].sum(axis=1)
-    assert (np.diff(shades) >= 0).all()  # brighter is higher
+    assert (np.diff(shades) <= 0).all()  # darker is higher
     assert (ax.get_xlim(), ax.get_ylim()) == ((-1, 1), (0, 3))
 
 
