@@ -1,4 +1,4 @@
-"""The rule of Table 2: the interval against its formula and by simulation, and when it keeps silent."""
+"""The rule of Table 2: the interval against its formula and by simulation, and when it says nothing."""
 
 import math
 import random
@@ -56,10 +56,10 @@ def test_a_number_is_widened_by_half_of_the_last_digit_that_is_printed(printed, 
 
 
 @pytest.mark.parametrize(("paper", "half"), [(0.978, 0.0005), (0.9815, 0.00005)])
-def test_equal_runs_reproduce_what_rounds_to_the_papers_number_and_nothing_else(paper, half):
+def test_equal_runs_exclude_all_but_what_rounds_to_the_papers_number(paper, half):
     for sign in (1, -1):
-        assert judge(paper, [paper + sign * 0.99 * half] * 3).word == "reproduced"
-        assert judge(paper, [paper + sign * 1.01 * half] * 3).word.startswith("not reproduced")
+        assert judge(paper, [paper + sign * 0.99 * half] * 3).word == "not excluded"
+        assert judge(paper, [paper + sign * 1.01 * half] * 3).word.startswith("excluded")
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -72,8 +72,7 @@ def test_one_more_run_of_ours_falls_inside_in_nineteen_cases_of_twenty(n):
         # Printed with six decimals, the last one odd: a zero there would count as not printed.
         paper = (round(1e6 * one_more) | 1) / 1e6
         verdict = judge(paper, ours)
-        assert verdict.word != "undecided"
-        inside += verdict.word == "reproduced"
+        inside += verdict.word == "not excluded"
         near_the_mean += abs(paper - verdict.mean) <= verdict.half
     error = math.sqrt(0.95 * 0.05 / trials)
     assert inside / trials == pytest.approx(0.95, abs=4 * error)
@@ -88,18 +87,18 @@ def test_one_more_run_of_ours_falls_inside_in_nineteen_cases_of_twenty(n):
 
 
 def test_the_word_names_the_direction():
-    assert judge(0.9815, THREE).word == "reproduced"
-    assert judge(0.9776, THREE).word == "not reproduced, ours higher"
-    assert judge(0.9841, THREE).word == "not reproduced, ours lower"
+    assert judge(0.9815, THREE).word == "not excluded"
+    assert judge(0.9776, THREE).word == "excluded: ours higher"
+    assert judge(0.9841, THREE).word == "excluded: ours lower"
 
 
 @pytest.mark.parametrize(
     ("inside", "outside", "word"),
-    [(0.9838, 0.9839, "not reproduced, ours lower"), (0.9778, 0.9777, "not reproduced, ours higher")],
+    [(0.9838, 0.9839, "excluded: ours lower"), (0.9778, 0.9777, "excluded: ours higher")],
 )
 def test_the_word_changes_where_the_reach_ends(inside, outside, word):
     """At 0.9808 ± 0.003031."""
-    assert judge(inside, THREE).word == "reproduced"
+    assert judge(inside, THREE).word == "not excluded"
     assert judge(outside, THREE).word == word
 
 
@@ -118,18 +117,18 @@ def test_the_word_changes_where_the_reach_ends(inside, outside, word):
     ],
     ids=str,
 )
-def test_where_nothing_is_decided_the_remark_says_on_which_side_all_runs_lie(accuracies, remark):
+def test_where_nothing_is_excluded_the_remark_says_on_which_side_all_runs_lie(accuracies, remark):
     verdict = judge(0.98, accuracies)
     assert verdict.remark == remark
-    assert verdict.word == "undecided" or not remark
+    assert verdict.word == "not excluded" or not remark
 
 
 @pytest.mark.parametrize("runs", [1, 2])
 @pytest.mark.parametrize("ours", [0.9815, 0.9])
-def test_fewer_than_three_runs_are_undecided_even_if_they_agree(ours, runs):
+def test_fewer_than_three_runs_say_nothing_even_if_they_agree(ours, runs):
     verdict = judge(0.9815, [ours] * runs)
-    assert (verdict.word, verdict.runs, verdict.mean) == ("undecided", runs, ours)
-    assert judge(0.9815, [ours] * 3).word != "undecided"
+    assert (verdict.word, verdict.runs, verdict.mean) == ("too few runs", runs, ours)
+    assert judge(0.9815, [ours] * 3).word != "too few runs"
 
 
 def test_one_run_has_no_interval():
@@ -138,16 +137,18 @@ def test_one_run_has_no_interval():
     assert math.isnan(verdict.reach)
 
 
-@pytest.mark.parametrize("paper", [0.9815, 0.9012])
-def test_an_interval_beyond_half_a_point_is_undecided_wherever_the_papers_number_lies(paper):
+@pytest.mark.parametrize("reach", [0.0049, 0.0051, 0.02])
+def test_a_wide_interval_excludes_what_lies_outside_of_it(reach):
     steps = (-1, -1, 0, 1, 1)
     assert statistics.stdev(steps) == 1.0
-    for reach in (0.0049, 0.0051):
-        # Five runs of standard deviation s reach t(0.975; 4) * s * sqrt(6 / 5), and the rounding.
-        s = (reach - 0.00005) / (stats.t(4).ppf(0.975) * math.sqrt(6 / 5))
-        verdict = judge(paper, [0.98 + s * step for step in steps])
+    # Five runs of standard deviation s reach t(0.975; 4) * s * sqrt(6 / 5), and the rounding.
+    s = (reach - 0.00005) / (stats.t(4).ppf(0.975) * math.sqrt(6 / 5))
+    ours = [0.98 + s * step for step in steps]
+    for distance, word in ((0.9, "not excluded"), (1.1, "excluded: ours higher")):
+        paper = (math.floor(1e4 * (0.98 - distance * reach)) | 1) / 1e4  # two decimals in percent
+        verdict = judge(paper, ours)
         assert verdict.reach == pytest.approx(reach)
-        assert (verdict.word == "undecided") == (reach > 0.005)
+        assert verdict.word == word
 
 
 def test_no_runs_are_refused():

@@ -177,7 +177,7 @@ def test_table_2_shows_the_papers_numbers(tmp_path):
 def test_table_2_averages_epochs_90_to_100(tmp_path):
     curve = [0.5] * 89 + [0.97] * 10 + [0.981]
     _write(tmp_path, "mnist-mlp", curve)
-    assert _cells("2", tmp_path)["MLP"] == ["98.15", "97.10", "1", "100 of 100", "undecided"]
+    assert _cells("2", tmp_path)["MLP"] == ["98.15", "97.10", "1", "100 of 100", "too few runs"]
     assert replication.over_window(records.read(tmp_path / "mnist-mlp" / "seed0.json")) == pytest.approx(
         0.971
     )
@@ -187,13 +187,13 @@ def test_table_2_averages_epochs_90_to_100(tmp_path):
     ("accuracies", "ours", "word"),
     [
         # A deviation of 0.05 points: 0.12 for the mean, 0.25 for one more run, 0.05 for the paper's digit.
-        ((0.9775, 0.9780, 0.9785), "97.80 ± 0.12", "reproduced"),
-        ((0.9800, 0.9805, 0.9810), "98.05 ± 0.12", "reproduced"),
-        ((0.9806, 0.9811, 0.9816), "98.11 ± 0.12", "not reproduced, ours higher"),
-        ((0.9744, 0.9749, 0.9754), "97.49 ± 0.12", "not reproduced, ours lower"),
-        ((0.9780, 0.9782), "97.81 ± 0.13", "undecided"),
-        ((0.9680, 0.9780, 0.9880), "97.80 ± 2.48", "undecided"),
-        ((0.9574, 0.9674, 0.9774), "96.74 ± 2.48", "undecided: every run lower"),
+        ((0.9775, 0.9780, 0.9785), "97.80 ± 0.12", "not excluded"),
+        ((0.9800, 0.9805, 0.9810), "98.05 ± 0.12", "not excluded: every run higher"),
+        ((0.9806, 0.9811, 0.9816), "98.11 ± 0.12", "excluded: ours higher"),
+        ((0.9744, 0.9749, 0.9754), "97.49 ± 0.12", "excluded: ours lower"),
+        ((0.9780, 0.9782), "97.81 ± 0.13", "too few runs"),
+        ((0.9680, 0.9780, 0.9880), "97.80 ± 2.48", "not excluded"),
+        ((0.9574, 0.9674, 0.9774), "96.74 ± 2.48", "not excluded: every run lower"),
     ],
 )
 def test_table_2_ends_each_row_in_a_verdict(accuracies, ours, word, tmp_path):
@@ -210,7 +210,7 @@ def test_table_2_does_not_judge_records_of_fewer_epochs(tmp_path):
 
 def test_table_2_judges_the_complete_records_alone(tmp_path):
     _write(tmp_path, "mnist-ugmm", *_level(0.9779, 0.9780, 0.9781), [0.1] * 99)
-    assert _cells("2", tmp_path)["uGMM-NN"] == ["97.8", "97.80 ± 0.02", "3", "100 of 100", "reproduced"]
+    assert _cells("2", tmp_path)["uGMM-NN"] == ["97.8", "97.80 ± 0.02", "3", "100 of 100", "not excluded"]
 
 
 def test_other_tables_give_no_verdict(tmp_path):
@@ -497,14 +497,12 @@ def _verdict(paper: float, reached: list[float]) -> str:
     error = np.std(reached, ddof=1) * np.sqrt(1 + 1 / len(reached))
     reach = stats.t(len(reached) - 1).ppf(0.975) * error + half_a_digit
     if len(reached) < 3:
-        return "undecided"
-    if reach > 0.5:
-        sides = {np.sign(a - paper) if abs(a - paper) > half_a_digit else 0 for a in reached}
-        words = {(-1,): "undecided: every run lower", (1,): "undecided: every run higher"}
-        return words.get(tuple(sides), "undecided")
-    if abs(np.mean(reached) - paper) <= reach:
-        return "reproduced"
-    return f"not reproduced, ours {'higher' if np.mean(reached) > paper else 'lower'}"
+        return "too few runs"
+    if abs(np.mean(reached) - paper) > reach:
+        return f"excluded: ours {'higher' if np.mean(reached) > paper else 'lower'}"
+    sides = {np.sign(a - paper) if abs(a - paper) > half_a_digit else 0 for a in reached}
+    words = {(-1,): "not excluded: every run lower", (1,): "not excluded: every run higher"}
+    return words.get(tuple(sides), "not excluded")
 
 
 def test_run_that_ended_before_its_record_was_written_only_writes_it(tmp_path, monkeypatch):

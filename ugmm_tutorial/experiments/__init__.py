@@ -11,6 +11,7 @@ The library imports none of it.
     text_table     columns of text, aligned
     tuning         the search for settings
     replication    our numbers beside the paper's
+    differences    the difference between two sets of runs
     cost           counts of a network's parameters and operations
     cost_table     these counts beside measured times
     artifacts      where records and measurements are stored

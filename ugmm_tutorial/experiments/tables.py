@@ -21,8 +21,8 @@ def table(name: str, results: str | Path | None = None) -> str:
     """The records of a group of experiments as plain text: mean ± 95 % interval over seeds, last epoch.
 
     For the paper's Table 2 (``"2"``) the accuracies are means over its window of epochs, and each row ends
-    with a verdict (see :mod:`~ugmm_tutorial.experiments.replication`). If the verdict is undecided, the row
-    also says whether all runs are lower or higher than the paper. Records with fewer epochs than the
+    with whether our runs exclude the paper's number (see :mod:`~ugmm_tutorial.experiments.replication`). If
+    they do not, the row also says whether all of them are lower or higher. Records with fewer epochs than the
     experiment are shown only if none is complete. The column of epochs marks them, and they get no verdict.
 
     Args:
