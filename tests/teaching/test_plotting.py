@@ -1,5 +1,7 @@
 """Figures show what they say: the right curves, labels and colours, in the axes they were given."""
 
+import math
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -184,6 +186,9 @@ def test_heat_map_has_its_rows_from_top_to_bottom_and_can_write_its_numbers():
         with pytest.raises(ValueError, match=rf"values of shape \(rows, columns\), .* got {shape}"):
             plotting.heat_map(wrong, label="l", xlabel="x", ylabel="y")
     assert written == {"0.25": (0.5, 0.5), "0.75": (1.5, 0.5), "1.00": (0.5, 1.5), "2.00": (1.5, 1.5)}
+    counts = [[math.nan, 3], [0, math.nan]]
+    ax = plotting.heat_map(counts, label="l", xlabel="x", ylabel="y", annotate=True, numbers=".0f")
+    assert [text.get_text() for text in ax.texts] == ["3", "0"]  # the others are blank
 
 
 def test_response_surface_has_each_value_in_its_place_and_a_bar_that_says_which():

@@ -1,4 +1,4 @@
-"""Answers to chapter 6: how many images are needed, sure when right, a fair contest."""
+"""Answers to chapter 6: how many images, sure when right, a fair contest, the best of many."""
 
 import math
 
@@ -51,6 +51,8 @@ RIGHT = [
     ("6.3", lambda a, b: judge(a, b, z=2.58)),
     ("6.3", sign_test),
     ("6.3", bootstrap),
+    ("6.4", 0.96),
+    ("6.4", torch.tensor(0.9644)),
 ]
 
 
@@ -136,6 +138,14 @@ WRONG = [
     ("6.1", 280, "its square root"),
     ("6.1", 313_600, "for half of the standard error"),
     ("6.1", 19_600, "for twice the standard error"),
+    ("6.4", 0.036, "that none of them is lucky"),
+    ("6.4", 3.25, "expected number of lucky epochs"),
+    ("6.4", 0.05, "for one epoch"),
+    ("6.4", 0.95, "the log has 65"),
+    ("6.4", 1.0, "not all of them are lucky"),
+    ("6.4", 0.1221, "exactly one of them"),
+    ("6.4", 96.44, "give a fraction"),
+    ("6.4", 0.5, "with which all 65"),
     ("6.1", 4e6, "a (1 - a) is missing"),
     ("6.1", 3.92e6, "The factor 1 - a is missing"),
     ("6.1", 80_000, "The factor a is missing"),

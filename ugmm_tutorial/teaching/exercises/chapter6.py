@@ -19,7 +19,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
     shown,
 )
 
-__all__ = ["EXERCISES", "confidence", "images_needed", "judge"]
+__all__ = ["EXERCISES", "best_of_many", "confidence", "images_needed", "judge"]
 
 
 # --- 6.1 --------------------------------------------------------------------------------------------
@@ -227,6 +227,28 @@ def _check_large_test_sets(function) -> None:
         )
 
 
+# --- 6.4 --------------------------------------------------------------------------------------------
+
+
+def best_of_many(answer: object) -> str:
+    """6.4: the probability that at least one of 65 epochs is lucky, if each is with probability 0.05."""
+    value = as_number(answer)
+    right = 1 - 0.95**65
+    mistakes = {
+        "This is the probability that none of them is lucky.": 0.95**65,
+        "This is the expected number of lucky epochs, not a probability.": 65 * 0.05,
+        "This is the probability for one epoch.": 0.05,
+        "This is the probability that one epoch is ordinary: the log has 65.": 0.95,
+        "This is the probability that not all of them are lucky.": 1 - 0.05**65,
+        "This is the probability that exactly one of them is lucky.": 65 * 0.05 * 0.95**64,
+        "The log has 65 epochs, not 100.": 1 - 0.95**100,
+        "This is in per cent: give a fraction.": 100 * right,
+    }
+    otherwise = "With which probability is one epoch ordinary, and with which all 65 of them?"
+    compare(value, right, mistakes, otherwise, rtol=0.0, atol=6e-3)
+    return "The best epoch of a log is nearly always a lucky one: ask for the last, or for a mean of several."
+
+
 EXERCISES = {
     "6.1": Exercise(images_needed, "The standard error of an accuracy a on n images is sqrt(a (1 - a) / n)."),
     "6.2": Exercise(
@@ -237,4 +259,5 @@ EXERCISES = {
         "Count the images that only A got right, and those that only B did: if the networks are equally "
         "good, how far apart may the two numbers be?",
     ),
+    "6.4": Exercise(best_of_many, "The probability of at least one is one minus that of none."),
 }

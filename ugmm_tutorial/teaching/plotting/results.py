@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from ugmm_tutorial.arrays import numbers
+from ugmm_tutorial.arrays import numbers as real_numbers
 from ugmm_tutorial.kernels.arguments import integer, shown
 from ugmm_tutorial.teaching.plotting.style import COLORS, DASHES, INK, axes
 
@@ -131,7 +131,7 @@ def severity_curves(
     ax = axes(ax, figsize=(4.6, 3.4))
     for number, (name, curve) in enumerate(curves.items()):
         summaries = [c if isinstance(c, Mapping) else {"mean": c} for c in curve]
-        mean = numbers(f"curves of {name!r}", [s.get("mean") for s in summaries])
+        mean = real_numbers(f"curves of {name!r}", [s.get("mean") for s in summaries])
         half = np.array([s.get("half_width") or 0.0 for s in summaries])
         severity, color = np.arange(len(mean)), COLORS[number % len(COLORS)]
         dashes, marker = DASHES[number % len(DASHES)], "osD^vP"[number % 6]
@@ -145,22 +145,30 @@ def severity_curves(
 
 
 def heat_map(
-    values: ArrayLike, ax: Axes | None = None, *, label: str, xlabel: str, ylabel: str, annotate: bool = False
+    values: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    label: str,
+    xlabel: str,
+    ylabel: str,
+    annotate: bool = False,
+    numbers: str = ".2f",
 ) -> Axes:
     """A matrix as colours, with its rows from top to bottom and optionally with its numbers.
 
     Args:
-        values: the matrix, (rows, columns).
+        values: the matrix, (rows, columns). Cells that are NaN stay blank.
         ax: where to draw.
         label: the meaning of the colours, with its unit.
         xlabel: the meaning of the columns.
         ylabel: the meaning of the rows.
         annotate: write each value into its cell.
+        numbers: how values are written, as in an f-string.
 
     Raises:
         ValueError: the values are not a matrix, or it is empty.
     """
-    values = numbers("values", values)
+    values = real_numbers("values", values)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"expected values of shape (rows, columns), none of them 0, got {values.shape}")
     ax = axes(ax, figsize=(6.0, 3.6))
@@ -169,7 +177,7 @@ def heat_map(
         ax=ax,
         cmap="cividis",
         annot=annotate,
-        fmt=".2f",
+        fmt=numbers,
         # Numbers get a light patch, because no text colour is readable on every colour of the map.
         annot_kws={"color": INK, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}},
         cbar_kws={"label": label},
@@ -192,7 +200,7 @@ def image_grid(images: ArrayLike, titles: Sequence[str], ax: Axes | None = None,
     Raises:
         ValueError: the images have another shape, the number of titles differs, or there are no columns.
     """
-    images, columns = numbers("images", images), integer("columns", columns, 1)
+    images, columns = real_numbers("images", images), integer("columns", columns, 1)
     if isinstance(titles, str) or not isinstance(titles, Sequence):
         raise TypeError(f"expected titles to be a sequence of strings, got {shown(titles)}")
     grey = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
