@@ -27,6 +27,7 @@ STUDIES: dict[str, str] = {
     "concentration": "How many inputs share an answer before training and after 100 epochs?",
     "degenerate": "What becomes of the paper's generative network when it is trained for long?",
     "densities": "Which normalised density fits, imputes and classifies held-out rows of four tables best?",
+    "frozen_heads": "Which head makes more of the same features, and how wide should mixtures start?",
     "iris": "How often is the label right, over repeated cross-validation, beside other models?",
     "mpe": "How far do certified most probable explanations go, and what does each bound give?",
     "protection": "What protects from broken inputs: which dropout, and how wide do components start?",
