@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ugmm_tutorial.teaching.tables import table
+from ugmm_tutorial.teaching.tables import table, with_interval
 
 ROWS = [["MLP", torch.tensor(0.931), 1200], ["a|b", np.float64(-0.5), 7]]
 
@@ -55,3 +55,10 @@ def test_table_that_is_none_is_refused(rows, match):
 def test_caption_is_a_sentence():
     with pytest.raises(TypeError, match="caption"):
         table(["a"], [[1]], caption=3)
+
+
+def test_a_difference_has_its_sign_its_minus_and_as_many_digits_as_its_interval():
+    assert with_interval(0.0096, 0.00246) == "+0.96 ± 0.25"
+    assert with_interval(-0.05, 0.01, numbers="+.1f") == "−5.0 ± 1.0"
+    assert with_interval(1.5, 0.25, scale=1.0, numbers=".2f") == "1.50 ± 0.25"
+    assert with_interval(0.01, float("nan")) == "+1.00"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -9,7 +10,7 @@ from numbers import Real
 from ugmm_tutorial.kernels.arguments import shown
 from ugmm_tutorial.kernels.kinds import instance
 
-__all__ = ["Table", "table"]
+__all__ = ["Table", "table", "with_interval"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,22 @@ def table(
     right = tuple(all(_is_number(row[n]) for row in kept) for n in range(len(head)))
     written = tuple(tuple(_written(cell, numbers) for cell in row) for row in kept)
     return Table(head, written, caption, right)
+
+
+def with_interval(mean: float, half: float, *, scale: float = 100.0, numbers: str = "+.2f") -> str:
+    """A difference and the half-width of its interval as one cell.
+
+    Args:
+        mean: the difference.
+        half: the half-width. NaN leaves it out.
+        scale: what both are multiplied by, 100 from fractions to points.
+        numbers: how the difference is written. The half-width has equally many digits and no sign.
+
+    >>> with_interval(-0.0021, 0.0034)
+    '−0.21 ± 0.34'
+    """
+    shown = format(scale * mean, numbers).replace("-", "−")
+    return shown if math.isnan(half) else f"{shown} ± {format(scale * half, numbers.removeprefix('+'))}"
 
 
 def _is_number(cell: object) -> bool:

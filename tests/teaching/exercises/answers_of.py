@@ -7,7 +7,7 @@ import torch
 from ugmm_tutorial.teaching.exercises import check
 
 #: Most chapters have three.
-COUNTS = {1: 4}
+COUNTS = {1: 4, 6: 4}
 NUMBERS = [f"{n}.{place}" for n in range(1, 14) for place in range(1, COUNTS.get(n, 3) + 1)]
 #: Exercises that ask for a function.
 FUNCTIONS = [
