@@ -16,7 +16,7 @@ TARGET = ROOT / "_build" / "chapter"
 def main(arguments: list[str] | None = None) -> int:
     """Build the page of the named chapter, and print where it is."""
     parser = argparse.ArgumentParser(prog="chapter.py", description=__doc__)
-    parser.add_argument("chapter", help="its number, such as 4 or 7a, or an appendix' letter")
+    parser.add_argument("chapter", help="its number, such as 4, or an appendix' letter")
     name = parser.parse_args(arguments).chapter
     found = find(name)
     if found is None:
@@ -33,12 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def find(name: str) -> Chapter | None:
-    """The chapter with this number: ``4``, ``04``, ``7a``, or the letter of an appendix."""
+    """The chapter with this number: ``4``, ``04``, or the letter of an appendix."""
     return next((c for c in Chapter.all() if number_of(c).lower() == name.lower().lstrip("0")), None)
 
 
 def number_of(chapter: Chapter) -> str:
-    """The chapter's number as a reader writes it, such as ``4`` or ``7a``."""
+    """The chapter's number as a reader writes it, such as ``4`` or ``A``."""
     return chapter.path.stem.partition("_")[0].lstrip("0")
 
 

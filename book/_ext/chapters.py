@@ -46,21 +46,16 @@ class Chapter:
 
     @property
     def number(self) -> int:
-        """Its place in the book, from the file's name. An interlude has its preceding chapter's number.
-
-        An appendix stands behind all chapters.
-        """
+        """Its place in the book, from the file's name. An appendix stands behind all chapters."""
         return APPENDICES if self.appendix else int(re.match(r"\d+", self.path.stem)[0])
 
     @property
     def appendix(self) -> bool:
-        """Whether it is an appendix, such as ``A_...``: measurements that a chapter only mentions."""
-        return self.path.stem[0].isalpha()
+        """Whether it is an appendix, such as ``A_...``: measurements that a chapter only mentions.
 
-    @property
-    def interlude(self) -> bool:
-        """Whether it is shorter, without exercises and quiz: ``07a_...`` after 7, or an appendix."""
-        return not self.path.stem.partition("_")[0].isdigit()
+        It is shorter, and has no exercises and no quiz.
+        """
+        return self.path.stem[0].isalpha()
 
     @property
     def title(self) -> str:

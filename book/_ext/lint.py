@@ -56,15 +56,6 @@ CHAPTER = Anatomy(
     figures=(5, 8),
     asserting=6,
 )
-INTERLUDE = Anatomy(
-    parts=("**You need**", "**Run time:**", "**References.**"),
-    first=None,
-    last=("Limits", "Take-aways"),
-    words=(800, 2000),
-    cells=(6, 15),
-    figures=(3, 8),
-    asserting=4,
-)
 APPENDIX = Anatomy(
     parts=("**You need**", "**Run time:**", "**References.**"),
     first=None,
@@ -94,7 +85,7 @@ def storage(chapter: Chapter) -> list[str]:
 
 
 def anatomy(chapter: Chapter) -> list[str]:
-    """A chapter or interlude has its parts, its first and last headings, goals, assertions, and its size."""
+    """A chapter or appendix has its parts, its first and last headings, goals, assertions, and its size."""
     text, form = chapter.prose, form_of(chapter)
     found = [f"has no {part!r}" for part in form.parts if part not in text]
     headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
@@ -103,7 +94,7 @@ def anatomy(chapter: Chapter) -> list[str]:
     if form.last and headings[-len(form.last) :] != list(form.last):
         found.append(f"ends with {', '.join(form.last)}; it has {headings}")
     goals = re.findall(r"^\d\. ", chapter.notebook.cells[0].source, flags=re.MULTILINE)
-    if not chapter.interlude and not 3 <= len(goals) <= 5:
+    if not chapter.appendix and not 3 <= len(goals) <= 5:
         found.append(f"states three to five goals, not {len(goals)}")
     words = len(re.sub(r"<details>.*?</details>|\$\$.*?\$\$|\$[^$\n]*\$", " ", text, flags=re.DOTALL).split())
     if not form.words[0] <= words <= form.words[1]:
@@ -120,10 +111,8 @@ def anatomy(chapter: Chapter) -> list[str]:
 
 
 def form_of(chapter: Chapter) -> Anatomy:
-    """The requirements for a chapter, an interlude or an appendix."""
-    if chapter.appendix:
-        return APPENDIX
-    return INTERLUDE if chapter.interlude else CHAPTER
+    """The requirements for a chapter or an appendix."""
+    return APPENDIX if chapter.appendix else CHAPTER
 
 
 def first_cell(chapter: Chapter) -> list[str]:
@@ -221,7 +210,7 @@ def exercises(chapter: Chapter) -> list[str]:
     """A chapter has at least three exercises, each with a checked answer and a solution with a title."""
     found = []
     most = max([3, *(int(c.id.split("-")[1]) for c in chapter.code if c.id.startswith("exercise-"))])
-    for n in () if chapter.interlude else range(1, most + 1):
+    for n in () if chapter.appendix else range(1, most + 1):
         call = f'check("{chapter.number}.{n}"'
         stub, solution = chapter.cell(f"exercise-{n}-check"), chapter.cell(f"solution-{n}")
         if stub is None or call not in stub.source:
@@ -238,7 +227,7 @@ def exercises(chapter: Chapter) -> list[str]:
 
 def quiz(chapter: Chapter) -> list[str]:
     """A chapter has four quiz questions, with lettered options and an answer that explains."""
-    if chapter.interlude:
+    if chapter.appendix:
         return []
     source = chapter.prose.partition("\n## Quiz")[2].partition("\n## ")[0]
     questions = re.split(r"^\*\*\d\.\*\* ", source, flags=re.MULTILINE)[1:]
@@ -262,7 +251,7 @@ def verdicts(chapter: Chapter) -> list[str]:
     """Every chapter has a table that compares it with the paper. Each row has a verdict."""
     rows = paper_rows(chapter)
     allowed = {"reproduces", "differs", "goes beyond", "open"}
-    found = [] if rows or chapter.interlude else ["has no table of the paper against this chapter"]
+    found = [] if rows or chapter.appendix else ["has no table of the paper against this chapter"]
     return found + [
         f"verdict {row[-1]!r} is none of {sorted(allowed)}" for row in rows if row[-1] not in allowed
     ]

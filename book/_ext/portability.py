@@ -6,7 +6,7 @@ spread, and its margin. The command fails where a statement is false under a var
 three spreads. What has run and has not changed since is not run again.
 
     python book/_ext/portability.py                     # everything: an hour and a quarter on two cores
-    python book/_ext/portability.py --chapters 5 7a     # after a change to these
+    python book/_ext/portability.py --chapters 5 A     # after a change to these
     python book/_ext/portability.py --tests             # after a change to the package or to tests
     python book/_ext/portability.py --report            # print the report that is there
 """
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--chapters", nargs="+", metavar="N", help="only these, such as 5 or 7a, and no tests"
+        "--chapters", nargs="+", metavar="N", help="only these, such as 5 or A, and no tests"
     )
     parser.add_argument(
         "--variations", nargs="+", type=int, metavar="I", help="only these, from 0; writes no report"

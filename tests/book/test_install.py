@@ -671,7 +671,7 @@ def test_a_chapter_that_is_not_there_is_said_before_anything_is_installed(number
 
 
 @needs_make
-@pytest.mark.parametrize("number", ["4", "04", "7a", "12"])
+@pytest.mark.parametrize("number", ["4", "04", "A", "12"])
 def test_chapters_are_named_as_in_the_book(number):
     assert make(ROOT, "which", f"N={number}").returncode == 0
 

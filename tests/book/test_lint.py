@@ -295,42 +295,42 @@ def test_symbols_are_read_from_formulas():
     assert undefined("$x + q$", table, chapter=2) == []
 
 
-# --- interludes -------------------------------------------------------------------------------------
+# --- appendices -------------------------------------------------------------------------------------
 
-INTERLUDE = next(chapter for chapter in Chapter.all() if chapter.interlude)
+APPENDIX = next(chapter for chapter in Chapter.all() if chapter.appendix)
 
 
 @pytest.fixture
-def broken_interlude(tmp_path):
-    """A copy of the interlude, changed by a function of its notebook."""
+def broken_appendix(tmp_path):
+    """A copy of an appendix, changed by a function of its notebook."""
 
     def copy(change):
-        notebook = nbformat.reads(nbformat.writes(INTERLUDE.notebook), as_version=4)
+        notebook = nbformat.reads(nbformat.writes(APPENDIX.notebook), as_version=4)
         change(notebook)
-        path = tmp_path / INTERLUDE.path.name
+        path = tmp_path / APPENDIX.path.name
         path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
         return Chapter(path)
 
     return copy
 
 
-def test_an_interlude_stands_between_chapters_and_needs_no_exercises(broken_interlude):
-    assert not SOUND.interlude
-    assert INTERLUDE.number in {chapter.number for chapter in Chapter.all() if not chapter.interlude}
-    chapter = broken_interlude(lambda notebook: None)
+def test_an_appendix_stands_behind_all_chapters_and_needs_no_exercises(broken_appendix):
+    assert not SOUND.appendix
+    assert APPENDIX.number > max(chapter.number for chapter in Chapter.all() if not chapter.appendix)
+    chapter = broken_appendix(lambda notebook: None)
     assert {rule.__name__: rule(chapter) for rule in RULES} == {name: [] for name in RULE}
 
 
 @pytest.mark.parametrize(
     ("rule", "change", "message"),
     [
-        ("anatomy", replace("take-aways", "## Take-aways", "## End"), "ends with Limits, Take-aways"),
+        ("anatomy", replace("price-read", "**References.**", "Sources:"), "has no '**References.**'"),
         ("anatomy", lambda n: replace_all(n, "**You need**", "Needed"), "has no '**You need**'"),
-        ("anatomy", lambda n: n.cells.__delitem__(slice(8, -2)), "words, not 800 to 2000"),
-        ("figures", lambda n: n.cells.__delitem__(slice(8, -2)), "figures, not 3 to 8"),
-        ("claims", replace("tested-read", "98.55 %", "98.65 %"), "no claim covers"),
+        ("anatomy", lambda n: n.cells.__delitem__(slice(2, -1)), "asserts in 0 cells"),
+        ("anatomy", lambda n: n.cells.__delitem__(slice(3, -1)), "code cells, not 1 to 15"),
+        ("claims", replace("masks-read", "about 28 for 32", "about 29 for 32 times"), "no claim covers"),
     ],
 )
-def test_rules_hold_for_an_interlude_too(rule, change, message, broken_interlude):
-    findings = RULE[rule](broken_interlude(change))
+def test_rules_hold_for_an_appendix_too(rule, change, message, broken_appendix):
+    findings = RULE[rule](broken_appendix(change))
     assert any(message in finding for finding in findings), findings

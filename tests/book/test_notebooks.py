@@ -45,7 +45,7 @@ def test_glossary_terms_are_used_in_the_chapter_they_name():
     body = re.search(r"```\{glossary\}\n(.*?)```", text, re.DOTALL)[1]
     entries = re.findall(r"^(\S.*)\n((?:  .*\n)+)", body, re.MULTILINE)
     assert [term for term, _ in entries] == sorted((term for term, _ in entries), key=str.casefold)
-    prose = {chapter.number: chapter.prose.casefold() for chapter in CHAPTERS if not chapter.interlude}
+    prose = {chapter.number: chapter.prose.casefold() for chapter in CHAPTERS if not chapter.appendix}
     for term, definition in entries:
         number = int(re.search(r"\[(\d+)\]\s*$", definition)[1])
         stem = re.sub(r"(y|ing)$", "", term.casefold())  # plurals and other forms

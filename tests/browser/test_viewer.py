@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 import numpy as np
 import pytest
 
-PAGE = "book/11_what_does_a_neuron_see.html"
+PAGE = "book/12_what_does_a_neuron_see.html"
 
 
 @pytest.fixture

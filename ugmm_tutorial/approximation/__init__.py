@@ -1,4 +1,4 @@
-"""What mixtures and networks of mixture neurons can approximate, and how well. Taught in chapter 13.
+"""What mixtures and networks of mixture neurons can approximate, and how well. Taught in chapter 14.
 
 univariate         mixtures of Gaussians on the line, fitted by quadrature
 constructions      networks whose parameters are written down instead of learnt

@@ -1,4 +1,4 @@
-"""Networks whose parameters are written down instead of trained, as in two proofs of chapter 13.
+"""Networks whose parameters are written down instead of trained, as in two proofs of chapter 14.
 
 A neuron takes the logarithm of a sum of Gaussians. Wide Gaussians look like parabolas, or far from their
 means like exponentials. From parabolas, two layers make bumps. From exponentials, one layer makes features

@@ -1,6 +1,6 @@
 """Do the inputs of a function interact? Differences over the corners of rectangles tell.
 
-Taught in chapter 13.
+Taught in chapter 14.
 """
 
 from __future__ import annotations

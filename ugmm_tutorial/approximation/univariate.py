@@ -6,7 +6,7 @@ the place of counts; scikit-learn's ``GaussianMixture`` takes no such weights.
 
 The quadrature cannot resolve a component narrower than the distance between nodes. Such a component could
 collapse onto one node and seem infinitely good, just as it could onto one sample. So deviations have a local
-floor: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 13.
+floor: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 14.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def fit(
         TypeError: an argument is of another kind.
         ValueError: shapes differ, or the density's integral over the nodes is not one.
 
-    Source: Dempster, Laird and Rubin (1977). Taught in chapter 13.
+    Source: Dempster, Laird and Rubin (1977). Taught in chapter 14.
 
     >>> start = Mixture(torch.ones(1), torch.zeros(1), torch.ones(1))
     >>> fit(torch.zeros(16, dtype=torch.float64), *quadrature([0.0, 1.0]), start, iterations=1)[0].mean

@@ -1,4 +1,4 @@
-"""Features and label as one input, as generative networks read them. Taught in chapter 8."""
+"""Features and label as one input, as generative networks read them. Taught in chapter 9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalised relatives of the uGMM neuron: densities that integrate to one. Taught in chapter 9.
+"""Normalised relatives of the uGMM neuron: densities that integrate to one. Taught in chapter 10.
 
     SmoothedUGMM             every term completed by background densities: the nearest relative
     DiagonalGaussianMixture  the same Gaussians multiplied instead of mixed

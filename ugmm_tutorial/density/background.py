@@ -1,7 +1,7 @@
 """Background densities: a simple normalised density for every feature, independent of the others.
 
 They complete the terms of a smoothed neuron (smoothed.py) and are the base of a tilted model (tilted.py).
-Taught in chapter 9.
+Taught in chapter 10.
 """
 
 from __future__ import annotations

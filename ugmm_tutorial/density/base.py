@@ -1,4 +1,4 @@
-"""The base of a tilted model: independent features and an optional label. Taught in chapter 9."""
+"""The base of a tilted model: independent features and an optional label. Taught in chapter 10."""
 
 from __future__ import annotations
 

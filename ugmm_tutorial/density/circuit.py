@@ -4,7 +4,7 @@ Every product multiplies densities of disjoint sets of features (it is decomposa
 densities of the same set (it is smooth). Because of this, marginals, conditionals and draws are exact.
 
 Source: Peharz et al. (2020), Random sum-product networks, with elementwise instead of outer products.
-Taught in chapter 9.
+Taught in chapter 10.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The diagonal Gaussian mixture: the neuron's Gaussians multiplied instead of mixed.
 
 It has the same arrays ``mean`` and ``log_std`` (J, K) and is the baseline that a smoothed neuron must beat.
-Taught in chapter 9.
+Taught in chapter 10.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ so the gradients of sum_b log p(x_b) hold the sums over rows whose ratios the M-
 respect to a sum's log-weight is its expected count; with respect to log b_k(x_k) it is the background's share
 of the value. A missing value affects only the weight of its term, not the Gaussian's mean and width.
 
-Source: Dempster, Laird and Rubin (1977); for circuits, Peharz et al. (2017). Taught in chapter 9.
+Source: Dempster, Laird and Rubin (1977); for circuits, Peharz et al. (2017). Taught in chapter 10.
 """
 
 from __future__ import annotations

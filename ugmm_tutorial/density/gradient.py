@@ -1,7 +1,7 @@
 """Maximum likelihood by gradient ascent: Adam on minibatches, for every density of the package.
 
 For a tilted model, each step estimates Z anew on the same quasi-Monte-Carlo points and differentiates the
-estimate. It therefore maximises the likelihood under the estimated log Z. Taught in chapter 9.
+estimate. It therefore maximises the likelihood under the estimated log Z. Taught in chapter 10.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mixture over the J densities of one group of components. Taught in chapter 9."""
+"""A mixture over the J densities of one group of components. Taught in chapter 10."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What every density of this package offers: log_prob, sample, conditional, and the checks of its inputs.
 
 A missing value is NaN. It is marginalised: the answer is the log-density of the known values.
-Taught in chapter 9.
+Taught in chapter 10.
 """
 
 from __future__ import annotations

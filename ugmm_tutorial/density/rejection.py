@@ -1,6 +1,6 @@
 """Exact draws from a tilted model by rejection: propose from the base, accept with exp(root) over its bound.
 
-Taught in chapter 9.
+Taught in chapter 10.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ The second line is the fused operator with ``log_background``.
 The neuron can express little: p_j divided by the product of all backgrounds is a *sum* of functions of one
 input each. A mixture of J such neurons is one neuron with J components for each input. Its covariances
 between different inputs are -a_k a_l for some vector a, so it cannot model three inputs that rise together.
-Depth (circuit.py) is the remedy. Taught in chapter 9.
+Depth (circuit.py) is the remedy. Taught in chapter 10.
 """
 
 from __future__ import annotations

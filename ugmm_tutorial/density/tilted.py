@@ -4,7 +4,7 @@
 
 exp(root) alone has no finite integral. Under a floor s on the last layer's standard deviations it is
 bounded, exp(root) <= sum_k w_k / (std_k sqrt(2 pi)) <= 1 / (s sqrt(2 pi)), because a Gaussian never exceeds
-its peak. So Z is finite, and rejection sampling from q is exact. Taught in chapter 9.
+its peak. So Z is finite, and rejection sampling from q is exact. Taught in chapter 10.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A model of this kind has leaves (each a ``Components`` over some of the features) and sums above them. A
 feature is marginalised within the leaves. The gradient of log p with respect to a leaf's log-density is the
 posterior probability that this leaf made the row, so one backward pass gives conditional means, and it is the
-E-step of EM (em.py). Taught in chapter 9.
+E-step of EM (em.py). Taught in chapter 10.
 """
 
 from __future__ import annotations

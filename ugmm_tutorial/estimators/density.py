@@ -46,7 +46,7 @@ class UGMMDensity(DensityMixin, BaseEstimator):
         model_: the fitted density of scaled features, in float64.
         scale_: the scaling of features.
 
-    Taught in chapter 9.
+    Taught in chapter 10.
 
     >>> from sklearn.datasets import load_iris
     >>> x = load_iris().data

@@ -18,7 +18,7 @@ The library imports none of it.
     studies        comparisons that take more than one training run
     bench          measurements of what the layer costs
 
-Taught in chapters 6 to 7c.
+Taught in chapters 6 to 8.
 """
 
 from typing import TYPE_CHECKING

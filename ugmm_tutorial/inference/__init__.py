@@ -1,6 +1,6 @@
 """Questions to ask a trained network: which label fits the features, which inputs score highest.
 
-``label_posterior`` is taught in chapter 8, ``mpe`` and its interval bounds in chapter 10.
+``label_posterior`` is taught in chapter 9, ``mpe`` and its interval bounds in chapter 11.
 """
 
 from ugmm_tutorial.inference.bounds import interval_bounds

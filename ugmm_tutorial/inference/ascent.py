@@ -1,4 +1,4 @@
-"""Gradient ascent from many starts at once, and the exact answer for one layer. Taught in chapter 10."""
+"""Gradient ascent from many starts at once, and the exact answer for one layer. Taught in chapter 11."""
 
 from __future__ import annotations
 

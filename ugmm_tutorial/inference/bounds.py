@@ -8,7 +8,7 @@ because neurons that share inputs are treated as if each could choose them indep
 All bounds hold in floating point: they are moved outward by
 :meth:`~ugmm_tutorial.inference.network.Layer.margin`.
 
-Source: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*. Taught in chapter 10.
+Source: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*. Taught in chapter 11.
 """
 
 from __future__ import annotations

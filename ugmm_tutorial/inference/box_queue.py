@@ -1,4 +1,4 @@
-"""The open boxes of a branch and bound, taken best first and many at a time. Taught in chapter 10."""
+"""The open boxes of a branch and bound, taken best first and many at a time. Taught in chapter 11."""
 
 from __future__ import annotations
 

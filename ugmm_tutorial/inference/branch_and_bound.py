@@ -18,7 +18,7 @@ tolerance expensive, and the mean-value bound worth the cost of its gradients.
 
 Sources: Moore, Kearfott and Cloud (2009), *Introduction to Interval Analysis*; Baumann (1988), *Optimal
 centered forms*; Du and Kearfott (1994), *The cluster problem in multivariate global optimization*. Taught in
-chapter 10.
+chapter 11.
 """
 
 from __future__ import annotations

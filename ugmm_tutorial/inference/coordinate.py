@@ -1,4 +1,4 @@
-"""Coordinate ascent with an exact step: one input at a time moves to its best value. Taught in chapter 10."""
+"""Coordinate ascent with an exact step: one input at a time moves to its best value. Taught in chapter 11."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ gradient is v_jk = r_jk tau_jk. Backward through the layers, the derivative of t
 k of a layer is adjoint_k = sum_j adjoint_j v_jk. Training has the same sums, of numbers.
 
 Products and sums are rounded outward by 2**-40 of their magnitudes, thousands of times more than their few
-operations can lose. Taught in chapter 10.
+operations can lose. Taught in chapter 11.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Discrete queries: evaluate every combination of the allowed values. Taught in chapter 10."""
+"""Discrete queries: evaluate every combination of the allowed values. Taught in chapter 11."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
     Raises:
         TypeError: x is not a floating-point tensor.
         ValueError: there are no labels, or some are repeated or not finite; x has NaN (an unnormalised
-            score cannot leave an input out, but the models of chapter 9 can); or the model has more than
+            score cannot leave an input out, but the models of chapter 10 can); or the model has more than
             one output.
 
     >>> from ugmm_tutorial import UGMMNet
@@ -58,7 +58,7 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
 def label_posterior(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor:
     """P(label | x) = exp(model(x, label)) / sum over labels of the same: ``(*, K)`` to ``(*, L)``.
 
-    It is normalised over the given labels only, which needs no density over x (chapter 8).
+    It is normalised over the given labels only, which needs no density over x (chapter 9).
 
     Args and Raises: as for :func:`label_scores`.
 

@@ -4,7 +4,7 @@ The paper leaves this problem open. The score is a network's output, which is no
 (chapter 1), so "most probable" means "scored highest within the box". Max-product, which replaces every sum
 by its largest term, does not solve it: a deeper neuron wants inputs near its means, not large ones.
 
-Taught in chapter 10.
+Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def mpe(
     Note:
         PyTorch runs on one thread during the call, which is fastest for such small arrays.
 
-    Source: the paper's section on future work names the problem; chapter 10 teaches the methods.
+    Source: the paper's section on future work names the problem; chapter 11 teaches the methods.
 
     >>> from ugmm_tutorial import UGMMNet
     >>> mpe(UGMMNet([2, 3, 1]), evidence={0: 0.5}, query=[1], box=[(-3.0, 3.0)]).certified

@@ -3,7 +3,7 @@
 Arrays in this package keep the boxes last, as in (J, K, B). The sums over inputs then run along whole rows of
 memory, one row for each pair of a neuron and an input.
 
-Taught in chapter 10.
+Taught in chapter 11.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ so that
 where z runs over the inputs, the hidden units and the output. adjoint_z is the output's derivative with
 respect to unit z (0 for an input); d_z is 0 for the output. None of it needs to be exact: no bound uses it.
 
-Source: Nocedal and Wright (2006), *Numerical Optimization*, chapters 3 and 4. Taught in chapter 10.
+Source: Nocedal and Wright (2006), *Numerical Optimization*, chapters 3 and 4. Taught in chapter 11.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The problem to solve: a network, its evidence, its query and the box. All checks are here.
 
-Taught in chapter 10.
+Taught in chapter 11.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What inference returns, and the budget of time and nodes that ends it. Taught in chapter 10."""
+"""What inference returns, and the budget of time and nodes that ends it. Taught in chapter 11."""
 
 from __future__ import annotations
 

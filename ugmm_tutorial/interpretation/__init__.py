@@ -4,7 +4,7 @@ The package goes from responsibilities (``responsible``) to pixels (``back_proje
 nothing (``health``), to what deleting a component changes (``identity``), and to smaller networks
 (``importance``, ``pruning``, ``deletion``).
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from ugmm_tutorial.interpretation.back_projection import back_project

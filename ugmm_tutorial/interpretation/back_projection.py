@@ -3,7 +3,7 @@
 Each row of a layer's responsibilities sums to one, so they are the transition probabilities of a Markov
 chain: from a neuron to one of its inputs, which is a neuron of the layer below, and so on down. A LayerNorm
 in between changes the values, but not which neuron each belongs to. The end points of the walk have a
-distribution over the pixels. Taught in chapter 11.
+distribution over the pixels. Taught in chapter 12.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 If responsibilities say what a network relies on, deleting the least responsible components should do less
 harm than deleting as many at random. By default weights are not renormalised, as in the identity
-log(1 - R_D). No neuron is removed, so LayerNorms see as many values as before. Taught in chapter 11.
+log(1 - R_D). No neuron is removed, so LayerNorms see as many values as before. Taught in chapter 12.
 """
 
 from __future__ import annotations

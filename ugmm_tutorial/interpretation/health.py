@@ -1,6 +1,6 @@
 """Dead neurons, silent components, and neurons that share a mode.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

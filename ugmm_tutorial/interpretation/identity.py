@@ -1,7 +1,7 @@
 """What deleting components changes, exactly and for every input: log(1 - R_D(x)).
 
 Deleting the components D, with the other weights unchanged, leaves the share 1 - R_D(x) of the sum under the
-logarithm, where R_D(x) is the responsibility of D for x. Taught in chapter 11.
+logarithm, where R_D(x) is the responsibility of D for x. Taught in chapter 12.
 """
 
 from __future__ import annotations

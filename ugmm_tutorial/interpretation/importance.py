@@ -1,6 +1,6 @@
 """How much each component counts: measures for deleting and pruning.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

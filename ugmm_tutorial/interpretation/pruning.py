@@ -1,6 +1,6 @@
 """prune(): a smaller network with the most important components.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which inputs answer: responsibilities of every layer over a data set, without holding them all.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

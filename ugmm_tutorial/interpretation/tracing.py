@@ -1,6 +1,6 @@
 """The mixture layers of a network with their inputs and outputs, without dropout.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

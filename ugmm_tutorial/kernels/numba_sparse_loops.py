@@ -1,7 +1,7 @@
 """The sparse operator's loops for Numba: neurons read the inputs in index (J, m).
 
 Symbols as in ``numba_elements``; parameters are (J, m). The inner loops run along the examples, which lie
-beside one another in memory. Taught in chapter 11.
+beside one another in memory. Taught in chapter 12.
 """
 
 from __future__ import annotations

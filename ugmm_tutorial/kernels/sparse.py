@@ -1,6 +1,6 @@
 """Neurons that read a few inputs each: the specification by gathering, and the fused kernel as an operator.
 
-Second derivatives go to the specification. There is no kernel for GPUs. Taught in chapter 11.
+Second derivatives go to the specification. There is no kernel for GPUs. Taught in chapter 12.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     ablations    layers that each lack one thing, for comparison
     masks        which components dropout removes
 
-Chapters 2 and 4 teach the dense layer; chapters 7a, 8 and 11 teach the others.
+Chapters 2 and 4 teach the dense layer; chapters 8, 9 and 12 teach the others.
 """
 
 from typing import TYPE_CHECKING

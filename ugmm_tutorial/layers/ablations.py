@@ -1,7 +1,7 @@
 """Layers that each lack one thing, to measure what it is worth, and one that draws more dropout masks.
 
 Every class takes the arguments of :class:`~ugmm_tutorial.layers.UGMMLayer`; outputs have the same shape.
-``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`. Taught in chapters 4, 7a and 7c.
+``LAYERS`` names them for :class:`~ugmm_tutorial.networks.UGMMNet`. Taught in chapters 4 and 8.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CategoricalLeafLayer: a mixture layer whose last input is a label with class probabilities.
 
-Taught in chapter 8. A label that is read as a number 0, 1 or 2 would say that class 1 lies between the
+Taught in chapter 9. A label that is read as a number 0, 1 or 2 would say that class 1 lies between the
 others.
 """
 

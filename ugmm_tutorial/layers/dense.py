@@ -63,7 +63,7 @@ class MixtureLayer(nn.Module, ABC):
         min_std: smallest standard deviation a component can have, >= 0, in the units of the input. At the
             floor, a gradient that would widen a component still passes.
         max_std: largest standard deviation a component can have, > ``min_std``. At the ceiling, a gradient
-            that would narrow a component still passes. Chapter 8 uses a ceiling as a remedy.
+            that would narrow a component still passes. Chapter 9 uses a ceiling as a remedy.
         init: ``"unit"``: means from N(0, 1), standard deviations 1, equal weights; ``"paper"``: means
             from N(0, 1), standard deviations from U(0, 1), logits from U(0, 1), as in the authors' code.
         missing: what a NaN among the inputs does: ``"propagate"`` makes the outputs of its row NaN,

@@ -1,6 +1,6 @@
 """SparseUGMMLayer: neurons that read a few inputs each, left by pruning or built that way.
 
-Taught in chapter 11 (what pruning leaves).
+Taught in chapter 12 (what pruning leaves).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sparse_log_density(
         IndexError: an index is outside the inputs.
         RuntimeError: the requested backend cannot run here.
 
-    Taught in chapter 11.
+    Taught in chapter 12.
 
     >>> index = torch.tensor([[0, 2], [3, 3]])  # two neurons with two components each
     >>> sparse_log_density(torch.rand(5, 4), index, *torch.zeros(3, 2, 2)).shape
@@ -94,7 +94,7 @@ class SparseUGMMLayer(MixtureLayer):
         TypeError: a size is not an integer, or ``index`` is not a tensor of integers.
         ValueError: a value is out of its range, or not exactly one of ``components`` and ``index`` is given.
 
-    Taught in chapter 11.
+    Taught in chapter 12.
 
     >>> SparseUGMMLayer(784, 10, components=3)(torch.rand(5, 784)).shape
     torch.Size([5, 10])

@@ -12,7 +12,7 @@
     reproducible seeds and random states
     threads      one thread for small work
 
-Taught in chapters 6 and 8.
+Taught in chapters 6 and 9.
 """
 
 from ugmm_tutorial.training.checkpoints import CheckpointError

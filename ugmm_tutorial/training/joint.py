@@ -1,6 +1,6 @@
 """Training on features and label together: the paper's generative setting, for many networks at once.
 
-Taught in chapter 8. Networks with a few dozen parameters spend their time on calls, not on arithmetic, so
+Taught in chapter 9. Networks with a few dozen parameters spend their time on calls, not on arithmetic, so
 repeated cross-validation trains all its networks side by side, as one batch of parameters.
 """
 

@@ -8,7 +8,7 @@
     shifts           corrupted images, and images of no class
     class_gaussians  a density of a network's features, to compare with
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from typing import TYPE_CHECKING

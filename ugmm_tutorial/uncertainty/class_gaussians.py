@@ -1,6 +1,6 @@
 """A density of a network's features, to compare with the log-densities of the network itself.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

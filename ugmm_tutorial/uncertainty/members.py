@@ -1,7 +1,7 @@
 """Several predictions instead of one: deep ensembles, and one network with its dropout left on.
 
 Use the mean over members, ``members.mean(dim=0)``, as probabilities. How much the members disagree measures
-uncertainty (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taught in chapter 11.
+uncertainty (:func:`~ugmm_tutorial.uncertainty.scores.mutual_information`). Taught in chapter 12.
 """
 
 from __future__ import annotations

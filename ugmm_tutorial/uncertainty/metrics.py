@@ -1,7 +1,7 @@
 """How good probabilities are, how well they are calibrated, and how well a score separates two sets.
 
 Metrics that scikit-learn has come from there; the calibration error with bins of equal mass is our own.
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

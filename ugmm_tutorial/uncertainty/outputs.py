@@ -1,7 +1,7 @@
 """What a trained network returns: logits, probabilities, and the log-densities of its uGMM layers.
 
 The functions take any ``torch.nn.Module`` that gives logits (N, C). Results are float64, from evaluation mode
-and without gradients, and the network is left as it was. Taught in chapter 11.
+and without gradients, and the network is left as it was. Taught in chapter 12.
 """
 
 from __future__ import annotations

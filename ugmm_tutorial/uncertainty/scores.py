@@ -2,7 +2,7 @@
 
 Softmax scores depend only on differences between logits. The others depend on their level too: the largest
 logit and the energy for any network, and for a uGMM network also the log-densities of its layers. Taught in
-chapter 11.
+chapter 12.
 """
 
 from __future__ import annotations

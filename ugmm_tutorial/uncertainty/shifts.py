@@ -1,6 +1,6 @@
 """Images unlike those of the training: corrupted ones, and others that belong to no class.
 
-Everything is fixed by a seed. Images are (N, 1, H, W) with values in [0, 1]. Taught in chapter 11.
+Everything is fixed by a seed. Images are (N, 1, H, W) with values in [0, 1]. Taught in chapter 12.
 """
 
 from __future__ import annotations

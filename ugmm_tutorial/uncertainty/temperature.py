@@ -1,6 +1,6 @@
 """Temperature scaling: one number, fitted on validation images, that divides all logits.
 
-It changes how confident a network is, never what it answers. Taught in chapter 11.
+It changes how confident a network is, never what it answers. Taught in chapter 12.
 """
 
 from __future__ import annotations

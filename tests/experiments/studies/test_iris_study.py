@@ -1,4 +1,4 @@
-"""The studies of chapter 8, at a size that takes seconds, and against what is known."""
+"""The studies of chapter 9, at a size that takes seconds, and against what is known."""
 
 from __future__ import annotations
 

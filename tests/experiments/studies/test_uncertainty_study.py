@@ -1,4 +1,4 @@
-"""The study of chapter 11's second half, on scikit-learn's digits, against the networks it trains."""
+"""The study of chapter 12's second half, on scikit-learn's digits, against the networks it trains."""
 
 from __future__ import annotations
 

@@ -1,78 +1,61 @@
-"""Answers to chapter 11: what deletion costs, calibration with bins of equal mass, dead neurons."""
+"""Answers to chapter 11: the highest output of a neuron, bounds of a layer, a maximum found by hand."""
 
 import math
 
 import numpy as np
 import torch
-from answers_of import AnswersOfAChapter, stubs_of
+from answers_of import HALF_LOG_2PI, AnswersOfAChapter, stubs_of
+
+from ugmm_tutorial import ugmm_log_density
 
 # --- right answers ----------------------------------------------------------------------------------
 
 
-def calibration_error(confidence, right, bins, change=torch.abs, reduce=torch.mean):
-    order = confidence.argsort()
-    c, r = confidence[order].reshape(bins, -1), right[order].double().reshape(bins, -1)
-    return reduce(change(r.mean(dim=1) - c.mean(dim=1)))
+def nearest_in_box(low, high, mean):
+    return mean.clamp(low, high) - mean
 
 
-def calibration_error_by_quantiles(confidence, right, bins):
-    edges = torch.quantile(confidence, torch.arange(1, bins, dtype=confidence.dtype) / bins)
-    member, total = torch.bucketize(confidence, edges), 0.0
-    for b in range(bins):
-        inside = member == b
-        gap = right[inside].sum().item() / inside.sum().item() - confidence[inside].mean().item()
-        total += abs(gap) * inside.sum().item() / len(confidence)
-    return total
+def layer_bounds(low, high, mean, log_std, log_weight, nearest=nearest_in_box):
+    low, high = low.unsqueeze(1), high.unsqueeze(1)
+
+    def out(away):
+        terms = log_weight - log_std - HALF_LOG_2PI - 0.5 * (away / log_std.exp()) ** 2
+        return terms.logsumexp(dim=2)
+
+    return out(torch.maximum((low - mean).abs(), (high - mean).abs())), out(nearest(low, high, mean))
 
 
-def calibration_error_in_numpy(confidence, right, bins):
-    order = np.argsort(-confidence.numpy(), kind="stable")
-    parts = zip(
-        np.array_split(confidence.numpy()[order], bins),
-        np.array_split(right.numpy()[order], bins),
-        strict=True,
+def layer_bounds_by_corners(low, high, mean, log_std, log_weight):
+    """The least over all corners; the most over all corners and the means that lie inside."""
+    inputs = low.shape[1]
+    corners = torch.cartesian_prod(*[torch.arange(2)] * inputs).bool()
+    x = torch.where(corners.unsqueeze(1), high, low)  # (8, B, K)
+    at_corners = ugmm_log_density(x, mean, log_std, log_weight)
+    at_means = torch.stack(
+        [ugmm_log_density(m.clamp(low, high), mean, log_std, log_weight)[:, j] for j, m in enumerate(mean)],
+        dim=1,
     )
-    return np.mean([abs(c.mean() - r.mean()) for c, r in parts])
+    return at_corners.amin(dim=0), torch.maximum(at_corners.amax(dim=0), at_means)
 
 
-def spread(outputs):
-    return outputs.amax(dim=0) - outputs.amin(dim=0)
-
-
-def dead(outputs, measure=torch.Tensor.std, typical=torch.mean, threshold=1e-3):
-    """With a measure of how much a neuron's outputs differ, against what is typical in the layer."""
-    differ = spread(outputs) if measure is spread else measure(outputs, dim=0)
-    return differ <= threshold * typical(differ)
-
-
-def dead_up_to_rounding(outputs):
-    rounding = 16 * torch.finfo(outputs.dtype).eps * (1 + outputs.abs().amax(dim=0))
-    return dead(outputs, typical=lambda s: s.square().mean().sqrt()) | (outputs.std(dim=0) <= rounding)
-
-
-def dead_by_distances(outputs):
-    """Neighbours in a list sorted by output, in NumPy, as a list of booleans."""
-    gaps = np.diff(np.sort(outputs.double().numpy(), axis=0), axis=0).max(axis=0)
-    return [bool(gap <= 1e-3 * np.median(gaps)) for gap in gaps]
+def highest(root, low, high):
+    x = low + (high - low) * torch.rand(50_000, 3, dtype=low.dtype)
+    radius = (high - low) / 20
+    for _ in range(40):
+        best = x[root(x).topk(100).indices]
+        near = best.repeat(20, 1)
+        near = near + radius * torch.randn_like(near)
+        x = torch.cat([best, torch.minimum(torch.maximum(near, low), high)])
+        radius = radius * 0.8
+    return x[root(x).argmax()]
 
 
 RIGHT = [
-    ("11.1", -2.303),
-    ("11.1", math.log(1 - 0.9)),
-    ("11.1", torch.tensor(-2.3)),
-    ("11.2", calibration_error),
-    ("11.2", lambda c, r, bins: calibration_error(c.float(), r, bins).float()),
-    ("11.2", calibration_error_by_quantiles),
-    ("11.2", calibration_error_in_numpy),
-    ("11.3", dead),
-    ("11.3", lambda outputs: dead(outputs, threshold=1e-2)),
-    ("11.3", lambda outputs: dead(outputs, threshold=1e-5)),
-    ("11.3", lambda outputs: dead(outputs.double(), torch.Tensor.var, torch.max)),
-    ("11.3", lambda outputs: dead(outputs, spread, torch.median)),
-    ("11.3", lambda outputs: dead(outputs, spread, torch.max, 1e-2)),
-    ("11.3", lambda outputs: dead(outputs, spread, torch.max, 1e-5)),
-    ("11.3", dead_up_to_rounding),
-    ("11.3", dead_by_distances),
+    ("11.1", -1.138),
+    ("11.1", np.logaddexp(0.0, -0.5) - math.log(2.0) - HALF_LOG_2PI),
+    ("11.2", layer_bounds),
+    ("11.2", layer_bounds_by_corners),
+    ("11.3", highest),
 ]
 
 
@@ -85,119 +68,78 @@ STUBS = stubs_of(11)
 # --- wrong answers ----------------------------------------------------------------------------------
 
 
-def unsorted_bins(confidence, right, bins):
-    c, r = confidence.reshape(bins, -1), right.double().reshape(bins, -1)
-    return (r.mean(dim=1) - c.mean(dim=1)).abs().mean()
+def nearer_end(low, high, mean):
+    return torch.minimum((low - mean).abs(), (high - mean).abs())
 
 
-def every_so_many(confidence, right, bins):
-    order = confidence.argsort()
-    c, r = confidence[order].reshape(-1, bins), right[order].double().reshape(-1, bins)
-    return (r.mean(dim=0) - c.mean(dim=0)).abs().mean()
-
-
-def bins_of_equal_width(confidence, right, bins, weighted=True):
-    total, held = 0.0, 0
-    for b in range(bins):
-        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
-        if inside.any():
-            gap = (right[inside].double().mean() - confidence[inside].mean()).abs()
-            total, held = total + gap * (inside.double().mean() if weighted else 1.0), held + 1
-    return total if weighted else total / held
-
-
-def middle_of_bins(confidence, right, bins, of_width=False):
-    order = confidence.argsort()
-    c, r = confidence[order].reshape(bins, -1), right[order].double().reshape(bins, -1)
-    middle = (torch.arange(bins) + 0.5) / bins if of_width else (c[:, 0] + c[:, -1]) / 2
-    return (r.mean(dim=1) - middle).abs().mean()
-
-
-def between_quantiles(outputs, dim):
-    return outputs.quantile(0.95, dim=dim) - outputs.quantile(0.05, dim=dim)
-
-
-def median_distance(outputs, dim):
-    return (outputs - outputs.median(dim=dim).values).abs().median(dim=dim).values
+def near_for_far(*arguments):
+    return layer_bounds(*arguments, nearest=nearer_end)[1]
 
 
 WRONG = [
     # 11.1
-    ("11.1", 2.303, "can it rise when terms are taken out"),
-    ("11.1", math.log(0.9), "if a tenth were deleted"),
-    ("11.1", -math.log(0.9), "if a tenth were deleted"),
-    ("11.1", -0.9, "the share that is deleted"),
-    ("11.1", 0.9, "the share that is deleted"),
-    ("11.1", 0.1, "By this factor the sum changes"),
-    ("11.1", 10, "By this factor the sum changes"),
-    ("11.1", -1, "base 10"),
-    ("11.1", -3.322, "base 2"),
-    ("11.1", 3.322, "base 2"),
-    ("11.1", 2.197, "log-odds"),
-    ("11.1", 0, "none is renormalised"),
-    ("11.1", -90, "Per cent are not nats"),
-    ("11.1", -2.5, "A responsibility is a term's share"),
-    ("11.1", "little", "Expected one number"),
+    ("11.1", -HALF_LOG_2PI, "cannot reach its mean"),
+    ("11.1", np.logaddexp(0.0, -0.5) - HALF_LOG_2PI, "The weights are missing"),
+    ("11.1", -math.log(2.0) - HALF_LOG_2PI, "Both inputs have their best place"),
+    ("11.1", np.logaddexp(-4.5, -0.5) - math.log(2.0) - HALF_LOG_2PI, "The first input may be 0"),
+    ("11.1", -2 * math.log(2.0) - 2 * HALF_LOG_2PI - 0.5, "not the sum of logarithms"),
+    ("11.1", 0.32, "This is the density itself"),
+    ("11.1", np.logaddexp(-1.125, -3.125) - math.log(2.0) - HALF_LOG_2PI, "the centres of the box"),
+    ("11.1", 3.0, "Where is each term highest"),
+    ("11.1", "high", "Expected one number"),
     # 11.2
-    ("11.2", lambda *a: calibration_error(*a, change=lambda gap: gap), "cancel"),
-    ("11.2", lambda *a: calibration_error(*a, change=lambda gap: -gap), "cancel"),
-    ("11.2", lambda c, r, bins: (r.double() - c).abs().mean(), "a distance for each example"),
-    ("11.2", unsorted_bins, "hold examples as they come"),
-    ("11.2", lambda c, r, bins: unsorted_bins(c.sort().values, r, bins), "`right` is not"),
-    ("11.2", every_so_many, "every so many-th"),
-    ("11.2", lambda c, r, bins: calibration_error(c, r, len(c) // bins), "not the number of examples in one"),
-    ("11.2", bins_of_equal_width, "These bins have equal width"),
-    ("11.2", lambda *a: bins_of_equal_width(*a, weighted=False), "These bins have equal width"),
-    ("11.2", lambda *a: calibration_error(*a, reduce=torch.max), "the largest distance"),
-    ("11.2", lambda *a: calibration_error(*a, reduce=torch.sum), "divide by their number"),
-    ("11.2", lambda *a: 100 * calibration_error(*a), "per cent"),
-    ("11.2", lambda *a: calibration_error(*a, change=torch.square), "Squares weigh"),
-    ("11.2", lambda *a: calibration_error(*a, change=torch.square).sqrt(), "Squares weigh"),
-    ("11.2", middle_of_bins, "not the middle of its range"),
-    ("11.2", lambda *a: middle_of_bins(*a, of_width=True), "not the middle of its range"),
-    ("11.2", lambda c, r, bins: calibration_error(c, ~r, bins), "not of wrong ones"),
-    ("11.2", lambda *a: 0.5 * calibration_error(*a), "Go through one bin"),
-    ("11.2", lambda c, r, bins: calibration_error(c, r, 6), "not for 60 in 4: does a number stand"),
-    ("11.2", lambda c, r, bins: calibration_error(c, r, len(c) // 10 or 1), "not for 60 in 4"),
-    ("11.2", lambda c, r, bins: calibration_error(c, r, min(bins, 6)), "not for 84 in 7"),
-    ("11.2", lambda c, r, bins: calibration_error(c, r, max(bins, 2)), "not for 20 in 1"),
-    ("11.2", lambda *a: calibration_error(*a, reduce=lambda gaps: gaps), "the mean over the bins"),
-    ("11.2", lambda *a: math.nan, "not finite"),
-    ("11.2", 0.1, "Expected the function calibration_error"),
+    ("11.2", lambda *a: layer_bounds(*a)[::-1], "The two are exchanged"),
+    (
+        "11.2",
+        lambda *a: layer_bounds(*a, nearest=nearer_end),
+        "upper bound: a mean inside the box is reached",
+    ),
+    (
+        "11.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: low - mean),
+        "where the lower end of the box leads",
+    ),
+    (
+        "11.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: high - mean),
+        "where the upper end of the box leads",
+    ),
+    (
+        "11.2",
+        lambda *a: layer_bounds(*a, nearest=lambda low, high, mean: 0.5 * (low + high) - mean),
+        "at the middle of the box",
+    ),
+    ("11.2", lambda *a: (layer_bounds(*a)[0],) * 2, "upper bound: the farther end gives the least"),
+    ("11.2", lambda *a: (layer_bounds(*a)[1],) * 2, "lower bound: the nearest point gives the most"),
+    (
+        "11.2",
+        lambda a, b, m, s, w: (None, layer_bounds(a, b, m, 0 * s, w - s)[1]),
+        "Expected a tensor of shape",
+    ),
+    (
+        "11.2",
+        lambda a, b, m, s, w: 2 * (layer_bounds(a, b, m, 0 * s, w - s)[1],),
+        "the exponential of log_std",
+    ),
+    ("11.2", lambda *a: (layer_bounds(*a)[0] - 1, layer_bounds(*a)[1]), "The lower bound is not right"),
+    ("11.2", lambda *a: tuple(b.T for b in layer_bounds(*a)), "Boxes first"),
+    (
+        "11.2",
+        lambda *a: (near_for_far(*a), layer_bounds(*a)[1]),
+        "lower bound: the least is reached at the farther",
+    ),
+    ("11.2", lambda *a: layer_bounds(*a)[0], "Expected two tensors"),
+    ("11.2", 0.0, "Expected the function layer_bounds"),
     # 11.3
-    ("11.3", lambda outputs: ~dead(outputs), "The wrong way round"),
-    ("11.3", lambda outputs: outputs.mean(dim=0).abs() < 1e-3, "Levels tell nothing"),
-    ("11.3", lambda outputs: outputs.mean(dim=0) < -1000, "Levels tell nothing"),
-    ("11.3", lambda outputs: outputs.mean(dim=0) < outputs.mean(), "Levels tell nothing"),
-    ("11.3", lambda outputs: outputs.std(dim=0) < 1e-3 * outputs.mean(dim=0).abs(), "Levels tell nothing"),
-    ("11.3", lambda outputs: torch.isclose(outputs, outputs[:1]).all(dim=0), "Levels tell nothing"),
-    ("11.3", lambda outputs: outputs.std(dim=0) < 1e-3 * outputs.std(), "such as outputs.std()"),
-    ("11.3", lambda outputs: outputs.std(dim=0) < 1e-3, "times 1024, as in another unit"),
-    ("11.3", lambda outputs: outputs.std(dim=0) < 0.1, "times 1/4096, as in another unit"),
-    ("11.3", lambda outputs: outputs.std(dim=0) < 1e-6, "times 1/4096, as in another unit"),
-    ("11.3", lambda outputs: dead(outputs, threshold=1.0), "is the threshold too high"),
-    ("11.3", lambda outputs: dead(outputs) & (torch.arange(outputs.shape[1]) != 1), "yours calls it alive"),
-    ("11.3", lambda outputs: dead(outputs) | (torch.arange(outputs.shape[1]) == 7), "is the threshold too"),
-    ("11.3", lambda outputs: torch.ones(outputs.shape[1], dtype=torch.bool), "is the threshold too high"),
-    ("11.3", lambda outputs: dead(outputs, between_quantiles), "a single example of a hundred"),
-    ("11.3", lambda outputs: dead(outputs, median_distance), "a single example of a hundred"),
-    ("11.3", lambda outputs: dead(outputs[:20]), "a single example of a hundred"),
-    ("11.3", lambda outputs: (outputs == outputs[0]).all(dim=0), "up to the last digit of float32"),
-    ("11.3", lambda outputs: outputs.std(dim=0) == 0, "up to the last digit of float32"),
-    ("11.3", lambda outputs: dead(outputs, threshold=1e-9), "up to the last digit of float32"),
-    ("11.3", lambda outputs: torch.zeros(outputs.shape[1], dtype=torch.bool), "yours calls it alive"),
-    ("11.3", lambda outputs: dead(outputs, typical=lambda s: 1e3 * s.quantile(0.25)), "to be lowest among"),
-    ("11.3", lambda outputs: spread(outputs) < 1e-3 * spread(outputs).max(), "zero is not less than"),
-    ("11.3", lambda outputs: outputs.std(dim=0) / outputs.std(dim=0).mean() < 1e-3, "zero over zero is NaN"),
-    ("11.3", lambda outputs: dead(outputs.T), "not for each example"),
-    ("11.3", lambda outputs: outputs == outputs[0], "put the examples together"),
-    ("11.3", lambda outputs: dead(outputs)[None], "Take the axis of length one away"),
-    ("11.3", lambda outputs: dead(outputs).any(), "not for the layer"),
-    ("11.3", lambda outputs: dead(outputs).nonzero()[:, 0], "the places of dead neurons"),
-    ("11.3", lambda outputs: outputs.std(dim=0), "Expected booleans, and these are numbers"),
-    ("11.3", lambda outputs: dead(outputs).int(), "Expected booleans, and these are numbers"),
-    ("11.3", lambda outputs: "none", "Expected booleans for 11 neurons, got str 'none'"),
-    ("11.3", [True, False], "Expected the function dead"),
+    ("11.3", lambda root, low, high: 0.5 * (low + high), "below the certified bound"),
+    ("11.3", lambda root, low, high: 2 * high, "lies outside the box"),
+    (
+        "11.3",
+        lambda root, low, high: (highest(root, low, high), highest(root, low, high))[0],
+        "200,000 are allowed",
+    ),
+    ("11.3", lambda root, low, high: root(low.unsqueeze(0)), "Expected a tensor of shape (3,)"),
+    ("11.3", 0.0, "Expected the function highest"),
 ]
 
 

@@ -1,176 +1,105 @@
-"""Answers to chapter 13: the fourth corner, a step of expectation maximisation, XOR with few parameters."""
+"""Answers to chapter 13: how high an output can get, the worst fall, a detector of broken entries."""
 
 import math
 
 import numpy as np
 import torch
-from answers_of import HALF_LOG_2PI, AnswersOfAChapter, stubs_of, terms
-from torch import nn
-
-from ugmm_tutorial import UGMMLayer
-from ugmm_tutorial.approximation import univariate
-from ugmm_tutorial.networks import UGMMNet
+from answers_of import AnswersOfAChapter, stubs_of
 
 # --- right answers ----------------------------------------------------------------------------------
 
 
-def em_step(x, mass, weight, mean, std, around_old=False):
-    shares = mass[:, None] * (terms(x[:, None], mean, std, weight)).softmax(dim=-1)
-    count = shares.sum(dim=0)
-    new = (shares * x[:, None]).sum(dim=0) / count
-    away = x[:, None] - (mean if around_old else new)
-    return count, new, ((shares * away**2).sum(dim=0) / count).sqrt()
+def lowest(terms, m):
+    kept = terms.sort(dim=-1).values[..., : terms.shape[-1] - m]
+    return kept.logsumexp(dim=-1)
 
 
-def em_step_node_by_node(x, mass, weight, mean, std):
-    """Densities and moments, one number at a time."""
-    sums = np.zeros((3, len(mean)))
-    for node, m in zip(x.tolist(), mass.tolist(), strict=True):
-        each = [
-            w / s * math.exp(-0.5 * ((node - a) / s) ** 2)
-            for w, a, s in zip(weight.tolist(), mean.tolist(), std.tolist(), strict=True)
-        ]
-        for k, part in enumerate(each):
-            share = m * part / sum(each)
-            sums[:, k] += share, share * node, share * node**2
-    new = sums[1] / sums[0]
-    return tuple(torch.as_tensor(v) for v in (sums[0], new, np.sqrt(sums[2] / sums[0] - new**2)))
+def lowest_by_topk(terms, m):
+    return terms.topk(terms.shape[-1] - m, dim=-1, largest=False).values.logsumexp(dim=-1)
 
 
-def em_step_of_the_package(x, mass, weight, mean, std):
-    """Its quadrature weights are the masses, of a density that is one at all nodes."""
-    mixture, _ = univariate.fit(
-        torch.zeros_like(x), x, mass, univariate.Mixture(weight, mean, std), iterations=1
-    )
-    return tuple(mixture)
+def lowest_one_by_one(terms, m):
+    terms = terms.clone()
+    for _ in range(m):
+        terms.scatter_(-1, terms.argmax(dim=-1, keepdim=True), -math.inf)
+    return terms.logsumexp(dim=-1)
 
 
-def xor_by_hand(x, y):
-    """Two hidden neurons at one diagonal's corners; the first output is high where one of them is."""
-    network = UGMMNet((2, 2, 2), dtype=x.dtype).requires_grad_(False)
-    network[0].mean.copy_(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
-    network[1].mean.fill_(-HALF_LOG_2PI)
-    network[1].log_std.copy_(torch.tensor([[0.2, 0.2], [0.5, 0.5]]).log())
-    return network
+def detect(train, x, outer=0.1, factor=3.5):
+    low, middle, high = train.quantile(torch.tensor([outer, 0.5, 1 - outer]).to(train), dim=0)
+    return (x < middle - factor * (middle - low)) | (x > middle + factor * (high - middle))
 
 
-class OwnNetwork(nn.Module):
-    """Two layers in a module of the reader's own, with or without something else around them."""
-
-    def __init__(self, network, before=lambda t: t, between=lambda t: t, behind=lambda t: t):
-        super().__init__()
-        self.hidden, self.output = network
-        self.before, self.between, self.behind = before, between, behind
-
-    def forward(self, x):
-        return self.behind(self.output(self.between(self.hidden(self.before(x)))))
+def detect_by_median_distance(train, x, factor=8.0):
+    middle = train.median(dim=0).values
+    return (x - middle).abs() > factor * (train - middle).abs().median(dim=0).values
 
 
-def xor_trained(x, y):
-    best = math.inf, None
-    for seed in range(4):
-        torch.manual_seed(seed)
-        network = UGMMNet((2, 2, 2), dtype=x.dtype)
-        optimiser = torch.optim.LBFGS(network.parameters(), max_iter=60, line_search_fn="strong_wolfe")
-
-        def loss(network=network, optimiser=optimiser):
-            optimiser.zero_grad()
-            value = nn.functional.cross_entropy(network(x), y)
-            value.backward()
-            return value
-
-        optimiser.step(loss)
-        best = min(best, (loss().item(), network), key=lambda found: found[0])
-    return best[1]
+def detect_in_numpy(train, x):
+    low, high = np.quantile(train.numpy(), [0.25, 0.75], axis=0)
+    return (x.numpy() < low - 3 * (high - low)) | (x.numpy() > high + 3 * (high - low))
 
 
 RIGHT = [
-    ("13.1", -1.386),
-    ("13.1", -1.39),
-    ("13.1", np.log(np.array([0.35 + 0.1 - 0.2]))),
-    ("13.2", em_step),
-    ("13.2", em_step_node_by_node),
-    ("13.2", em_step_of_the_package),
-    ("13.3", xor_by_hand),
-    ("13.3", xor_trained),
-    ("13.3", lambda x, y: OwnNetwork(xor_by_hand(x, y))),
+    ("13.1", -2.736),
+    ("13.1", math.log(0.7 * math.exp(-3) + 0.03)),
+    ("13.1", torch.tensor(-2.74)),
+    ("13.2", lowest),
+    ("13.2", lowest_by_topk),
+    ("13.2", lowest_one_by_one),
+    ("13.3", detect),
+    ("13.3", detect_by_median_distance),
+    ("13.3", detect_in_numpy),
 ]
-
-
-# --- not answered yet -------------------------------------------------------------------------------
-
-
-STUBS = stubs_of(12)
-
 
 # --- wrong answers ----------------------------------------------------------------------------------
 
 
-def product(x):
-    return x * x.flip(1)
-
-
-class ProductOfInputs(nn.Module):
-    """Right on the clouds, and its layer has no part in it."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = UGMMLayer(2, 2)
-
-    def forward(self, x):
-        return torch.stack([x[:, 0] * x[:, 1], -x[:, 0] * x[:, 1]], dim=1)
+def detect_by_deviations(train, x, factor=5.0):
+    return (x - train.mean(dim=0)).abs() > factor * train.std(dim=0)
 
 
 WRONG = [
     # 13.1
-    ("13.1", 0.25, "This is the exponential"),
-    ("13.1", math.log(0.175), "Add before the logarithm"),
-    ("13.1", math.log(0.45), "lies across has the other sign"),
-    ("13.1", math.log(0.35 + 0.20 - 0.10), "lies across has the other sign"),
-    ("13.1", math.log(0.65), "Signs alternate"),
-    ("13.1", math.log10(0.25), "Natural logarithms"),
-    ("13.1", 1.3863, "below one are negative"),
-    ("13.1", -3.0, "Which combination"),
-    ("13.1", "low", "Expected one number"),
+    ("13.1", 0.7 * math.exp(-3) + 0.03, "This is the sum under the logarithm"),
+    ("13.1", 0.264, "This is the change of the output"),
+    ("13.1", math.log(math.exp(-3) + 0.03), "Its old part leaves the sum"),
+    ("13.1", -3 + math.log(0.7), "how low it can get"),
+    ("13.1", math.log(0.3 * math.exp(-3) + 0.03), "0.7 is what stays"),
+    ("13.1", -3 + math.log(0.7) + 0.03, "Terms are added before the logarithm"),
+    ("13.1", -1.188, "logarithm to base 10"),
+    ("13.1", -2.0, "Write down the sum before the break"),
+    ("13.1", "high", "Expected one number"),
     # 13.2
-    ("13.2", lambda x, mass, *start: em_step(x, mass * 0 + 1 / 40, *start), "weights: every node counts"),
-    ("13.2", lambda *a: (40 * em_step(*a)[0], *em_step(*a)[1:]), "weights: they are shares of one"),
-    ("13.2", lambda x, m, w, *rest: em_step(x, m, 0 * w + 1, *rest), "need the mixing weights"),
-    ("13.2", lambda x, m, *start: start, "The weights: these are those it began with"),
+    ("13.2", lambda terms, m: terms.logsumexp(dim=-1), "Nothing has left the sum"),
+    ("13.2", lambda terms, m: terms.sort(dim=-1).values[..., m:].logsumexp(dim=-1), "a sum miss most"),
+    ("13.2", lambda terms, m: terms.topk(m, dim=-1).values.logsumexp(dim=-1), "terms that leave"),
+    ("13.2", lambda terms, m: lowest(terms, m + 1), "one more than m"),
+    ("13.2", lambda terms, m: lowest(terms, m - 1), "one input less than m"),
+    ("13.2", lambda terms, m: lowest(terms, m).exp().log() + 0.1, "Try K = 3 and m = 1"),
+    ("13.2", lambda terms, m: terms.sort(dim=-1).values[..., : 7 - m].sum(dim=-1), "Terms add before"),
     (
         "13.2",
-        lambda *a: (em_step(*a)[0], em_step(*a)[0] * em_step(*a)[1], em_step(*a)[2]),
-        "means: divide by the component's own count",
+        lambda terms, m: terms.exp().sort().values[..., : terms.shape[-1] - m].sum(-1).log(),
+        "under- or overflows",
     ),
-    ("13.2", lambda *a: (em_step(*a)[0], a[3], em_step(*a)[2]), "The means: these are those it began with"),
-    ("13.2", lambda *a: (*em_step(*a)[:2], em_step(*a)[2] ** 2), "deviations: take the square root"),
-    ("13.2", lambda *a: em_step(*a, around_old=True), "deviations: distances are to the new means"),
-    ("13.2", lambda *a: (*em_step(*a)[:2], a[4]), "The deviations: these are those it began with"),
-    ("13.2", lambda *a: (*em_step(*a)[:2], 2 * em_step(*a)[2]), "The deviations are not right"),
-    (
-        "13.2",
-        lambda x, mass, *start: (em_step(x, mass, *start)[0], em_step(x, 0 * mass + 1 / 40, *start)[1], x),
-        "Expected a tensor of shape (M,)",
-    ),
-    ("13.2", lambda *a: em_step(*a)[0], "Expected weights, means and deviations"),
-    ("13.2", lambda x, mass, w, *rest: (x[:, None] * w, x, x), "Sum over the nodes."),
-    ("13.2", 0.0, "Expected the function em_step"),
+    ("13.2", lambda terms, m: lowest(terms, m).clamp(min=-700.0), "not for terms of -2000 nats"),
+    ("13.2", lambda terms, m: terms.sort(dim=-1).values[..., : terms.shape[-1] - m], "terms that stay"),
+    ("13.2", lambda terms, m: terms.logsumexp(dim=1), "not the neurons"),
+    ("13.2", 0.0, "Expected the function lowest"),
     # 13.3
-    ("13.3", lambda x, y: UGMMNet((2, 2)), "One layer stays below about three quarters"),
-    ("13.3", lambda x, y: UGMMNet((2, 2, 2)), "What must each hidden neuron say?"),
-    ("13.3", lambda x, y: UGMMNet((2, 3, 2)), "It has 36 parameters, and 24 are allowed"),
-    ("13.3", lambda x, y: nn.Sequential(nn.Linear(2, 2), UGMMNet((2, 2))), "got Linear as well"),
-    ("13.3", lambda x, y: UGMMNet((2, 2, 3))[:1], "One layer stays"),
-    ("13.3", lambda x, y: UGMMNet((2, 3)), "Expected a tensor of shape (N, 2)"),
-    ("13.3", lambda x, y: x, "Expected a module"),
-    ("13.3", lambda x, y: nn.Identity(), "got a module without any"),
-    ("13.3", lambda x, y: nn.LayerNorm(2, elementwise_affine=False), "got a module without any"),
-    ("13.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), before=product), "Hand on what a layer returns"),
-    ("13.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), between=torch.tanh), "Hand on what a layer returns"),
-    ("13.3", lambda x, y: OwnNetwork(xor_by_hand(x, y), behind=torch.neg), "Hand on what a layer returns"),
-    ("13.3", lambda x, y: ProductOfInputs(), "Hand on what a layer returns"),
-    ("13.3", 0.0, "Expected the function small_network"),
+    ("13.3", detect_by_deviations, "The training rows hold some too"),
+    ("13.3", lambda train, x: ~detect(train, x), "The wrong way round"),
+    ("13.3", lambda train, x: detect(train, x, factor=1.2), "sound entries, most of them in column"),
+    ("13.3", lambda train, x: detect_by_median_distance(x, x), "changes with the rows beside it"),
+    ("13.3", lambda train, x: detect(train, x).any(dim=1), "not for every row"),
+    ("13.3", lambda train, x: detect(train, x).any(dim=0), "not for every column"),
+    ("13.3", lambda train, x: detect(train, train), "verdicts on the training rows"),
+    ("13.3", lambda train, x: detect(train, x).double(), "Expected booleans"),
+    ("13.3", lambda train, x: "all", "Expected booleans of shape"),
+    ("13.3", 0.0, "Expected the function detect"),
 ]
+STUBS = stubs_of(13)
 
 
 class TestChapter13(AnswersOfAChapter):

@@ -1,94 +1,132 @@
-"""Answers to chapter 8: the highest score there is, the posterior over labels, a network that earns it."""
+"""Answers to chapter 8: an interval by hand, Holm's correction, both headlines."""
 
 import math
 
 import torch
 from answers_of import AnswersOfAChapter, stubs_of
-from torch import nn
-
-from ugmm_tutorial.networks import UGMMNet
-from ugmm_tutorial.training.joint import EnsembleTrainer
 
 # --- right answers ----------------------------------------------------------------------------------
 
 
-def asked(root, x, labels, first=False):
-    """Scores by a loop over labels."""
-    parts = [(x, c.to(x.dtype).expand(len(x), 1)) for c in labels]
-    return torch.cat([root(torch.cat(p[::-1] if first else p, dim=1)) for p in parts], dim=1)
+def discoveries(p_values, risk=0.05):
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    found = []
+    for rank, k in enumerate(order):
+        if p_values[k] > risk / (len(p_values) - rank):
+            break
+        found.append(k)
+    return sorted(found)
 
 
-def posterior(root, x, labels):
-    return asked(root, x, labels).softmax(dim=1)
+def headline(means, halves, wish):
+    distance = means - halves if wish == "ahead" else -means - halves
+    if distance.max() <= 0:
+        return None
+    return divmod(distance.argmax().item(), distance.shape[1])
 
 
-def posterior_written_out(root, x, labels):
-    scores = asked(root, x, labels)
-    weights = (scores - scores.amax(dim=1, keepdim=True)).exp()
-    return weights / weights.sum(dim=1, keepdim=True)
-
-
-def fit_flowers(x, y):
-    network = UGMMNet((5, 10, 5, 1))
-    options = {"objective": "conditional", "learning_rate": 3e-2, "batch_size": 25}
-    EnsembleTrainer([network], x[None], y[None], **options).run(40)
-    return network
+def headline_by_loops(means, halves, wish):
+    best, place = 0.0, None
+    for row in range(means.shape[0]):
+        for column in range(means.shape[1]):
+            mean, half = means[row, column].item(), halves[row, column].item()
+            distance = mean - half if wish == "ahead" else -mean - half
+            if distance > best:
+                best, place = distance, [row, column]
+    return place
 
 
 RIGHT = [
-    ("8.1", -math.log(0.05 * math.sqrt(2 * math.pi))),
-    ("8.1", 2.08),
-    ("8.2", posterior),
-    ("8.2", posterior_written_out),
-    ("8.3", fit_flowers),
+    ("8.1", 0.50),
+    ("8.1", 4.30 * 0.2 / math.sqrt(3)),
+    ("8.1", torch.tensor(0.4965)),
+    ("8.2", discoveries),
+    ("8.2", lambda p, risk: tuple(discoveries(p, risk))),
+    ("8.2", lambda p, risk: torch.tensor(discoveries(p, risk), dtype=torch.int64)),
+    ("8.3", headline),
+    ("8.3", headline_by_loops),
 ]
 
 
 # --- not answered yet -------------------------------------------------------------------------------
 
-
-STUBS = stubs_of(8)
-
-
-# --- wrong answers ----------------------------------------------------------------------------------
+STUBS = [*stubs_of(8)]
 
 
-def unstable_posterior(root, x, labels):
-    weights = asked(root, x, labels).exp()
-    return weights / weights.sum(dim=1, keepdim=True)
+# --- mistakes and their hints -----------------------------------------------------------------------
+
+
+def uncorrected(p_values, risk):
+    return [k for k, p in enumerate(p_values) if p <= risk]
+
+
+def bonferroni(p_values, risk):
+    return [k for k, p in enumerate(p_values) if p <= risk / len(p_values)] if p_values else []
+
+
+def without_stopping(p_values, risk):
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    return sorted(k for rank, k in enumerate(order) if p_values[k] <= risk / (len(p_values) - rank))
+
+
+def as_they_come(p_values, risk):
+    found = []
+    for rank, p in enumerate(p_values):
+        if p > risk / (len(p_values) - rank):
+            break
+        found.append(rank)
+    return found
+
+
+def by_p_value(p_values, risk):
+    return sorted(discoveries(p_values, risk), key=lambda k: p_values[k])
+
+
+def largest(means, halves, wish):
+    return divmod((means if wish == "ahead" else -means).argmax().item(), means.shape[1])
+
+
+def never_none(means, halves, wish):
+    distance = means - halves if wish == "ahead" else -means - halves
+    return divmod(distance.argmax().item(), distance.shape[1])
+
+
+def either_side(means, halves, wish):
+    distance = means.abs() - halves
+    if distance.max() <= 0:
+        return None
+    return divmod(distance.argmax().item(), distance.shape[1])
 
 
 WRONG = [
-    # 8.1
-    ("8.1", 7.979, "This is the density itself"),
-    ("8.1", -2.077, "The sign is turned around"),
-    ("8.1", 2.996, "square root of two pi is missing"),
-    ("8.1", 3.915, "stands below the fraction"),
-    ("8.1", 0.579, "not a variance"),
-    ("8.1", 5.989, "0.001"),
-    ("8.1", 1.0, "How high is a Gaussian"),
-    ("8.1", "high", "Expected one number"),
-    # 8.2
-    ("8.2", lambda r, x, c: asked(r, x, c), "These are scores"),
-    ("8.2", lambda r, x, c: asked(r, x, c).log_softmax(1), "These are logarithms"),
-    ("8.2", lambda r, x, c: asked(r, x, c).exp(), "do not sum to one"),
-    ("8.2", lambda r, x, c: asked(r, x, c).softmax(0), "normalised over the examples"),
-    ("8.2", lambda r, x, c: asked(r, x, c, first=True).softmax(1), "The label is the last input"),
-    ("8.2", lambda r, x, c: posterior(r, x, torch.arange(4.0)), "not their places"),
-    ("8.2", lambda r, x, c: asked(r, x, c) / asked(r, x, c).sum(1, keepdim=True), "gives no probabilities"),
-    ("8.2", lambda r, x, c: posterior(r, x, c) ** 2, "Put each label behind"),
-    ("8.2", lambda r, x, c: posterior(r, x, c).T, "Examples first"),
-    ("8.2", lambda r, x, c: posterior(r, x, c).unsqueeze(2), "a last axis of length one"),
-    ("8.2", lambda r, x, c: posterior(r, x, c).amax(1), "One probability for each label"),
-    ("8.2", unstable_posterior, "a constant of 2000 nats"),
-    ("8.2", 0.5, "Expected the function posterior"),
-    # 8.3
-    ("8.3", lambda x, y: UGMMNet((5, 10, 5, 1)), "92% are asked for"),
-    ("8.3", lambda x, y: nn.Linear(5, 1), "There is no mixture neuron"),
-    ("8.3", lambda x, y: UGMMNet((5, 3)), "one output"),
-    ("8.3", lambda x, y: UGMMNet((4, 1)), "K = 4"),
-    ("8.3", lambda x, y: 0.95, "Expected a trained module"),
-    ("8.3", 0.95, "Expected the function fit"),
+    ("8.1", 0.3, "This is the mean"),
+    ("8.1", 0.2, "not yet of their mean"),
+    ("8.1", 0.1155, "quantile is missing"),
+    ("8.1", 0.86, "divide by the root of 3"),
+    ("8.1", 0.2867, "not by 3"),
+    ("8.1", 0.4054, "divides by 3 - 1"),
+    ("8.1", 0.2263, "three runs need 4.30"),
+    ("8.1", 0.993, "half of it"),
+    ("8.1", -0.1965, "the lower end"),
+    ("8.1", 0.7965, "the upper end"),
+    ("8.1", 5.0, "times 4.30"),
+    ("8.2", uncorrected, "corrected for how many"),
+    ("8.2", bonferroni, "This is Bonferroni"),
+    ("8.2", without_stopping, "Stop at the first"),
+    ("8.2", as_they_come, "sort them first"),
+    ("8.2", by_p_value, "ascending order"),
+    ("8.2", lambda p, risk: discoveries(p), "fixed at 0.05"),
+    ("8.2", lambda p, risk: [p[k] for k in discoveries(p, risk)], "Return indices"),
+    ("8.2", lambda p, risk: [k + 1 for k in discoveries(p, risk)], "Indices begin at 0"),
+    ("8.2", lambda p, risk: 3, "a list of indices"),
+    ("8.2", lambda p, risk: list(range(len(p) - 1, -1, -1)), "Sort, compare"),
+    ("8.3", largest, "almost touches zero"),
+    ("8.3", never_none, "return None"),
+    ("8.3", either_side, "the other side"),
+    ("8.3", lambda m, h, w: headline(m, h, "behind" if w == "ahead" else "ahead"), "the other side"),
+    ("8.3", lambda m, h, w: 3, "a pair"),
+    ("8.3", lambda m, h, w: (0.5, 1.0), "a pair of integers"),
+    ("8.3", lambda m, h, w: (0, 1), "expected the cell"),
 ]
 
 

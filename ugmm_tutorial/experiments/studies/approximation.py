@@ -12,7 +12,7 @@ errors come from other seeds and from test rows. Inputs and targets are the same
 take turns on one thread, so that their times can be compared with each other. The times compare with nothing
 else.
 
-For chapter 13. pykan takes part if it is installed; it is not a dependency.
+For chapter 14. pykan takes part if it is installed; it is not a dependency.
 """
 
 from __future__ import annotations

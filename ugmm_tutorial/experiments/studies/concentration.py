@@ -3,7 +3,7 @@
 The networks are runs of the catalogue. One is the tuned uGMM network, trained five times as long as in its
 search; the study ``pruning`` measures its shorter run in the same way. The others are the paper's
 convolutional heads, whose inputs are features. The equally tuned MLP is measured beside the first, and its
-weights are deleted by magnitude (chapters 7 and 11).
+weights are deleted by magnitude (chapters 7 and 12).
 """
 
 from __future__ import annotations

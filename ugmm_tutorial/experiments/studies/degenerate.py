@@ -1,4 +1,4 @@
-"""What happens to the paper's generative network in 50,000 steps: the symptoms of its optimum (chapter 8).
+"""What happens to the paper's generative network in 50,000 steps: the symptoms of its optimum (chapter 9).
 
 With a floor s under the deviations, no output exceeds -log(s sqrt(2 pi)). A network whose hidden values do
 not depend on the flower reaches this bound. The study watches how near several networks come to it, and what

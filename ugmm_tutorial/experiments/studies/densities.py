@@ -22,7 +22,7 @@ With four features (iris) and depth 2, each leaf of a circuit has one feature. A
 feature is a Gaussian, so both kinds of circuit are the same there. Our own models run in float32, which the
 fused operator needs.
 
-For chapter 9. SPFlow takes part if it is installed; it is not a dependency.
+For chapter 10. SPFlow takes part if it is installed; it is not a dependency.
 """
 
 from __future__ import annotations

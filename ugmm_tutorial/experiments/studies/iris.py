@@ -1,4 +1,4 @@
-"""How often the label is right on Iris: repeated cross-validation, beside well-known models (chapter 8).
+"""How often the label is right on Iris: repeated cross-validation, beside well-known models (chapter 9).
 
 Every model gets the same 50 splits. The intervals follow Nadeau and Bengio (2003), "Inference for the
 generalization error": training sets overlap, so the variance over folds is multiplied by 1/n + test/train

@@ -1,4 +1,4 @@
-"""The generative networks that chapter 8 compares on Iris: the changes in each, and how to build it."""
+"""The generative networks that chapter 9 compares on Iris: the changes in each, and how to build it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Variant:
     Attributes:
         title: its name in tables and legends.
         options: of :class:`~ugmm_tutorial.layers.UGMMLayer`, for every layer.
-        categorical: whether probabilities (chapter 8) read the label instead of a Gaussian.
+        categorical: whether probabilities (chapter 9) read the label instead of a Gaussian.
         objective: as for :class:`~ugmm_tutorial.training.joint.EnsembleTrainer`.
         coding: the numbers for setosa, versicolor and virginica.
         standardised: whether features have mean 0 and deviation 1 on the training flowers. Otherwise they are

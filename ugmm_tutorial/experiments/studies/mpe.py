@@ -4,7 +4,7 @@ The networks are trained like the paper's generative one (Adam, learning rate 1e
 label as inputs). The paper does not give its batch size, so both ``"minibatch"`` and ``"full batch"`` are
 measured.
 
-Run with ``python -m ugmm_tutorial study mpe``. Taught in chapter 10.
+Run with ``python -m ugmm_tutorial study mpe``. Taught in chapter 11.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SETTINGS: dict = {
 
 
 def measure(settings: dict, progress: bool) -> dict:
-    """All numbers that chapter 10 gives about certified explanations."""
+    """All numbers that chapter 11 gives about certified explanations."""
     say: Callable[[str], None] = print if progress else lambda _: None
     rows = iris_rows()
     box = ranges(rows)

@@ -3,7 +3,7 @@
 The networks are trained on all but the last 5,000 training images. Responsibilities are measured on training
 images, accuracies on the test images. The equally tuned MLP is measured beside them, and its weights are
 deleted by magnitude. The study then builds smaller networks and measures their parameters, their accuracy
-before and after two more epochs, and their time (chapter 11).
+before and after two more epochs, and their time (chapter 12).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measurements that the studies of pruning and concentration share: layers, maps, and deletion curves.
 
-Taught in chapter 11.
+Taught in chapter 12.
 """
 
 from __future__ import annotations

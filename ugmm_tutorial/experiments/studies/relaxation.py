@@ -1,4 +1,4 @@
-"""Do linear relaxations close more boxes than the mean-value bound? A comparison for chapter 10.
+"""Do linear relaxations close more boxes than the mean-value bound? A comparison for chapter 11.
 
 A linear relaxation carries a plane above and a plane below every unit over the box, from layer to layer. A
 Gaussian term is concave in its input, so a tangent lies above it and a chord below it. For the upper plane,

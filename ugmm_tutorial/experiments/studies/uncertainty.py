@@ -1,4 +1,4 @@
-"""Does a uGMM network know what it does not know? Beside two MLPs, ensembles and MC dropout (chapter 11).
+"""Does a uGMM network know what it does not know? Beside two MLPs, ensembles and MC dropout (chapter 12).
 
 The networks are the best of three equal searches, and a uGMM network without LayerNorm on its outputs. They
 are trained again without the last 5,000 training images, on which the temperatures are fitted. The networks
@@ -11,7 +11,7 @@ predictions are judged:
 
 An out-of-distribution score is judged in two ways: by its AUROC against every set of outliers (scores should
 be higher for outliers, and 0.5 is guessing), and by how well it tells wrong answers from right ones. Two
-densities serve for comparison: a diagonal Gaussian mixture of the pixels, as in chapter 9, and Gaussians
+densities serve for comparison: a diagonal Gaussian mixture of the pixels, as in chapter 10, and Gaussians
 around the class means of each network's last hidden features.
 """
 

@@ -1,4 +1,4 @@
-"""The networks whose confidence chapter 11 examines, all trained alike from several seeds.
+"""The networks whose confidence chapter 12 examines, all trained alike from several seeds.
 
 Their checkpoints are in ``$UGMM_SCRATCH_DIR``, by default a cache of the user, so that an interrupted study
 can continue. ``train`` refuses a checkpoint that was made with other settings, data or network code.

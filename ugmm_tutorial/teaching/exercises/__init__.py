@@ -13,7 +13,7 @@ from ugmm_tutorial.teaching.exercises.state import unchanged
 
 __all__ = ["Feedback", "check"]
 
-_CHAPTERS = [importlib.import_module(f"{__name__}.chapter{number}") for number in range(1, 14)]
+_CHAPTERS = [importlib.import_module(f"{__name__}.chapter{number}") for number in range(1, 15)]
 _EXERCISES = {number: exercise for chapter in _CHAPTERS for number, exercise in chapter.EXERCISES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Exercises of chapter 10: the highest output of a neuron, bounds of a layer, a maximum found by hand."""
+"""Exercises of chapter 10: an integral over a box, smoothed neurons with missing inputs, and half-moons."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.inference import interval_bounds, mpe
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
-from ugmm_tutorial.layers.dense import UGMMLayer
-from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.teaching.exercises.answers import (
     Exercise,
     NotYet,
@@ -23,170 +20,162 @@ from ugmm_tutorial.teaching.exercises.answers import (
     draw,
     shown,
 )
-from ugmm_tutorial.training.reproducible import seeded
 
-__all__ = ["EXERCISES", "bounds_of_a_layer", "found_by_hand", "highest_output"]
-
-
-# --- 10.1 -------------------------------------------------------------------------------------------
+__all__ = ["EXERCISES", "box_integral", "half_moons", "moon_density", "with_gaps"]
 
 
-def highest_output(answer: object) -> str:
-    """10.1: the highest output of a neuron with means 0 and 4, its two inputs within [0, 3]."""
+# --- 10.1 --------------------------------------------------------------------------------------------
 
-    def out(first: float, second: float, log_weight: float = math.log(0.5)) -> float:
-        terms = (log_weight - HALF_LOG_2PI - 0.5 * d * d for d in (first, second))
-        return math.log(sum(map(math.exp, terms)))
 
+def box_integral(answer: object) -> str:
+    """10.1: the integral of a neuron's exponential over a cube of side 20, for three inputs."""
     mistakes = {
-        "The second input cannot reach its mean: the box ends at 3.": out(0.0, 0.0),
-        "The weights are missing: each is one half.": out(0.0, 1.0, 0.0),
-        "Both inputs have their best place at once: add up both terms.": math.log(0.5) - HALF_LOG_2PI,
-        "The first input may be 0, its mean.": out(3.0, 1.0),
-        "Take the logarithm of the sum, not the sum of logarithms.": 2 * (math.log(0.5) - HALF_LOG_2PI) - 0.5,
-        "This is the density itself; the output is its logarithm.": math.exp(out(0.0, 1.0)),
-        "These are the centres of the box; each input may choose its place.": out(1.5, 2.5),
+        "A term is constant in both inputs that it does not read, not in one.": 20.0,
+        "A term's own input integrates to its mass, one, and not to the side of the box.": 8000.0,
+        "The three terms are weighted, and the weights sum to one.": 1200.0,
+        "The side of the box is 20, from -10 to 10.": 100.0,
+        "That would hold for a density of the vector, which this is not.": 1.0,
     }
-    otherwise = "Where is each term highest within the box? Each reads one input, so they do not interfere."
-    compare(as_number(answer), out(0.0, 1.0), mistakes, otherwise, rtol=0.0, atol=2e-3)
-    return "One layer is separable: every input goes to the point of its side nearest to its mean."
+    otherwise = "Integrate one term: its own Gaussian over its input, then the box in the other two."
+    compare(as_number(answer), 400.0, mistakes, otherwise, rtol=1e-3, atol=0.0)
+    return "For K inputs it is the side to the power of K - 1."
 
 
-# --- 10.2 -------------------------------------------------------------------------------------------
+# --- 10.2 --------------------------------------------------------------------------------------------
 
 
-def bounds_of_a_layer(answer: object) -> str:
-    """10.2: lower and upper interval bounds of a layer."""
-    function = as_function(answer, "layer_bounds(low, high, mean, log_std, log_weight)")
-    low, width = draw(6, 3, seed=0), 2.0 * draw(6, 3, seed=1).abs()
-    layer = UGMMLayer(3, 4, min_std=0.0, dtype=torch.float64)
-    log_std, logits = 0.3 * draw(4, 3, seed=3), draw(4, 3, seed=4)
-    with torch.no_grad():
-        for parameter, value in zip(layer.parameters(), (draw(4, 3, seed=2), log_std, logits), strict=True):
-            parameter.copy_(value)
-    arguments = low, low + width, layer.mean.detach(), log_std, logits.log_softmax(dim=-1)
-    got = call(function, *(t.clone() for t in arguments))
-    if not isinstance(got, (tuple, list)) or len(got) != 2:
-        raise NotYet(f"Expected two tensors, lower and upper bounds, got {shown(got)}.")
+def with_gaps(answer: object) -> str:
+    """10.2: log-densities of smoothed neurons when some inputs are missing."""
+    function = as_function(answer, "smoothed_log_prob(x, mean, log_std, log_weight, log_background)")
+    x, mean, log_std = draw(6, 4, seed=0), draw(3, 4, seed=1), 0.3 * draw(3, 4, seed=2)
+    log_weight = draw(3, 4, seed=3).log_softmax(dim=-1)
+    missing = torch.tensor(
+        [[c == "x" for c in row] for row in ("....", "x...", ".xx.", "...x", "xxx.", "xxxx")]
+    )
+    log_background = -0.5 * (x / 1.5).square() - math.log(1.5) - HALF_LOG_2PI
+    x, log_background = (t.masked_fill(missing, math.nan) for t in (x, log_background))
+    arguments = x, mean, log_std, log_weight, log_background
     hints = {
-        (6, 4, 3): "Sum over the components, inside the logarithm.",
-        (4, 6): "Boxes first, neurons second.",
+        (6, 3, 4): "Sum over the components, inside the logarithm.",
+        (6,): "One log-density for each neuron: neurons are not mixed here.",
+        (6, 4): "One log-density for each neuron, not for each input.",
     }
-    lower, upper = (as_tensor(bound, (6, 4), "(B, J)", hints) for bound in got)
-    right = interval_bounds(layer, *arguments[:2])
-    if close(upper, right[0]) and close(lower, right[1]):
-        raise NotYet("The two are exchanged: the lower bound comes first.")
-    mistakes = _bound_mistakes(*arguments)
-    _check_end("upper", upper, right[1], mistakes)
-    _check_end("lower", lower, right[0], {_OF_LOWER.get(hint, hint): v for hint, v in mistakes.items()})
-    return "Both are reached in a single layer; those of a second layer on top of them need not be."
-
-
-_NEARER_END = "a mean inside the box is reached: the distance is then zero, not that of the nearer end."
-#: Hints for wrong numbers that have another cause in the lower bound.
-_OF_LOWER = {_NEARER_END: "the least is reached at the farther end, not at the nearer one."}
-
-
-def _check_end(which: str, got: Tensor, right: Tensor, mistakes: dict[str, Tensor]) -> None:
-    if close(got, right, rtol=1e-9, atol=1e-9):
-        return
-    for hint, wrong in mistakes.items():
-        if close(got, wrong, rtol=1e-9, atol=1e-9):
-            raise NotYet(f"The {which} bound: {hint}")
-    raise NotYet(
-        f"The {which} bound is not right. Take one component: how near can its input come to its mean, and "
-        "how far away?"
+    got = call(function, *(t.clone() for t in arguments))
+    right = _with_gaps(*arguments)
+    mistakes = _gap_mistakes(arguments, right)
+    if isinstance(got, Tensor) and got.shape == (6, 3) and not got[-1].isfinite().all():
+        # Dropping or renormalising terms leaves nothing in the last row, where all inputs are missing.
+        for hint, wrong in mistakes.items():
+            if close(got[:-1], wrong[:-1]):
+                raise NotYet(hint)
+    if isinstance(got, Tensor) and got.shape == (6, 3) and got.isnan().any():
+        raise NotYet("Some are NaN: replace missing values before computing with them, then take them out.")
+    got = as_tensor(got, (6, 3), "(B, J)", hints)
+    right = _with_gaps(*arguments)
+    compare(
+        got, right, _gap_mistakes(arguments, right), "Go through one row without gaps, then one with a gap."
     )
+    return "Everything missing: log 1 = 0. Marginals of this model cost no more than the joint density."
 
 
-def _bound_mistakes(
-    low: Tensor, high: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
-) -> dict[str, Tensor]:
-    low, high = low.unsqueeze(1), high.unsqueeze(1)
-    nearer_end = torch.minimum((low - mean).abs(), (high - mean).abs())
-    farthest = torch.maximum((low - mean).abs(), (high - mean).abs())
-    nearest = torch.maximum(low - mean, mean - high).clamp(min=0.0)
+def _with_gaps(
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    log_weight: Tensor,
+    log_background: Tensor,
+    *,
+    dropped: bool = False,
+    own: bool = True,
+    base: bool = True,
+    ratio: bool = True,
+) -> Tensor:
+    """The right answer. Changing a flag makes a common mistake."""
+    missing = x.isnan()
+    z = (x.nan_to_num().unsqueeze(1) - mean) / log_std.exp()
+    terms = -0.5 * z.square() - log_std - HALF_LOG_2PI
+    b = log_background.masked_fill(missing, 0.0)
+    terms = terms - b.unsqueeze(1) if ratio else terms
+    # A row whose terms are all dropped would be -inf. A finite number replaces it, so that it is comparable.
+    filling = -1e4 if dropped else 0.0
+    terms = terms.masked_fill(missing.unsqueeze(1), filling) if own else terms
+    total = torch.logsumexp(log_weight + terms, dim=-1)
+    return total + b.sum(dim=-1, keepdim=True) if base else total
 
-    def out(distance: Tensor, weight: Tensor = log_weight) -> Tensor:
-        z = distance / log_std.exp()
-        return torch.logsumexp(weight - log_std - HALF_LOG_2PI - 0.5 * z.square(), dim=2)
 
+def _gap_mistakes(arguments: tuple[Tensor, ...], right: Tensor) -> dict[str, Tensor]:
+    x, mean, log_std, log_weight, log_background = arguments
+    filled = torch.where(x.isnan(), 0.0, x), mean, log_std, log_weight
+    seen = ~x.isnan()
+    renormalised = _with_gaps(*arguments, dropped=True) - torch.log(
+        (seen.unsqueeze(1) * log_weight.exp()).sum(dim=-1).clamp(min=1e-300)
+    )
     return {
-        _NEARER_END: out(nearer_end),
-        "this is where the lower end of the box leads.": out(low - mean),
-        "this is where the upper end of the box leads.": out(high - mean),
-        "this is the output at the middle of the box.": out(0.5 * (low + high) - mean),
-        "the farther end gives the least, the nearest point the most; here it is the other way round.": out(
-            farthest
+        "The background of the inputs that are there, summed, is missing in front.": _with_gaps(
+            *arguments, base=False
         ),
-        "the nearest point gives the most, the farther end the least; here it is the other way round.": out(
-            nearest
+        "The background has to leave the term that reads its input: subtract log bg_k there.": _with_gaps(
+            *arguments, ratio=False
         ),
-        "distances are divided by the deviation, which is the exponential of log_std.": torch.logsumexp(
-            log_weight - log_std - HALF_LOG_2PI - 0.5 * nearest.square(), dim=2
+        "A missing input's term is not gone: its Gaussian integrates to one, its weight stays.": _with_gaps(
+            *arguments, dropped=True
         ),
+        "The weights left need no new sum of one: a missing input's term keeps its weight.": renormalised,
+        "Zero in place of what is missing is a value like any other: integrate instead.": _with_gaps(
+            *filled, log_background.nan_to_num()
+        ),
+        "These are densities: take the logarithm.": right.exp(),
     }
 
 
-# --- 10.3 -------------------------------------------------------------------------------------------
+# --- 10.3 --------------------------------------------------------------------------------------------
 
-_NETWORKS = 3
-_MOST_POINTS = 200_000
-_TOLERANCE = 1e-3
+_LEAST = -1.25
 
 
-def found_by_hand(answer: object) -> str:
-    """10.3: the highest point of three networks over a box of three inputs, with few evaluations."""
-    function = as_function(answer, "highest(root, low, high)")
-    low, high = torch.full((3,), -3.0, dtype=torch.float64), torch.full((3,), 3.0, dtype=torch.float64)
-    most = 0
-    for seed in range(_NETWORKS):
-        network = _network(seed)
-        counted = _Counted(network)
-        x = as_tensor(call(function, counted, low.clone(), high.clone()), (3,), "(3,)", {})
-        if not ((x >= low - 1e-9) & (x <= high + 1e-9)).all():
-            raise NotYet(f"The point {[round(v, 3) for v in x.tolist()]} lies outside the box.")
-        if counted.points > _MOST_POINTS:
-            raise NotYet(f"{counted.points:,} points were evaluated, and {_MOST_POINTS:,} are allowed.")
-        certified = mpe(network, {}, range(3), [(-3.0, 3.0)] * 3, tolerance=1e-5)
-        with torch.no_grad():
-            short = certified.upper_bound - network(x.unsqueeze(0)).item()
-        if short > _TOLERANCE:
-            raise NotYet(
-                f"Network {seed + 1}: the point found is {short:.3g} nats below the certified bound. Look "
-                "more closely around the best points, and around more than one of them."
+def half_moons() -> tuple[Tensor, Tensor]:
+    """Points on two noisy half-moons, from scikit-learn: (300, 2) to fit and (300, 2) to test."""
+    from sklearn.datasets import make_moons
+
+    points = torch.from_numpy(make_moons(600, noise=0.1, random_state=0)[0])
+    return points[:300], points[300:]
+
+
+def moon_density(answer: object) -> str:
+    """10.3: a density that the reader fits to two half-moons."""
+    function = as_function(answer, "fit(x)")
+    points, held_out = half_moons()
+    model = call(function, points.clone())
+    if not hasattr(model, "log_prob"):
+        raise NotYet(f"Expected a density with a method log_prob, got {shown(model)}.")
+    side = 0.02
+    ticks = torch.arange(-3.0, 4.0, side, dtype=torch.float64) + side / 2
+    with torch.no_grad():
+        total = (
+            sum(
+                as_tensor(call(model.log_prob, part), (len(part),), "(N,)", {}).exp().sum().item()
+                for part in torch.cartesian_prod(ticks, ticks).split(20_000)
             )
-        most = max(most, counted.points)
-    return (
-        f"Within {_TOLERANCE} nats three times, with at most {most:,} points; but only bounds can prove it."
-    )
-
-
-def _network(seed: int) -> UGMMNet:
-    with seeded(100 + seed):
-        network = UGMMNet((3, 6, 1), init="paper", min_std=0.2).double().requires_grad_(False)
-        # Put the means where hidden values are, so that there is something to find.
-        network[1].mean.copy_(network[0](6.0 * torch.rand(1, 3, dtype=torch.float64) - 3.0))
-    return network
-
-
-class _Counted:
-    """A network as a function that counts the rows it gets."""
-
-    def __init__(self, network: UGMMNet) -> None:
-        self.network, self.points = network, 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.points += x[..., 0].numel()
-        return self.network(x).squeeze(-1)
+            * side**2
+        )
+        reached = as_tensor(call(model.log_prob, held_out), (300,), "(N,)", {}).mean().item()
+    if not 0.97 < total < 1.03:
+        raise NotYet(f"Over the square from -3 to 4 it integrates to {total:.3g}: a density has one.")
+    if reached < _LEAST:
+        raise NotYet(
+            f"{reached:.2f} nats on points that it has not seen: at least {_LEAST} are asked for. Is it "
+            "flexible enough for two bent clouds, and not so flexible that it remembers points?"
+        )
+    return f"{reached:.2f} nats on points that it has not seen, and an integral of {total:.3f}."
 
 
 EXERCISES = {
-    "10.1": Exercise(
-        highest_output, "Begin with the first input alone: where in [0, 3] is its Gaussian highest?"
-    ),
+    "10.1": Exercise(box_integral, "Begin with one term over the box: which of its three integrals is one?"),
     "10.2": Exercise(
-        bounds_of_a_layer, "Begin with the distance from a mean to the nearest point of [low, high]."
+        with_gaps, "Begin without gaps: sum of log b, plus the logsumexp of weights times ratios."
     ),
-    "10.3": Exercise(found_by_hand, "Begin with 50,000 random points in the box and the best of them."),
+    "10.3": Exercise(
+        moon_density,
+        "Begin with DiagonalGaussianMixture(2, 4).to(x.dtype).initialise(x) and em.fit, both from `density`.",
+    ),
 }

@@ -1,8 +1,9 @@
-"""Exercises of chapter 12: how high an output can get, the worst fall, and a detector of broken entries."""
+"""Exercises of chapter 12: the cost of deletion, calibration with bins of equal mass, and dead neurons."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,171 +16,291 @@ from ugmm_tutorial.teaching.exercises.answers import (
     as_tensor,
     call,
     close,
-    compare,
     draw,
     shown,
 )
 
-__all__ = ["EXERCISES", "detect", "highest", "lowest"]
+__all__ = ["EXERCISES", "calibration_error", "dead", "lost_by_deletion"]
 
 
 # --- 12.1 -------------------------------------------------------------------------------------------
 
 
-def highest(answer: object) -> str:
-    """12.1: the highest output if an input of responsibility 0.3 breaks, whose term is at most 0.03."""
-    out, share, peak = -3.0, 0.3, 0.03
-    total = math.exp(out)
-    right = math.log((1 - share) * total + peak)
-    mistakes = {
-        "This is the sum under the logarithm; an output is its logarithm.": (1 - share) * total + peak,
-        "This is the change of the output: add it to what the output was.": right - out,
-        "Its old part leaves the sum before the new one comes.": math.log(total + peak),
-        "This is how low it can get, when nothing comes back.": out + math.log(1 - share),
-        "The share of 0.3 is what leaves, and 0.7 is what stays.": math.log(share * total + peak),
-        "Terms are added before the logarithm is taken.": out + math.log(1 - share) + peak,
-        "This is a logarithm to base 10; nats have base e.": right / math.log(10),
+def lost_by_deletion(answer: object) -> str:
+    """12.1: the change of an output when components with 90 % of the responsibility are deleted."""
+    deleted = 0.9
+    left = 1 - deleted
+    of_either_sign = {
+        "Up to the sign, this would be the change if a tenth were deleted.": math.log(deleted),
+        "This is the share that is deleted; the output is the logarithm of what is left.": deleted,
+        "This is a logarithm to base 10; nats have base e.": math.log10(left),
+        "This is a logarithm to base 2, so these are bits.": math.log2(left),
+        "These are log-odds: compare what is left with what was there, not with what is gone.": (
+            math.log(deleted / left)
+        ),
+        "Per cent are not nats: by which factor does the sum under the logarithm shrink?": 100 * deleted,
     }
-    otherwise = (
-        "Write down the sum before the break, take out its share of 0.3, and add what can come at most."
-    )
-    compare(as_number(answer), right, mistakes, otherwise, rtol=0.0, atol=6e-3)
-    return (
-        "The output rises by a quarter of a nat at most, whatever the input says: that is bounded influence."
-    )
+    mistakes = {
+        "An output is the logarithm of a sum: can it rise when terms are taken out?": (-math.log(left),),
+        "By this factor the sum changes, and the output is its logarithm.": (left, 1 / left),
+        "New weights could make up for the loss, but none is renormalised here.": (0.0,),
+        **{hint: (value, -value) for hint, value in of_either_sign.items()},
+    }
+    otherwise = "A responsibility is a term's share in the sum: which share stays, and what is its logarithm?"
+    _compare(as_number(answer), math.log(left), mistakes, otherwise, rtol=0.0, atol=5e-3)
+    return "Whatever the weights, means and inputs are: the change depends on the deleted share alone."
+
+
+def _compare(
+    value: float,
+    right: Tensor | float,
+    mistakes: Mapping[str, Sequence[Tensor | float]],
+    otherwise: str,
+    **tolerance: float,
+) -> None:
+    """Like ``compare``, but several wrong values may share a hint."""
+    if close(value, right, **tolerance):
+        return
+    for hint, wrong in mistakes.items():
+        if any(close(value, one, **tolerance) for one in wrong):
+            raise NotYet(hint)
+    raise NotYet(otherwise)
 
 
 # --- 12.2 -------------------------------------------------------------------------------------------
 
-
-def lowest(answer: object) -> str:
-    """12.2: the lowest outputs when, for each, the worst m inputs leave the sum."""
-    function = as_function(answer, "lowest(terms, m)")
-    for shape, m, seed in (((4, 3, 7), 2, 0), ((1, 2, 5), 0, 1), ((2, 5, 6), 5, 2)):
-        terms = 2.0 * draw(*shape, seed=seed) - 3.0
-        _check_lowest(_outputs(function, terms, m), terms, m)
-    far = draw(3, 2, 5, seed=3) - 2000.0  # exponentials underflow
-    if not close(_outputs(function, far, 2), _lowest(far, 2)):
-        raise NotYet("Right for usual terms, and not for terms of -2000 nats: stay with logarithms.")
-    return "With every input changed the bound is minus infinity: some part of the row has to stay sound."
+_BINS = 6
 
 
-def _lowest(terms: Tensor, m: int) -> Tensor:
-    return terms.sort(dim=-1).values[..., : terms.shape[-1] - m].logsumexp(dim=-1)
+def calibration_error(answer: object) -> str:
+    """12.2: the mean distance between accuracy and confidence, over bins with equally many examples."""
+    function = as_function(answer, "calibration_error(confidence, right, bins)")
+    confidence, right = _claims(60, seed=0)
+    _compare(
+        _error_of(function, confidence, right, _BINS),
+        _gaps(confidence, right, _BINS).abs().mean(),
+        _calibration_mistakes(confidence, right, _BINS),
+        "Go through one bin: sort by confidence, take the first N / bins examples and their two means.",
+    )
+    for count, bins, seed in ((60, 4, 0), (84, 7, 1), (20, 1, 2)):
+        confidence, right = _claims(count, seed=seed)
+        value = _error_of(function, confidence, right, bins)
+        if not close(value, _gaps(confidence, right, bins).abs().mean()):
+            raise NotYet(
+                f"Right for 60 examples in {_BINS} bins, but not for {count} in {bins}: does a number stand "
+                "in your code that should come from the arguments?"
+            )
+    return (
+        "Even a network whose confidence is true gets more than zero: the accuracy of few examples is noisy."
+    )
 
 
-def _outputs(function, terms: Tensor, m: int) -> Tensor:
-    b, j, k = terms.shape
-    hints = {
-        (b, k): "One output for each neuron: put the inputs together, not the neurons.",
-        (j, k): "One output for each example and neuron: put the inputs together.",
-        (b, j, k): "These are terms: an output is the logarithm of their sum.",
-        (b, j, k - m): "These are the terms that stay: an output is the logarithm of their sum.",
-    }
-    return as_tensor(call(function, terms, m), (b, j), "(B, J)", hints)
+def _error_of(function, confidence: Tensor, right: Tensor, bins: int) -> float:
+    return as_number(call(function, confidence, right, bins), "one number, the mean over the bins")
 
 
-def _check_lowest(value: Tensor, terms: Tensor, m: int) -> None:
-    count = terms.shape[-1]
-    ordered = terms.sort(dim=-1).values
-    out = terms.logsumexp(dim=-1)
-    # The inputs that harm the first output, or all outputs together, for every output.
-    total = terms.logsumexp(dim=1, keepdim=True)
-    shared = total.argsort(dim=-1)[..., : count - m].expand(-1, terms.shape[1], -1)
-    mistakes = {
-        "Nothing has left the sum yet.": out,
-        "These are the smallest falls: which terms does a sum miss most?": ordered[..., m:].logsumexp(dim=-1),
-        "These are the terms that leave. What stays?": ordered[..., count - m :].logsumexp(dim=-1)
-        if m
-        else out + 1.0,
-        "You leave out one more than m.": ordered[..., : max(count - m - 1, 1)].logsumexp(dim=-1),
-        "You leave out one input less than m.": ordered[..., : count - m + 1].logsumexp(dim=-1),
-        "Here each output on its own meets its worst inputs; yours are the same for all neurons.": (
-            terms.gather(-1, shared).logsumexp(dim=-1)
+def _claims(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Confidences in random order, most of them high, and which answers are right: fewer than claimed."""
+    confidence = torch.sigmoid(1.2 + 1.4 * draw(count, seed=seed))
+    chance = 0.35 + 0.45 * confidence
+    return confidence, torch.special.ndtr(draw(count, seed=seed + 100)) < chance
+
+
+def _gaps(confidence: Tensor, right: Tensor, bins: int) -> Tensor:
+    """Accuracy minus mean confidence of each bin of equal mass, (bins,)."""
+    order = confidence.argsort()
+    return _mean_gaps(confidence[order].reshape(bins, -1), right[order].reshape(bins, -1))
+
+
+def _mean_gaps(confidence: Tensor, right: Tensor, dim: int = 1) -> Tensor:
+    return right.double().mean(dim=dim) - confidence.mean(dim=dim)
+
+
+def _calibration_mistakes(
+    confidence: Tensor, right: Tensor, bins: int
+) -> dict[str, Sequence[Tensor | float]]:
+    gaps, order = _gaps(confidence, right, bins), confidence.argsort()
+    c, r = confidence[order], right[order].double()
+    rows, accuracy = c.reshape(bins, -1), r.reshape(bins, -1).mean(dim=1)
+    middle_of_width = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+
+    def error(confidence: Tensor, right: Tensor, dim: int = 1) -> Tensor:
+        return _mean_gaps(confidence, right, dim).abs().mean()
+
+    return {
+        "Bins that claim too much and others that claim too little cancel: absolute values come before the "
+        "mean over the bins.": (gaps.mean(), -gaps.mean()),
+        "This is a distance for each example, and a right answer at 0.8 is not an error of 0.2: first take "
+        "the means of a bin.": ((r - c).abs().mean(),),
+        "The bins hold examples as they come: sort them by confidence first.": (
+            error(confidence.reshape(bins, -1), right.reshape(bins, -1)),
         ),
-        "Terms add before the logarithm: this is their sum in nats.": ordered[..., : count - m].sum(dim=-1),
+        "The confidences are sorted and `right` is not: bring both into the same order.": (
+            error(rows, right.reshape(bins, -1)),
+        ),
+        "A bin should hold neighbours in confidence; these hold every so many-th example.": (
+            error(c.reshape(-1, bins), r.reshape(-1, bins), dim=0),
+        ),
+        "`bins` is the number of bins, not the number of examples in one.": (
+            error(c.reshape(-1, bins), r.reshape(-1, bins)),
+        ),
+        "These bins have equal width; here each holds the same number of examples.": (
+            _by_width(confidence, right, bins)
+        ),
+        "This is the largest distance of a bin: the mean over the bins is asked for.": (gaps.abs().max(),),
+        "This is the sum over the bins: divide by their number.": (gaps.abs().sum(),),
+        "These are per cent: give a fraction.": (100 * gaps.abs().mean(),),
+        "Squares weigh large distances more: the mean of absolute values is asked for.": (
+            gaps.square().mean(),
+            gaps.square().mean().sqrt(),
+        ),
+        "A bin's confidence is the mean over its examples, not the middle of its range.": (
+            (accuracy - 0.5 * (rows[:, 0] + rows[:, -1])).abs().mean(),
+            (accuracy - middle_of_width).abs().mean(),
+        ),
+        "Accuracy is the share of right answers, not of wrong ones.": (error(rows, 1 - r.reshape(bins, -1)),),
     }
-    otherwise = "Try K = 3 and m = 1 with paper: which of three terms do you take out, and what is left?"
-    compare(value, _lowest(terms, m), mistakes, otherwise)
+
+
+def _by_width(confidence: Tensor, right: Tensor, bins: int) -> list[float]:
+    """The error with bins of equal width: weighted by their numbers of examples, and unweighted."""
+    member = (confidence * bins).long().clamp(max=bins - 1)
+    held = [(confidence[member == b], right[member == b].double()) for b in range(bins)]
+    sizes = [(len(c), abs((r.mean() - c.mean()).item())) for c, r in held if len(c)]
+    weighted = sum(n * gap for n, gap in sizes) / len(confidence)
+    return [weighted, sum(gap for _, gap in sizes) / len(sizes)]
 
 
 # --- 12.3 -------------------------------------------------------------------------------------------
 
-_FOUND, _ACCUSED = 0.8, 0.03
-_UNITS = torch.tensor([1.0, 250.0, 0.004, 30.0, 1.0, 7e4], dtype=torch.float64)
+_EXAMPLES = 100
+_LEVEL, _LAST_DIGIT = -40.5, 2.0**-18
+_UNITS = {"1024": 1024.0, "1/4096": 1.0 / 4096.0}
+#: The columns of the planted layer. The spreads of living neurons differ by less than a factor of ten. A rule
+#: may therefore call a neuron constant if it spreads by less than a hundredth, or 1e-5, of what is usual.
+_PLANTED = ("usual", "same", "usual", "rare", "usual", "usual", "rounded", "far", "usual", "same", "usual")
 
 
-def detect(answer: object) -> str:
-    """12.3: which entries are broken, from training rows of which a tenth of the entries are broken too."""
-    function = as_function(answer, "detect(train, x)")
-    train, _ = _table(500, 0.1, seed=0)
-    x, broken = _table(400, 0.3, seed=1)
-    said = _verdict(function, train, x)
-    if not torch.equal(_verdict(function, train, x[:1]), said[:1]):
-        raise NotYet("The verdict on a row changes with the rows beside it: judge by the training rows only.")
-    found, accused = (float(said[which].double().mean()) for which in (broken, ~broken))
-    if found < 0.2 and accused > 0.5:
-        raise NotYet("The wrong way round: True is for entries that are broken.")
-    if accused > _ACCUSED:
-        columns = said.masked_fill(broken, False).double().mean(dim=0)
+def dead(answer: object) -> str:
+    """12.3: a rule that finds the neurons whose outputs do not depend on the example."""
+    function = as_function(answer, "dead(outputs)")
+    layer = _layer(_PLANTED)
+    said = _verdict(function, layer)
+    if said == [kind not in ("same", "rounded") for kind in _PLANTED]:
+        raise NotYet("The wrong way round: True is for neurons that tell nothing.")
+    # Differences of close numbers are exact, even in float32.
+    if _verdict(function, layer - layer[0]) != said:
         raise NotYet(
-            f"It accuses {accused:.0%} of the sound entries, most of them in column {int(columns.argmax())}. "
-            "Is the limit too narrow, or is that column skewed? Columns have their own units and forms."
+            "Your answer changes if each neuron's first output is subtracted from all of its outputs. Levels "
+            "tell nothing about an example: measure how much a neuron's outputs differ, and compare it with "
+            "nothing in which levels have a part, such as outputs.std() over everything."
         )
-    if found < _FOUND:
-        raise NotYet(
-            f"It finds {found:.0%} of the broken entries. The training rows hold some too, and these widen "
-            "whatever is measured with means and standard deviations."
-        )
-    return (
-        f"It finds {found:.0%} and accuses {accused:.0%} wrongly. Mixtures need no detector: what is far "
-        "away leaves the sum."
-    )
+    for factor, number in _UNITS.items():
+        if _verdict(function, number * layer) != said:
+            raise NotYet(
+                f"With all outputs times {factor}, as in another unit, your answer changes: a fixed "
+                "number of nats fits one layer only. How much do the other neurons of the layer differ?"
+            )
+    _check_planted(_by_kind(said))
+    _check_layers_of_one_sort(function)
+    return "Dead on these examples: what the neuron would say about others, no rule can read from a table."
 
 
-def _table(rows: int, part: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows of six columns, (rows, 6), and which entries are broken: moved by ten to twenty deviations."""
-    z = draw(rows, 6, seed=seed)
-    one, two = z[:, 4].abs(), draw(rows, seed=seed + 50)
-    clean = torch.stack(
-        [z[:, 0], torch.exp(0.5 * z[:, 1]), torch.special.ndtr(z[:, 2]), z[:, 3].sign() * 2 + 0.5 * two, one,
-         z[:, 5] - 40.0], dim=1,
-    )  # fmt: skip
-    chance = torch.rand(rows, 6, generator=torch.Generator().manual_seed(seed + 100), dtype=torch.float64)
-    size = 15.0 + 5.0 * torch.sin(1e3 * chance)
-    side = draw(rows, 6, seed=seed + 150).sign()
-    hit = chance < part
-    return torch.where(hit, clean + side * size * clean.std(dim=0), clean) * _UNITS, hit
-
-
-def _verdict(function, train: Tensor, x: Tensor) -> Tensor:
-    said = call(function, train, x)
+def _verdict(function, outputs: Tensor) -> list[bool]:
+    said = call(function, outputs)
+    count = outputs.shape[1]
+    hints = {
+        (_EXAMPLES,): "One answer for each neuron, not for each example: go along the other axis.",
+        (_EXAMPLES, count): "One answer for each neuron: put the examples together.",
+        (1, count): "Take the axis of length one away.",
+        (): "One answer for each neuron, not for the layer.",
+        # As many as are dead.
+        (3,): "If these are the places of dead neurons: True or False is asked for, for every neuron.",
+    }
     if not isinstance(said, Tensor):
         try:
             said = torch.as_tensor(said)
         except Exception:
-            raise NotYet(
-                f"Expected booleans of shape (B, K) = {tuple(x.shape)}, got {shown(said)}."
-            ) from None
-    hints = {
-        (len(x),): "One verdict for every entry, not for every row.",
-        (x.shape[1],): "One verdict for every entry, not for every column.",
-        tuple(train.shape): "These are verdicts on the training rows: x is asked for.",
-    }
-    as_tensor(said.double(), tuple(x.shape), "(B, K)", hints)
+            raise NotYet(f"Expected booleans for {count} neurons, got {shown(said)}.") from None
+    as_tensor(said.bool(), (count,), "(J,)", hints)
     if said.dtype != torch.bool:
-        raise NotYet("Expected booleans, and these are numbers: from where on do you call an entry broken?")
-    return said
+        raise NotYet("Expected booleans, and these are numbers: from where on do you call a neuron dead?")
+    return said.tolist()
 
 
-# --- all --------------------------------------------------------------------------------------------
+def _layer(kinds: tuple[str, ...]) -> Tensor:
+    """Outputs (N, J) of neurons of the named kinds, in nats and in float32, like those of a network."""
+    noise = draw(_EXAMPLES, len(kinds), seed=0, dtype=torch.float32)
+    columns = []
+    for place, kind in enumerate(kinds):
+        x = noise[:, place]
+        if kind == "usual":
+            columns.append(-4.0 - place + (0.4 + 0.25 * place) * x)
+        elif kind == "far":
+            columns.append(-5000.0 + 0.5 * x)
+        elif kind == "rare":
+            columns.append(torch.where(torch.arange(_EXAMPLES) == 37, -2.0, torch.full_like(x, -10.0)))
+        elif kind == "rounded":
+            columns.append(_LEVEL + _LAST_DIGIT * x.round())
+        else:
+            columns.append(torch.full_like(x, -3.25 - place))
+    return torch.stack(columns, dim=1)
+
+
+def _by_kind(said: list[bool]) -> dict[str, bool]:
+    """Whether each kind is called dead: all neurons of kind "same", or any neuron of another kind."""
+    answers: dict[str, list[bool]] = {}
+    for kind, one in zip(_PLANTED, said, strict=True):
+        answers.setdefault(kind, []).append(one)
+    return {kind: all(each) if kind == "same" else any(each) for kind, each in answers.items()}
+
+
+def _check_planted(called_dead: dict[str, bool]) -> None:
+    if not called_dead["same"]:
+        raise NotYet(
+            "A neuron with the same output for all examples tells nothing, and yours calls it alive."
+        )
+    if called_dead["usual"] or called_dead["far"]:
+        raise NotYet(
+            "Yours calls a living neuron dead whose outputs differ by about as many nats as those of its "
+            "neighbours: is the threshold too high?"
+        )
+    if called_dead["rare"]:
+        raise NotYet(
+            "One neuron is 8 nats higher for a single example of a hundred: it is a detector, and alive. "
+            "Quantiles, medians and a few of the examples do not see it."
+        )
+    if not called_dead["rounded"]:
+        raise NotYet(
+            f"One neuron stays at {_LEVEL} nats up to the last digit of float32: that is rounding, not "
+            "life. Instead of asking for equal outputs, compare with what is usual in the layer."
+        )
+
+
+def _check_layers_of_one_sort(function) -> None:
+    alive = tuple(kind for kind in _PLANTED if kind in ("usual", "rare", "far"))
+    if any(_verdict(function, _layer(alive))):
+        raise NotYet(
+            "In a layer without any dead neuron yours finds one: to be lowest among others proves nothing."
+        )
+    if not all(_verdict(function, _layer(("same",) * 5))):
+        raise NotYet(
+            "In a layer of nothing but constant neurons yours finds a living one: zero is not less than a "
+            "fraction of zero, and zero over zero is NaN."
+        )
+
 
 EXERCISES = {
     "12.1": Exercise(
-        highest, "The output is the logarithm of a sum. How large is the sum, and what stays of it?"
+        lost_by_deletion,
+        "The output is the log of a sum of terms: which share of this sum is left after the deletion?",
     ),
     "12.2": Exercise(
-        lowest, "An input that moves far away takes its term out of the sum. Which terms weigh most?"
+        calibration_error,
+        "Begin with `order = confidence.argsort()`: in this order one bin follows the other in both tensors.",
     ),
-    "12.3": Exercise(detect, "Begin with one column: from which values on would you not believe a number?"),
+    "12.3": Exercise(
+        dead,
+        "Begin with one number for each neuron that says how much its outputs differ between the examples.",
+    ),
 }

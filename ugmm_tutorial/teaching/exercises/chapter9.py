@@ -1,13 +1,16 @@
-"""Exercises of chapter 9: an integral over a box, smoothed neurons with missing inputs, and half-moons."""
+"""Exercises of chapter 9: the highest possible score, the posterior over labels, and training for it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial import data
+from ugmm_tutorial.inference import label_posterior
+from ugmm_tutorial.layers import MixtureLayer
+from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.teaching.exercises.answers import (
     Exercise,
     NotYet,
@@ -15,167 +18,140 @@ from ugmm_tutorial.teaching.exercises.answers import (
     as_number,
     as_tensor,
     call,
-    close,
     compare,
     draw,
     shown,
 )
+from ugmm_tutorial.training.reproducible import seeded
 
-__all__ = ["EXERCISES", "box_integral", "half_moons", "moon_density", "with_gaps"]
+__all__ = ["EXERCISES", "highest_score", "posterior", "trained_for_labels"]
 
 
 # --- 9.1 --------------------------------------------------------------------------------------------
 
 
-def box_integral(answer: object) -> str:
-    """9.1: the integral of a neuron's exponential over a cube of side 20, for three inputs."""
+def highest_score(answer: object) -> str:
+    """9.1: the value that no mean output can exceed with a floor of 0.05 under the deviations."""
+    floor = 0.05
     mistakes = {
-        "A term is constant in both inputs that it does not read, not in one.": 20.0,
-        "A term's own input integrates to its mass, one, and not to the side of the box.": 8000.0,
-        "The three terms are weighted, and the weights sum to one.": 1200.0,
-        "The side of the box is 20, from -10 to 10.": 100.0,
-        "That would hold for a density of the vector, which this is not.": 1.0,
+        "This is the density itself; outputs are logarithms.": 1 / (floor * math.sqrt(2 * math.pi)),
+        "The sign is turned around: narrower components are higher.": math.log(
+            floor * math.sqrt(2 * math.pi)
+        ),
+        # Two mistakes give nearly the same number; the second is -log2(floor sqrt(2 pi)).
+        "The square root of two pi is missing, or the logarithm is to base 2: outputs are in nats.": (
+            -math.log(floor)
+        ),
+        "The root of two pi stands below the fraction, with the floor.": (
+            -math.log(floor / math.sqrt(2 * math.pi))
+        ),
+        "The floor is a deviation, not a variance.": -0.5 * math.log(2 * math.pi * floor),
+        "This is the bound for the floor of the package, 0.001.": -math.log(1e-3 * math.sqrt(2 * math.pi)),
     }
-    otherwise = "Integrate one term: its own Gaussian over its input, then the box in the other two."
-    compare(as_number(answer), 400.0, mistakes, otherwise, rtol=1e-3, atol=0.0)
-    return "For K inputs it is the side to the power of K - 1."
+    otherwise = "How high is a Gaussian of deviation 0.05 at its mean? And can a mixture of such be higher?"
+    compare(
+        as_number(answer), -math.log(floor * math.sqrt(2 * math.pi)), mistakes, otherwise, rtol=0, atol=5e-3
+    )
+    return "A mixture is a mean of its components, so none of its values is above the highest of theirs."
 
 
 # --- 9.2 --------------------------------------------------------------------------------------------
 
 
-def with_gaps(answer: object) -> str:
-    """9.2: log-densities of smoothed neurons when some inputs are missing."""
-    function = as_function(answer, "smoothed_log_prob(x, mean, log_std, log_weight, log_background)")
-    x, mean, log_std = draw(6, 4, seed=0), draw(3, 4, seed=1), 0.3 * draw(3, 4, seed=2)
-    log_weight = draw(3, 4, seed=3).log_softmax(dim=-1)
-    missing = torch.tensor(
-        [[c == "x" for c in row] for row in ("....", "x...", ".xx.", "...x", "xxx.", "xxxx")]
-    )
-    log_background = -0.5 * (x / 1.5).square() - math.log(1.5) - HALF_LOG_2PI
-    x, log_background = (t.masked_fill(missing, math.nan) for t in (x, log_background))
-    arguments = x, mean, log_std, log_weight, log_background
+def posterior(answer: object) -> str:
+    """9.2: the posterior P(label | x) from a joint score."""
+    function = as_function(answer, "posterior(root, x, labels)")
+    with seeded(0):
+        network = UGMMNet((4, 5, 1)).double().requires_grad_(False)
+    x, labels = draw(6, 3, seed=1), torch.tensor([2.0, 0.0, 1.0, 4.0], dtype=torch.float64)
+
+    def high(inputs: Tensor) -> Tensor:
+        return network(inputs) + 2000.0
+
     hints = {
-        (6, 3, 4): "Sum over the components, inside the logarithm.",
-        (6,): "One log-density for each neuron: neurons are not mixed here.",
-        (6, 4): "One log-density for each neuron, not for each input.",
+        (6, 4, 1): "The model's outputs have a last axis of length one: take it away.",
+        (4, 6): "Examples first, labels second.",
+        (6,): "One probability for each label, not only the largest.",
     }
-    got = call(function, *(t.clone() for t in arguments))
-    right = _with_gaps(*arguments)
-    mistakes = _gap_mistakes(arguments, right)
-    if isinstance(got, Tensor) and got.shape == (6, 3) and not got[-1].isfinite().all():
-        # Dropping or renormalising terms leaves nothing in the last row, where all inputs are missing.
-        for hint, wrong in mistakes.items():
-            if close(got[:-1], wrong[:-1]):
-                raise NotYet(hint)
-    if isinstance(got, Tensor) and got.shape == (6, 3) and got.isnan().any():
-        raise NotYet("Some are NaN: replace missing values before computing with them, then take them out.")
-    got = as_tensor(got, (6, 3), "(B, J)", hints)
-    right = _with_gaps(*arguments)
-    compare(
-        got, right, _gap_mistakes(arguments, right), "Go through one row without gaps, then one with a gap."
-    )
-    return "Everything missing: log 1 = 0. Marginals of this model cost no more than the joint density."
-
-
-def _with_gaps(
-    x: Tensor,
-    mean: Tensor,
-    log_std: Tensor,
-    log_weight: Tensor,
-    log_background: Tensor,
-    *,
-    dropped: bool = False,
-    own: bool = True,
-    base: bool = True,
-    ratio: bool = True,
-) -> Tensor:
-    """The right answer. Changing a flag makes a common mistake."""
-    missing = x.isnan()
-    z = (x.nan_to_num().unsqueeze(1) - mean) / log_std.exp()
-    terms = -0.5 * z.square() - log_std - HALF_LOG_2PI
-    b = log_background.masked_fill(missing, 0.0)
-    terms = terms - b.unsqueeze(1) if ratio else terms
-    # A row whose terms are all dropped would be -inf. A finite number replaces it, so that it is comparable.
-    filling = -1e4 if dropped else 0.0
-    terms = terms.masked_fill(missing.unsqueeze(1), filling) if own else terms
-    total = torch.logsumexp(log_weight + terms, dim=-1)
-    return total + b.sum(dim=-1, keepdim=True) if base else total
-
-
-def _gap_mistakes(arguments: tuple[Tensor, ...], right: Tensor) -> dict[str, Tensor]:
-    x, mean, log_std, log_weight, log_background = arguments
-    filled = torch.where(x.isnan(), 0.0, x), mean, log_std, log_weight
-    seen = ~x.isnan()
-    renormalised = _with_gaps(*arguments, dropped=True) - torch.log(
-        (seen.unsqueeze(1) * log_weight.exp()).sum(dim=-1).clamp(min=1e-300)
-    )
-    return {
-        "The background of the inputs that are there, summed, is missing in front.": _with_gaps(
-            *arguments, base=False
+    right = label_posterior(network, x, labels.tolist())
+    got = as_tensor(call(function, network, x.clone(), labels.clone()), (6, 4), "(N, L)", hints)
+    scores = _scores(network, x, labels)
+    mistakes = {
+        "These are scores: exponentials of them, divided by their sum, are probabilities.": scores,
+        "These are logarithms of probabilities.": right.log(),
+        "Exponentials of scores do not sum to one yet.": scores.exp(),
+        "This is normalised over the examples; a flower's probabilities sum over its labels.": scores.softmax(
+            0
         ),
-        "The background has to leave the term that reads its input: subtract log b_k there.": _with_gaps(
-            *arguments, ratio=False
+        "The label is the last input, behind the features.": _scores(network, x, labels, first=True).softmax(
+            1
         ),
-        "A missing input's term is not gone: its Gaussian integrates to one, its weight stays.": _with_gaps(
-            *arguments, dropped=True
+        "The network reads the numbers in `labels`, not their places.": (
+            _scores(network, x, torch.arange(4.0, dtype=torch.float64)).softmax(1)
         ),
-        "The weights left need no new sum of one: a missing input's term keeps its weight.": renormalised,
-        "Zero in place of what is missing is a value like any other: integrate instead.": _with_gaps(
-            *filled, log_background.nan_to_num()
+        "Scores may be negative: dividing them by their sum gives no probabilities.": (
+            scores / scores.sum(dim=1, keepdim=True)
         ),
-        "These are densities: take the logarithm.": right.exp(),
     }
+    otherwise = "Put each label behind each row of features, ask the network, and take a softmax over labels."
+    compare(got, right, mistakes, otherwise)
+    try:
+        again = as_tensor(call(function, high, x.clone(), labels.clone()), (6, 4), "(N, L)", hints)
+    except NotYet:
+        again = torch.full_like(right, math.nan)
+    if not torch.allclose(again, right, atol=1e-6):
+        raise NotYet(
+            "Right for these scores, but a constant of 2000 nats on all of them must change nothing: take "
+            "the largest away before the exponential, or use softmax."
+        )
+    return "Whatever the scores leave out that is the same for all labels, such as a normaliser, cancels."
+
+
+def _scores(network: nn.Module, x: Tensor, labels: Tensor, *, first: bool = False) -> Tensor:
+    columns = []
+    for label in labels:
+        parts = [x, label.expand(len(x), 1)]
+        columns.append(network(torch.cat(parts[::-1] if first else parts, dim=1)))
+    return torch.cat(columns, dim=1)
 
 
 # --- 9.3 --------------------------------------------------------------------------------------------
 
-_LEAST = -1.25
+_LEAST_ACCURACY = 0.92
 
 
-def half_moons() -> tuple[Tensor, Tensor]:
-    """Points on two noisy half-moons, from scikit-learn: (300, 2) to fit and (300, 2) to test."""
-    from sklearn.datasets import make_moons
-
-    points = torch.from_numpy(make_moons(600, noise=0.1, random_state=0)[0])
-    return points[:300], points[300:]
-
-
-def moon_density(answer: object) -> str:
-    """9.3: a density that the reader fits to two half-moons."""
-    function = as_function(answer, "fit(x)")
-    points, held_out = half_moons()
-    model = call(function, points.clone())
-    if not hasattr(model, "log_prob"):
-        raise NotYet(f"Expected a density with a method log_prob, got {shown(model)}.")
-    side = 0.02
-    ticks = torch.arange(-3.0, 4.0, side, dtype=torch.float64) + side / 2
+def trained_for_labels(answer: object) -> str:
+    """9.3: a network of mixture neurons, which the reader trains on half of the flowers."""
+    function = as_function(answer, "fit(x, y)")
+    flowers = data.iris(test=75, seed=3)
+    # The dtype of the reader's network, unless the reader chooses another.
+    x, held_out = (part.x.to(torch.get_default_dtype()) for part in (flowers.train, flowers.test))
+    network = call(function, x, flowers.train.y.clone())
+    if not isinstance(network, nn.Module):
+        raise NotYet(f"Expected a trained module, from inputs (N, 5) to (N, 1), got {shown(network)}.")
+    if not any(isinstance(module, MixtureLayer) for module in network.modules()):
+        raise NotYet("There is no mixture neuron in this network: it should have some.")
+    network.eval()
     with torch.no_grad():
-        total = (
-            sum(
-                as_tensor(call(model.log_prob, part), (len(part),), "(N,)", {}).exp().sum().item()
-                for part in torch.cartesian_prod(ticks, ticks).split(20_000)
-            )
-            * side**2
-        )
-        reached = as_tensor(call(model.log_prob, held_out), (300,), "(N,)", {}).mean().item()
-    if not 0.97 < total < 1.03:
-        raise NotYet(f"Over the square from -3 to 4 it integrates to {total:.3g}: a density has one.")
-    if reached < _LEAST:
+        probabilities = as_tensor(call(label_posterior, network, held_out, range(3)), (75, 3), "(N, 3)", {})
+    accuracy = (probabilities.argmax(dim=1) == flowers.test.y).double().mean().item()
+    if accuracy < _LEAST_ACCURACY:
         raise NotYet(
-            f"{reached:.2f} nats on points that it has not seen: at least {_LEAST} are asked for. Is it "
-            "flexible enough for two bent clouds, and not so flexible that it remembers points?"
+            f"{accuracy:.0%} of flowers that it has not seen are named right: {_LEAST_ACCURACY:.0%} are "
+            "asked for. Which objective does a constant network not satisfy, and are the steps long enough?"
         )
-    return f"{reached:.2f} nats on points that it has not seen, and an integral of {total:.3f}."
+    return f"{accuracy:.0%} of 75 flowers that it has not seen, after training on the other 75."
 
 
 EXERCISES = {
-    "9.1": Exercise(box_integral, "Begin with one term over the box: which of its three integrals is one?"),
+    "9.1": Exercise(
+        highest_score, "Begin with the largest value of one Gaussian density with deviation 0.05."
+    ),
     "9.2": Exercise(
-        with_gaps, "Begin without gaps: sum of log b, plus the logsumexp of weights times ratios."
+        posterior, "Begin with one label: a column of it behind x, and the root's output for each row."
     ),
     "9.3": Exercise(
-        moon_density,
-        "Begin with DiagonalGaussianMixture(2, 4).to(x.dtype).initialise(x) and em.fit, both from `density`.",
+        trained_for_labels,
+        "Begin with EnsembleTrainer([UGMMNet((5, 10, 5, 1))], x[None], y[None]) and its `objective`.",
     ),
 }

@@ -19,7 +19,7 @@ __all__ = ["heat_map", "image_grid", "learning_curves", "reliability_diagram", "
 
 
 class _Binned(Protocol):
-    """The bins of a reliability diagram (chapter 11)."""
+    """The bins of a reliability diagram (chapter 12)."""
 
     confidence: ArrayLike
     accuracy: ArrayLike
