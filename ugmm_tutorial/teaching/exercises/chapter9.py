@@ -1,4 +1,4 @@
-"""Exercises of chapter 9: the highest possible score, the posterior over labels, and training for it."""
+"""Exercises of chapter 9: the highest score and who reaches it, the posterior, training for labels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import data
+from ugmm_tutorial.data import with_every_label
 from ugmm_tutorial.inference import label_posterior
-from ugmm_tutorial.layers import MixtureLayer
+from ugmm_tutorial.layers import MixtureLayer, UGMMLayer
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.teaching.exercises.answers import (
     Exercise,
     NotYet,
+    Unanswered,
     as_function,
     as_number,
     as_tensor,
@@ -24,7 +26,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
 )
 from ugmm_tutorial.training.reproducible import seeded
 
-__all__ = ["EXERCISES", "highest_score", "posterior", "trained_for_labels"]
+__all__ = ["EXERCISES", "highest_score", "know_nothing", "posterior", "trained_for_labels"]
 
 
 # --- 9.1 --------------------------------------------------------------------------------------------
@@ -143,6 +145,76 @@ def trained_for_labels(answer: object) -> str:
     return f"{accuracy:.0%} of 75 flowers that it has not seen, after training on the other 75."
 
 
+# --- 9.4 --------------------------------------------------------------------------------------------
+
+#: Sizes, and the floor under the deviations. The answer has to work for any.
+_EMPTIED = (((5, 6, 4, 1), 0.01), ((5, 8, 5, 3, 1), 0.002))
+_IN_NATS = 1e-3  # how near to the bound every score has to come
+
+
+def know_nothing(answer: object) -> str:
+    """9.4: the last two layers of a network, changed so that everything scores as high as possible."""
+    function = as_function(answer, "know_nothing(network)")
+    for widths, floor in _EMPTIED:
+        with seeded(len(widths)):
+            network = UGMMNet(widths, min_std=floor).to(torch.get_default_dtype())
+        before = {name: p.detach().clone() for name, p in network.named_parameters()}
+        returned = call(function, network, silent=True)
+        _check_two_layers(network, before, widths, returned)
+        _check_everything_scores_alike(network, floor)
+    return (
+        "Flowers and noise have the highest score there is, and every label has a third: the joint objective "
+        "has no better network to offer."
+    )
+
+
+def _check_two_layers(network: nn.Module, before: dict, widths: tuple[int, ...], returned: object) -> None:
+    kinds = [type(module) is UGMMLayer for module in network]
+    after = dict(network.named_parameters())
+    if kinds != [True] * (len(widths) - 1) or {n: p.shape for n, p in after.items()} != {
+        n: p.shape for n, p in before.items()
+    }:
+        raise NotYet("The layers should stay as they are, in number, kind and size: change their parameters.")
+    changed = {int(name.split(".")[0]) for name, p in after.items() if not torch.equal(p, before[name])}
+    if not changed:
+        if returned is None or returned is ...:
+            raise Unanswered
+        raise NotYet("No parameter has changed: `know_nothing` works in place, what it returns is not used.")
+    if not all(p.isfinite().all() for p in after.values()):
+        raise NotYet("Some parameters are NaN or infinite: what is stored is the logarithm of a deviation.")
+    if min(changed) < len(widths) - 3:
+        raise NotYet(f"Layer {min(changed) + 1} has changed: only the last two layers may.")
+
+
+@torch.no_grad()
+def _check_everything_scores_alike(network: nn.Sequential, floor: float) -> None:
+    """Check that flowers, and noise around them, have the highest score there is beside every label."""
+    root, bound = network[-1], -math.log(floor * math.sqrt(2 * math.pi))
+    x = torch.cat([data.iris(seed=2).train.x.double(), 5 + 5 * draw(50, 4, seed=4)]).to(root.mean)
+    rows = with_every_label(x, torch.arange(3.0).to(x))
+    if root.min_std != floor:
+        raise NotYet("The floor itself has changed: every network has its own, leave it as it is.")
+    hidden = network[:-1](rows).flatten(0, -2)
+    if not hidden.isfinite().all():
+        raise NotYet("The root's inputs are infinite or NaN: do not move means so far, widen deviations.")
+    spread = (hidden.amax(dim=0) - hidden.amin(dim=0)).max().item()
+    if spread > floor / 50:
+        raise NotYet(
+            f"The root's inputs still differ by {spread:.2g} nats between flowers: which deviations in the "
+            "layer below make its outputs forget what they read?"
+        )
+    if (root.std > 1.01 * floor).any():
+        raise NotYet(
+            f"The root's inputs are constant, and its deviations reach {root.std.max():.2g}: a component is "
+            f"highest with its deviation on the floor, here {floor:g}."
+        )
+    if (root.mean - hidden[:1]).abs().max() > floor / 20:
+        raise NotYet("The root's means are not where its inputs are: a component is highest at its mean.")
+    lowest = network(rows).min().item()
+    if lowest < bound - _IN_NATS:
+        raise NotYet(f"Some rows score {lowest:.3f} nats, and the highest possible score is {bound:.3f}.")
+
+
 EXERCISES = {
     "9.1": Exercise(
         highest_score, "Begin with the largest value of one Gaussian density with deviation 0.05."
@@ -153,5 +225,10 @@ EXERCISES = {
     "9.3": Exercise(
         trained_for_labels,
         "Begin with EnsembleTrainer([UGMMNet((5, 10, 5, 1))], x[None], y[None]) and its `objective`.",
+    ),
+    "9.4": Exercise(
+        know_nothing,
+        "Begin with the last layer but one, `network[-2]`: with which deviations are its outputs the "
+        "same for every flower?",
     ),
 }
