@@ -42,9 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="portability.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--chapters", nargs="+", metavar="N", help="only these, such as 5 or A, and no tests"
-    )
+    parser.add_argument("--chapters", nargs="+", metavar="N", help="only these, such as 5 or A, and no tests")
     parser.add_argument(
         "--variations", nargs="+", type=int, metavar="I", help="only these, from 0; writes no report"
     )
