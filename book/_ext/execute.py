@@ -228,6 +228,21 @@ def _cache(folder: Path) -> Iterator[JupyterCacheBase]:
         cache.db.dispose()
 
 
+def with_outputs(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """A copy of a notebook with the outputs of its last execution.
+
+    Raises:
+        LookupError: the cache has no execution of these cells.
+    """
+    if not (folder / "global.db").is_file():
+        raise LookupError(f"{folder} holds no executed chapters")
+    with _cache(folder) as cache:
+        try:
+            return cache.merge_match_into_notebook(notebook, cell_meta=())[1]
+        except KeyError:
+            raise LookupError(f"{folder} holds no execution of these cells") from None
+
+
 def _expected_seconds(document: Document, folder: Path) -> float:
     """How long it took last time. A chapter that never ran counts as a long one, and its size decides."""
     note = note_of(folder, document.name)
