@@ -33,6 +33,7 @@ STUDIES: dict[str, str] = {
     "protection": "What protects from broken inputs: which dropout, and how wide do components start?",
     "pruning": "Which components can the tuned network do without, and what is gained by leaving them out?",
     "relaxation": "Do linear relaxations close more boxes than the mean-value bound?",
+    "reliance": "Which inputs do answers rest on when pixels that never change count nothing, beside an MLP?",
     "uncertainty": "Does a uGMM network know what it does not know, beside MLPs, ensembles and MC dropout?",
 }
 
