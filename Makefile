@@ -53,7 +53,7 @@ chapter: which install
 
 # Asked before minutes of installing.
 which:
-	@known=$$(ls book | sed -n 's/^0*\([0-9][0-9]*[a-z]*\|[A-Z]\)_.*[.]ipynb$$/\1/p' | tr '\n' ' '); \
+	@known=$$(ls book | sed -n 's/^0*\([0-9][0-9]*\|[A-Z]\)_.*[.]ipynb$$/\1/p' | tr '\n' ' '); \
 	for one in $$known; do test "$$one" = "$(N:0%=%)" && exit 0; done; \
 	test -z "$(N)" || echo "There is no chapter $(N)."; \
 	echo "Which chapter? make chapter N=4, for example; there are $$known"; exit 2

@@ -1,7 +1,7 @@
 """The difference between two sets of runs, with its interval.
 
 Whether two intervals overlap says little about the difference between their means. This is the interval of
-the difference itself. Imports nothing else of the package but :mod:`~ugmm_tutorial.training.records`.
+the difference itself. Taught in chapters 6 and 8.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def features_of(network: ConvNet, images: data.Splits, factor: float = 1.0) -> d
         for name in ("train", "validation", "test"):
             part = getattr(images, name)
             rows = [network.eval().features(x) for x in part.x.split(500)]
-            parts[name] = data.Examples(factor * torch.cat(rows) if rows else part.x, part.y)
+            parts[name] = data.Examples(factor * torch.cat(rows), part.y)
     return replace(images, **parts)
 
 

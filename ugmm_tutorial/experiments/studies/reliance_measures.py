@@ -71,12 +71,17 @@ def change_variances(layer: nn.Module, x: Tensor, means: Tensor) -> Tensor:
     Args: as for :func:`replacement_changes`, with N examples and any dtype; blocks are computed in float64.
     """
     layer, means = copy.deepcopy(layer).double(), means.double()
-    total = squares = torch.zeros((), dtype=torch.float64)
+    count, mean = 0, torch.zeros((), dtype=torch.float64)
+    squares = torch.zeros_like(mean)  # of the distances from the mean so far
     rows = max(1, _BLOCK // (layer.in_features * layer.out_features))
     for some in x.split(rows):
         change = replacement_changes(layer, some.double(), means)
-        total, squares = total + change.sum(dim=0), squares + change.square().sum(dim=0)
-    return (squares / len(x) - (total / len(x)).square()).clamp_(min=0.0)
+        own = change.mean(dim=0)
+        weight = len(some) / (count + len(some))
+        # A difference of sums of squares would lose digits where an answer changes by much, but evenly.
+        squares = squares + (change - own).square().sum(dim=0) + count * weight * (own - mean).square()
+        mean, count = mean + weight * (own - mean), count + len(some)
+    return squares / count
 
 
 def effective_number(values: Tensor) -> Tensor:
