@@ -31,6 +31,7 @@ def use_style() -> None:
             "figure.dpi": 130,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.wspace": 0.1,  # more than before a colour bar: pages cut here
             "axes.prop_cycle": mpl.cycler(color=COLORS),
             "axes.spines.top": False,
             "axes.spines.right": False,
