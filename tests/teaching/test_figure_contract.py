@@ -107,3 +107,12 @@ def test_a_notebook_warns_of_its_figures_where_asked_to(monkeypatch, watched, wa
     said = "".join(o.text for o in figure.outputs if o.get("name") == "stderr")
     assert ("x axis has no label" in said) == warned
     assert any("image/png" in o.get("data", {}) for o in figure.outputs)
+
+
+def test_panels_of_a_notebook_all_have_the_numbers_of_their_shared_axis():
+    drawing = nbformat.v4.new_code_cell("fig, axes = plt.subplots(1, 2, sharey=True)")
+    asking = nbformat.v4.new_code_cell("print([ax.yaxis.get_tick_params()['labelleft'] for ax in axes])")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP), drawing, asking])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbclient.NotebookClient(notebook, timeout=600).execute()
+    assert asking.outputs[0].text == "[True, True]\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-__all__ = ["FigureWarning", "broken_rules", "watch"]
+__all__ = ["FigureWarning", "before_showing", "broken_rules", "watch"]
 
 #: Colour maps with steadily changing lightness, which are readable in grey too, and one map for differences.
 #: The latter is white at zero, and its two ends differ under all common colour blindnesses. ``Blues`` and
@@ -62,25 +62,33 @@ def broken_rules(figure: Figure, palette: Iterable[str]) -> list[str]:
 
 def watch(palette: Iterable[str]) -> None:
     """Warn about every figure of this notebook that breaks the contract, if ``UGMM_CHECK_FIGURES`` is set."""
-    if not os.environ.get("UGMM_CHECK_FIGURES"):
-        return
+    palette = tuple(palette)
+
+    def look(figure: Figure) -> None:
+        for sentence in broken_rules(figure, palette):
+            warnings.warn(sentence, FigureWarning, stacklevel=2)
+
+    if os.environ.get("UGMM_CHECK_FIGURES"):
+        before_showing(look)
+
+
+def before_showing(look: Callable[[Figure], None]) -> None:
+    """Call ``look`` with each figure of this notebook before it is shown. Elsewhere nothing happens."""
     notebook = sys.modules.get("IPython")  # loaded in every notebook, and needed nowhere else
     shell = notebook.get_ipython() if notebook else None
     if shell is None:
         return
-    palette = tuple(palette)
 
-    def look(*_: object) -> None:
+    def look_at_all(*_: object) -> None:
         for number in plt.get_fignums():
-            for sentence in broken_rules(plt.figure(number), palette):
-                warnings.warn(sentence, FigureWarning, stacklevel=2)
+            look(plt.figure(number))
 
     # Callbacks of the same event show and close the notebook's figures, so this callback must come first.
     plt.switch_backend(mpl.get_backend())
     waiting = list(shell.events.callbacks["post_execute"])
     for callback in waiting:
         shell.events.unregister("post_execute", callback)
-    for callback in (look, *waiting):
+    for callback in (look_at_all, *waiting):
         shell.events.register("post_execute", callback)
 
 

@@ -112,7 +112,7 @@ def neuron_explorer(
     )
     ax.set_ylim(top=max(ax.get_ylim()[1], 1.2 * reached))
     ax.set_title(f"output {out:.3f} nats")
-    ax.legend(ncols=2, loc="upper left")
+    ax.legend(loc="upper left")  # in one column, far from the stack at the right
     return ax
 
 

@@ -49,17 +49,17 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
 
 def broadcast_schematic(ax: Axes | None = None) -> Axes:
     """The shapes in a layer: inputs (B, K) and parameters (J, K), terms (B, J, K), outputs (B, J)."""
-    ax = axes(ax, figsize=(7.4, 2.7))
+    ax = axes(ax, figsize=(5.6, 1.8))
     _box(ax, (0.0, 0.6), (1.1, 1.2), 0.0, "inputs\n(B, 1, K)", COLORS[0])
-    _box(ax, (2.1, 0.6), (1.1, 0.8), 0.0, "parameters\n(J, K)", COLORS[1])
-    _box(ax, (4.4, 0.45), (1.1, 0.8), 0.6, "terms\n(B, J, K)", COLORS[2])
-    _box(ax, (7.7, 0.6), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
-    ax.text(1.6, 1.2, "against", ha="center", color=INK)
-    _arrow(ax, (3.35, 1.2), (4.3, 1.2), INK)
-    ax.text(3.8, 1.35, "broadcast", ha="center", color=INK, fontsize=9)
-    _arrow(ax, (6.25, 1.2), (7.6, 1.2), INK)
-    ax.text(6.9, 1.35, "logsumexp over K", ha="center", color=INK, fontsize=9)
-    ax.set(xlim=(-0.1, 8.7), ylim=(-0.35, 2.3), aspect="equal")
+    _box(ax, (1.85, 0.6), (1.1, 0.8), 0.0, "parameters\n(J, K)", COLORS[1])
+    _box(ax, (4.3, 0.45), (1.1, 0.8), 0.6, "terms\n(B, J, K)", COLORS[2])
+    _box(ax, (7.8, 0.6), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
+    ax.text(1.25, 1.5, "against", color=INK)
+    _arrow(ax, (3.1, 1.2), (4.2, 1.2), INK)
+    ax.text(3.6, 1.35, "broad-\ncast", ha="center", color=INK)
+    _arrow(ax, (6.15, 1.2), (7.7, 1.2), INK)
+    ax.text(6.9, 1.35, "logsumexp\nover K", ha="center", color=INK)
+    ax.set(xlim=(-0.25, 8.75), ylim=(-0.35, 2.35), aspect="equal")
     ax.axis("off")
     return ax
 

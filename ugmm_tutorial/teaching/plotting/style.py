@@ -5,11 +5,12 @@ from __future__ import annotations
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ugmm_tutorial.kernels.kinds import instance
 from ugmm_tutorial.teaching import figure_contract, traces
 
-__all__ = ["COLORS", "DASHES", "INK", "axes", "use_style"]
+__all__ = ["COLORS", "DASHES", "INK", "axes", "number_panels", "use_style"]
 
 #: Okabe and Ito (2002) without yellow and black. They can be told apart under all common colour blindnesses.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -21,7 +22,8 @@ DASHES = ("-", (0, (8, 2)), (0, (8, 2, 1, 2)), (0, (1, 1)))
 def use_style() -> None:
     """Set the book's look for all figures that follow: size, colours, readable lettering.
 
-    In a notebook, folded cells also say what they have checked (:func:`traces.watch`).
+    In a notebook, panels with a shared vertical axis all have its numbers (:func:`number_panels`), and folded
+    cells say what they have checked (:func:`traces.watch`).
     """
     mpl.rcParams.update(
         {
@@ -29,6 +31,7 @@ def use_style() -> None:
             "figure.dpi": 130,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.wspace": 0.1,  # more than before a colour bar: pages cut here
             "axes.prop_cycle": mpl.cycler(color=COLORS),
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -42,7 +45,15 @@ def use_style() -> None:
         }
     )
     figure_contract.watch(COLORS)
+    figure_contract.before_showing(number_panels)
     traces.watch()
+
+
+def number_panels(figure: Figure) -> None:
+    """Write the numbers of a shared vertical axis at every panel: on a phone each panel stands alone."""
+    for ax in figure.axes:
+        if len(ax.get_shared_y_axes().get_siblings(ax)) > 1:
+            ax.tick_params(axis="y", labelleft=True)
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
