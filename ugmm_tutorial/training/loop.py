@@ -175,6 +175,8 @@ class _Run(RunState):
         learning_rate = float(self.scheduler.get_last_lr()[0])
         loss, accuracy = self._step_through(bar)
         self._check_finite()
+        if (differs := self.difference_of_draws()) is not None:
+            raise self._error(f"processes have drawn different random numbers ({differs})", _DRAW_ALIKE)
         measured = {"train_loss": loss, "train_accuracy": accuracy} | self._measure()
         self.scheduler.step()
         self.epoch += 1
@@ -185,8 +187,6 @@ class _Run(RunState):
         shown = {name: f"{v:.4f}" for name, v in measured.items() if name.endswith("accuracy")}
         bar.set_postfix(epoch=self.epoch, refresh=False, **shown)
         self.environment = self._here | {"finished": records.now()}
-        if (differs := self.difference_of_draws()) is not None:
-            raise self._error(f"processes have drawn different random numbers ({differs})", _DRAW_ALIKE)
         if self.checkpoint is not None:
             self.save(self.checkpoint)
 
