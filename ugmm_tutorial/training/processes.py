@@ -157,6 +157,11 @@ def answered() -> Iterator[None]:
 
     Raises:
         LostWorkerError: one did not answer within the block.
+
+    >>> with answered():
+    ...     raise RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer")
+    Traceback (most recent call last):
+    ugmm_tutorial.training.processes.LostWorkerError: another process of this run has ended or does not ...
     """
     try:
         yield
@@ -168,7 +173,11 @@ def answered() -> Iterator[None]:
 
 
 def everywhere(error: Failure) -> Failure:
-    """Note on an error that all processes raise it."""
+    """Note on an error that all processes raise it, and return it.
+
+    >>> everywhere(ValueError("no")).__notes__ == [EVERYWHERE]
+    True
+    """
     error.add_note(EVERYWHERE)
     return error
 

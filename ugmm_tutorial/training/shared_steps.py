@@ -41,7 +41,7 @@ class SharedStep(Step):
         super().__init__(model, optimizer, check)
         self.group = group
         with answered():
-            self._parallel = DistributedDataParallel(model)
+            self._parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
         self._size, self._share = 0, slice(0, 0)
         self._draws_checked = False
 
