@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from two_processes import only_here
 
 from ugmm_tutorial.__main__ import main
 from ugmm_tutorial.training import checkpoints
@@ -29,7 +30,7 @@ TORCHRUN += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--loca
 
 def _start(*arguments: str, folder: Path) -> subprocess.Popen:
     command = [*TORCHRUN, "-m", "ugmm_tutorial", *arguments, "--results", str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | only_here()
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -242,13 +242,19 @@ def silent(group: processes.Group, folder: Path) -> dict:
     return {}
 
 
+def only_here() -> dict[str, str]:
+    """Settings with which gloo talks through 127.0.0.1 alone, whatever the machine's name leads to."""
+    loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    return {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
+
+
 def _work(rank: int, port: int, work, folder: Path, timeout: float) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-    }
+    } | only_here()
     with processes.joined(timeout=timeout) as group:
         torch.save(work(group, folder), folder / f"{work.__name__} {rank}.pt")
 
