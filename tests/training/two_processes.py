@@ -230,16 +230,23 @@ def gone_on(group: processes.Group, folder: Path) -> dict:
     return trained(folder / "killed.pt")
 
 
-def silent(group: processes.Group, folder: Path) -> dict:
-    """The second process does not answer until the first has given up."""
-    if group.leads:
-        found = {"error": _error(lambda: trained())}
+def silent(rank: int, folder: Path) -> dict:
+    """The second process does not answer until the first has given up, or comes too late on a slow machine."""
+
+    def ask():
+        with processes.joined(timeout=3.0):
+            trained()
+
+    def wait():
+        with processes.joined(timeout=3.0):
+            deadline = time.monotonic() + 300
+            while not (folder / "given up").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    found = {"error": _error(wait if rank else ask)}
+    if rank == 0:
         (folder / "given up").touch()
-        return found
-    deadline = time.monotonic() + 300
-    while not (folder / "given up").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return {}
+    return found
 
 
 def only_here() -> dict[str, str]:
@@ -248,15 +255,19 @@ def only_here() -> dict[str, str]:
     return {"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}
 
 
-def _work(rank: int, port: int, work, folder: Path, timeout: float) -> None:
+def _work(rank: int, port: int, work, folder: Path) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     } | only_here()
-    with processes.joined(timeout=timeout) as group:
-        torch.save(work(group, folder), folder / f"{work.__name__} {rank}.pt")
+    if work is silent:
+        found = silent(rank, folder)
+    else:
+        with processes.joined(timeout=300.0) as group:
+            found = work(group, folder)
+    torch.save(found, folder / f"{work.__name__} {rank}.pt")
 
 
 def main(folder: Path) -> None:
@@ -274,7 +285,7 @@ def main(folder: Path) -> None:
             children.append(os.fork())
             if children[-1] == 0:
                 try:
-                    _work(rank, port, work, folder, 3.0 if work is silent else 300.0)
+                    _work(rank, port, work, folder)
                 except BaseException:
                     sys.excepthook(*sys.exc_info())
                     os._exit(1)
