@@ -231,7 +231,7 @@ def gone_on(group: processes.Group, folder: Path) -> dict:
 
 
 def silent(rank: int, folder: Path) -> dict:
-    """The second process does not answer until the first has given up, or comes too late on a slow machine."""
+    """The second process does not answer until the first has given up, or it comes too late."""
 
     def ask():
         with processes.joined(timeout=3.0):
