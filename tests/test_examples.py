@@ -20,6 +20,7 @@ FACES = (
     "training.checkpoints",
     "training.files",
     "training.identity",
+    "training.processes",
     "training.records",
     "inference",
     "density",

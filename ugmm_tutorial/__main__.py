@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import os
 import re
 import sys
 
@@ -13,11 +15,21 @@ import torch
 from ugmm_tutorial import __version__
 from ugmm_tutorial.data import DataError
 from ugmm_tutorial.experiments import EXPERIMENTS, GROUPS, Run, cost_table, find, studies, table, tuning
-from ugmm_tutorial.training import files
+from ugmm_tutorial.training import files, processes
 from ugmm_tutorial.training.checkpoints import CheckpointError
 from ugmm_tutorial.training.loop import TrainingError
-from ugmm_tutorial.training.records import RecordError
+from ugmm_tutorial.training.records import Record, RecordError
 
+# What is told in one line, with status 1.
+_EXPLAINED = (
+    ImportError,
+    CheckpointError,
+    DataError,
+    RecordError,
+    TrainingError,
+    processes.LostWorkerError,
+    OSError,
+)
 # What happens to a command that is interrupted.
 _GOES_ON = ": the same command goes on after the last finished epoch"
 _NEXT_TRIAL = ": the trial that was running is lost; the same command goes on after the last finished one"
@@ -31,18 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Redirected output may have a code page without our signs: better a ? than an error at the end.
             stream.reconfigure(errors="replace")
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    parser, rank = _parser(), processes.started().rank
+    with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
+        options = parser.parse_args(arguments)  # which all processes of a run understand alike
     try:
+        if processes.started().size > 1 and options.command not in (_train, _tune):
+            raise processes.everywhere(
+                ValueError("expected one process: under torchrun, only train and tune can be shared")
+            )
         return options.command(options)
     except KeyboardInterrupt:
-        print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
+        if rank == 0:
+            print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
         return 130
-    except (ImportError, CheckpointError, DataError, RecordError, TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        parser.error(str(error))
+    except (*_EXPLAINED, ValueError) as error:
+        wrong = not isinstance(error, _EXPLAINED)
+        if rank == 0 and wrong:
+            parser.error(str(error))
+        if rank == 0 or processes.EVERYWHERE not in getattr(error, "__notes__", ()):
+            print(f"process {rank}: error: {error}" if rank else f"error: {error}", file=sys.stderr)
+        return 2 if wrong else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="list the experiments")
     command.set_defaults(command=_list, interrupted="")
 
-    command = commands.add_parser("train", help="train an experiment and write its record")
+    command = commands.add_parser(
+        "train", help="train an experiment and write its record; also with torchrun"
+    )
     command.add_argument("name", metavar="NAME", help="one of `list`")
     command.add_argument("--seed", type=int, default=0, help="random seed below 2**32 (default: 0)")
     command.add_argument("--epochs", type=int, help="instead of the experiment's own number")
@@ -111,21 +133,30 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    run = Run(find(options.name), options.seed, options.epochs, options.results)
-    device = _device(options.device)
-    record = run.record()
-    if record is not None:
-        made = f"{record.environment['finished']} on {record.environment['device']}"
-        print(f"trained already, {made}; --results FOLDER trains it anew elsewhere")
-    else:
-        record = run.train(device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph)
+    with processes.joined() as group:
+        run, device = group.each(lambda: (_run(options), _device(options.device, group)))
+        record = group.first(run.record)
+        if record is None:
+            record = run.train(device=device, data_dir=options.data_dir, cuda_graph=options.cuda_graph)
+        elif group.leads:
+            made = f"{record.environment['finished']} on {record.environment['device']}"
+            print(f"trained already, {made}; --results FOLDER trains it anew elsewhere")
+        if group.leads:
+            _print_record(run, record)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> Run:
+    return Run(find(options.name), options.seed, options.epochs, options.results)
+
+
+def _print_record(run: Run, record: Record) -> None:
     final, part = record.final, run.experiment.metric.removesuffix("_accuracy")
     print(
         f"{run.experiment.name}, seed {run.seed}, epoch {final['epoch']}: "
         f"{part} accuracy {100 * final[f'{part}_accuracy']:.2f} %, {part} loss {final[f'{part}_loss']:.4f}, "
         f"{record.seconds:.0f} s\n{run.path}"
     )
-    return 0
 
 
 def _table(options: argparse.Namespace) -> int:
@@ -163,7 +194,7 @@ def _study(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from ugmm_tutorial.experiments import bench
 
-    device = _device(options.device)
+    device = _device(options.device, processes.here())
     if options.output:
         files.make_writable(options.output)
     report = bench.run(
@@ -180,8 +211,12 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _device(name: str) -> str:
-    """Check a device's name before any work starts on it."""
+def _device(name: str, group: processes.Group) -> str:
+    """Check a device's name before any work starts on it. Of several processes, each has a GPU of its own."""
+    if group.size > 1 and name.startswith("cuda:"):
+        raise ValueError(f"expected --device cuda, of which each process takes its own, got {name!r}")
+    if group.size > 1 and name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     # torch.device alone is not enough: it keeps one byte of the number and reads cuda:256 as cuda:0.
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
     if match is None:

@@ -139,7 +139,8 @@ def test_two_searches_at_once_share_the_budget_and_repeat_nothing(tmp_path):
     assert len({trial["params"]["learning_rate"] for trial in trials}) == 7
 
 
-def test_a_trial_whose_process_is_gone_does_not_count(pretended, tmp_path):
+def test_a_trial_whose_process_is_gone_does_not_count(pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_NAMED_WITHIN", datetime.timedelta(0))
     pretended.accuracy = lambda number, config: 0.5
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -152,6 +153,23 @@ def test_a_trial_whose_process_is_gone_does_not_count(pretended, tmp_path):
             trial.set_user_attr("process", process)
     run(QUICK, results=tmp_path)
     assert [t["number"] for t in json.loads(path.read_text())["trials"]] == [2, 3, 4]
+
+
+def test_a_trial_that_another_process_has_just_begun_counts_though_it_has_no_name_yet(
+    pretended, tmp_path, monkeypatch
+):
+    """Its name comes while a trial of this process waits for it."""
+    pretended.accuracy = lambda number, config: 0.5
+    path = tmp_path / "tuning" / "quick.json"
+    path.parent.mkdir()
+    begun = tuning._study(path, QUICK).ask()
+
+    def named(seconds):
+        begun.set_user_attr("process", {"host": "another machine", "pid": 1})
+
+    monkeypatch.setattr(tuning.time, "sleep", named)
+    run(QUICK, results=tmp_path)
+    assert [t["number"] for t in json.loads(path.read_text())["trials"]] == [1, 2]
 
 
 def test_trials_that_run_elsewhere_count_for_a_day(pretended, tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from ugmm_tutorial.experiments import record_checks
 from ugmm_tutorial.experiments.experiment import Experiment
 from ugmm_tutorial.kernels.kinds import instance
-from ugmm_tutorial.training import checkpoints, files, records
+from ugmm_tutorial.training import checkpoints, files, processes, records
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.loop import train
 
@@ -91,7 +91,7 @@ class Run:
 
         A record with this number of epochs is returned unchanged. A shorter one is continued from its
         checkpoint, and its notes are kept. A shorter record is refused if the learning rates depend on the
-        number of epochs.
+        number of epochs. In a process group all processes call this, and the first one reads and writes.
 
         Args:
             device: the device to train on.
@@ -105,11 +105,11 @@ class Run:
             TrainingError, CheckpointError, DataError: see :func:`~ugmm_tutorial.training.train` and
                 :mod:`ugmm_tutorial.data`.
         """
-        done = self.record()
+        group = processes.here()
+        done = group.first(self._record_or_room)
         if done is not None:
             return done
-        files.check_writable(self.path)
-        splits = self.experiment.load_data(data_dir)
+        splits = group.each(lambda: self.experiment.load_data(data_dir))
         record = train(
             self.experiment.build(self.seed),
             splits,
@@ -120,6 +120,16 @@ class Run:
             progress=progress,
             cuda_graph=cuda_graph,
         )
+        return group.first(lambda: self._written(record))
+
+    def _record_or_room(self) -> records.Record | None:
+        """The record, or None if training is needed and can write one."""
+        record = self.record()
+        if record is None:
+            files.check_writable(self.path)
+        return record
+
+    def _written(self, record: records.Record) -> records.Record:
         earlier = self._found()  # another process may have written one meanwhile, even a longer one
         if earlier is not None and len(earlier.metrics) == self.config.epochs:
             return earlier

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import platform
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,6 +66,8 @@ SEARCHES: dict[str, Search] = {
 _DATA = "mnist-split"
 # A trial of another machine that has no outcome after this time is taken for lost.
 _GIVEN_UP_AFTER = datetime.timedelta(days=1)
+# A process that has a trial writes its name on it within this time, or is lost.
+_NAMED_WITHIN = datetime.timedelta(seconds=10)
 
 
 def find(name: str) -> Search:
@@ -224,10 +227,27 @@ def _claim(trial: optuna.Trial, search: Search) -> None:
     import optuna
 
     trial.set_user_attr("process", {"host": platform.node(), "pid": os.getpid()})
-    before = [t for t in trial.study.get_trials(deepcopy=False) if t.number < trial.number]
-    if _taken(before) >= search.trials:
+    if _taken(_named(trial)) >= search.trials:
         raise _BudgetSpentError
     trial.study.sampler = optuna.samplers.TPESampler(seed=trial.number)
+
+
+def _named(trial: optuna.Trial) -> list[optuna.trial.FrozenTrial]:
+    """The trials before this one, as soon as those that have just begun say whose they are.
+
+    Another process first has a trial and then writes its name on it. Between the two it would look lost, and
+    this trial would take its place.
+    """
+    deadline = time.monotonic() + _NAMED_WITHIN.total_seconds()
+    while True:
+        before = [t for t in trial.study.get_trials(deepcopy=False) if t.number < trial.number]
+        now = datetime.datetime.now()
+        if time.monotonic() > deadline or not any(
+            t.state.name == "RUNNING" and not t.user_attrs and now - t.datetime_start < _NAMED_WITHIN
+            for t in before
+        ):
+            return before
+        time.sleep(0.05)
 
 
 def _taken(trials: list[optuna.trial.FrozenTrial]) -> int:

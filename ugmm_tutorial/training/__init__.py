@@ -2,7 +2,10 @@
 
     loop         train(), which can be killed and resumed
     config       TrainConfig and the learning rate over the epochs
+    run_state    what changes in a run, and its checkpoints
     steps        one step, also as a CUDA graph
+    shared_steps one step of several processes
+    processes    the processes that train one model together
     evaluation   loss and accuracy
     joint        generative training, for many networks at once
     checkpoints  the state of a run

@@ -10,28 +10,29 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ugmm_tutorial.data import Splits
+from ugmm_tutorial.data import Examples, Splits
 from ugmm_tutorial.kernels import arguments
 from ugmm_tutorial.kernels.kinds import device as checked_device
 from ugmm_tutorial.kernels.kinds import function, instance, path
-from ugmm_tutorial.training import checkpoints, files, identity, records
+from ugmm_tutorial.training import files, processes, records
 from ugmm_tutorial.training.checks import check_classes, check_parts
-from ugmm_tutorial.training.config import TrainConfig, schedule
+from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.evaluation import evaluate
 from ugmm_tutorial.training.reproducible import reproducible, seed_generators
+from ugmm_tutorial.training.run_state import RunState
+from ugmm_tutorial.training.shared_steps import SharedStep, check_shareable
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
 __all__ = ["TrainConfig", "TrainingError", "train"]
 
 _READ_EVERY = 50
+_DRAW_ALIKE = "Draw in all of them, also in after_epoch, or in none"
 
 
 class TrainingError(RuntimeError):
@@ -55,6 +56,10 @@ def train(
     The model's outputs are class scores (B, C): a softmax over them gives probabilities. PyTorch's
     global random states, of the CPU and of CUDA devices, are the same after the call as before it.
 
+    Where PyTorch has a process group (see :func:`~ugmm_tutorial.training.processes.joined`), its processes
+    call this function alike and train one model together, each on its share of every batch. The batches,
+    their dropout masks and the results are those of one process, up to rounding.
+
     Args:
         model: any module from the inputs of ``data`` to (B, C).
         data: what to train and measure on.
@@ -63,21 +68,23 @@ def train(
         checkpoint: file to write after every epoch, first under a temporary name, then renamed.
         resume: go on from ``checkpoint`` if it exists. It must come from the same config (only ``epochs`` may
             be larger, unless the schedule depends on them), data, model, type of device and ``cuda_graph``.
-            Without ``resume`` an existing file is refused.
-        progress: show a bar.
+            Without ``resume`` an existing file is refused. The number of processes may change.
+        progress: show a bar, in the first process.
         cuda_graph: record a step as a CUDA graph and replay it. This is faster if launching the kernels takes
             longer than running them, as with the paper's small networks.
-        after_epoch: called with the measurements of each epoch, after its checkpoint; an exception in it ends
-            the run.
+        after_epoch: called with the measurements of each epoch, after its checkpoint, in every process; an
+            exception in it ends the run.
 
     Raises:
-        TrainingError: a loss or a parameter is no longer finite. The last good checkpoint stays.
+        TrainingError: a loss or a parameter is no longer finite, or another process has ended or does not
+            answer. The last good checkpoint stays.
         CheckpointError: the checkpoint is damaged or belongs to another run. It stays as it is.
         FileExistsError: ``checkpoint`` exists and ``resume`` is false.
         OSError: ``checkpoint`` cannot be written. This is tried before the first step.
         TypeError: inputs or labels are no tensors.
         ValueError: there is nothing to train on, a part has more inputs than labels or fewer, labels are not
-            numbers of the model's classes, or a CUDA graph is requested on a device without CUDA.
+            numbers of the model's classes, a CUDA graph is requested on a device without CUDA or of several
+            processes, or several processes disagree or could not compute what one does.
 
     >>> from ugmm_tutorial.data import iris
     >>> train(nn.Linear(4, 3), iris(), TrainConfig(epochs=2), progress=False).curve("epoch")
@@ -87,38 +94,41 @@ def train(
     check_parts(data)
     instance("config", config, TrainConfig)
     device = checked_device(device)
-    if cuda_graph and device.type != "cuda":
-        raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
     if after_epoch is not None:
         function("after_epoch", after_epoch)
     checkpoint = path("checkpoint", checkpoint)
-    if checkpoint is not None and checkpoint.exists() and not resume:
-        raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
-    if checkpoint is not None:
-        files.make_writable(checkpoint)  # now, not after an epoch
+    processes.here().each(lambda: _check_work(model, device, cuda_graph))
+    processes.here().first(lambda: _check_file(checkpoint, resume))
     run = _Run(model, data, config, device, checkpoint, cuda_graph)
-    with reproducible(run.device):
-        seed_generators(config.seed, run.device)
-        if checkpoint is not None and checkpoint.exists():
-            run.load(checkpoint)
-        steps = math.ceil(len(data.train.y) / config.batch_size)
-        with tqdm(
-            initial=run.epoch * steps,
-            total=config.epochs * steps,
-            unit="batch",
-            disable=not progress,
-            # A terminal wants a moving bar, a log file only a line now and then.
-            mininterval=0.2 if sys.stderr.isatty() else 60.0,
-        ) as bar:
-            while run.epoch < config.epochs:
-                run.run_epoch(bar)
-                if after_epoch is not None:
-                    after_epoch(run.metrics[-1])
+    try:
+        run.run(progress, after_epoch)
+    except processes.LostWorkerError as error:
+        raise run.lost(error) from error
     return run.record()
 
 
-class _Run:
-    """The state of one training run. A checkpoint holds everything of it that changes."""
+def _check_work(model: nn.Module, device: torch.device, cuda_graph: bool) -> None:
+    """A CUDA graph needs a CUDA device, and several processes a model whose work they can share."""
+    if cuda_graph and device.type != "cuda":
+        raise ValueError(f"expected a CUDA device for cuda_graph=True, got {device}: leave it out")
+    if (size := processes.here().size) > 1:
+        check_shareable(model)
+        if cuda_graph:
+            raise ValueError(
+                f"expected one process for cuda_graph=True, got {size}: a graph cannot wait for others"
+            )
+
+
+def _check_file(checkpoint: Path | None, resume: bool) -> None:
+    if checkpoint is None:
+        return
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
+    files.make_writable(checkpoint)  # now, not after an epoch
+
+
+class _Run(RunState):
+    """One training run: its state and its epochs."""
 
     def __init__(
         self,
@@ -129,20 +139,35 @@ class _Run:
         checkpoint: Path | None,
         cuda_graph: bool,
     ) -> None:
-        self.model = model.to(device)
-        self.data, self.config, self.device, self.checkpoint = data, config, device, checkpoint
-        self.cuda_graph = cuda_graph
-        # A graph has to read the learning rate from memory, or it would keep the one of its recording.
-        rate = torch.tensor(config.learning_rate, device=device) if cuda_graph else config.learning_rate
-        # Fused: one pass over each parameter instead of nine.
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True, capturable=cuda_graph)
-        make = CapturedStep if cuda_graph else Step
-        self.step = make(self.model, self.optimizer, lambda classes: check_classes(data, classes))
-        self.scheduler = schedule(self.optimizer, config)
-        self.shuffle = torch.Generator().manual_seed(config.seed)
-        self.epoch = 0
-        self.metrics: list[dict] = []
-        self.environment: dict | None = None  # of the last epoch
+        super().__init__(model, data, config, device, cuda_graph)
+        self.checkpoint = checkpoint
+        self.check_same_everywhere()
+        self.step = self._make_step(lambda classes: check_classes(data, classes))
+
+    def _make_step(self, check: Callable[[int], None]) -> Step:
+        if self.group.size > 1:
+            return SharedStep(self.model, self.optimizer, check, self.group)
+        return (CapturedStep if self.cuda_graph else Step)(self.model, self.optimizer, check)
+
+    def run(self, progress: bool, after_epoch: Callable[[dict], None] | None) -> None:
+        """All epochs that are left."""
+        steps = math.ceil(len(self.data.train.y) / self.config.batch_size)
+        with reproducible(self.device):
+            seed_generators(self.config.seed, self.device)
+            if self.checkpoint is not None:
+                self.load(self.checkpoint)
+            with tqdm(
+                initial=self.epoch * steps,
+                total=self.config.epochs * steps,
+                unit="batch",
+                disable=not (progress and self.group.leads),
+                # A terminal wants a moving bar, a log file only a line now and then.
+                mininterval=0.2 if sys.stderr.isatty() else 60.0,
+            ) as bar:
+                while self.epoch < self.config.epochs:
+                    self.run_epoch(bar)
+                    if after_epoch is not None:
+                        after_epoch(self.metrics[-1])
 
     def run_epoch(self, bar: tqdm) -> None:
         """One pass over the training part, then measurements, then a checkpoint."""
@@ -150,6 +175,8 @@ class _Run:
         learning_rate = float(self.scheduler.get_last_lr()[0])
         loss, accuracy = self._step_through(bar)
         self._check_finite()
+        if (differs := self.difference_of_draws()) is not None:
+            raise self._error(f"processes have drawn different random numbers ({differs})", _DRAW_ALIKE)
         measured = {"train_loss": loss, "train_accuracy": accuracy} | self._measure()
         self.scheduler.step()
         self.epoch += 1
@@ -163,10 +190,13 @@ class _Run:
         if self.checkpoint is not None:
             self.save(self.checkpoint)
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """What this process works on of each batch, and the size of the whole batch."""
         x, y = self.data.train
-        for index in torch.randperm(len(y), generator=self.shuffle).split(self.config.batch_size):
-            yield x.index_select(0, index).to(self.device), y.index_select(0, index).to(self.device).long()
+        for whole in torch.randperm(len(y), generator=self.shuffle).split(self.config.batch_size):
+            index = self.step.take(whole)
+            inputs, labels = (part.index_select(0, index).to(self.device) for part in (x, y))
+            yield inputs, labels.long(), len(whole)
 
     def _step_through(self, bar: tqdm) -> tuple[float, float]:
         """Optimise over all batches; return mean loss and accuracy as seen during training."""
@@ -174,17 +204,20 @@ class _Run:
         total = correct = 0.0
         waiting: list[tuple[Tensor, Tensor, int]] = []
         batches = math.ceil(len(self.data.train.y) / self.config.batch_size)
-        for number, (x, y) in enumerate(self._batches(), start=1):
-            waiting.append((*self.step(x, y), len(y)))
+        for number, (x, y, size) in enumerate(self._batches(), start=1):
+            waiting.append((*self.step(x, y), size))
             bar.update()
-            # Reading a number makes a GPU wait, so it is done only now and then.
+            # Reading a number makes a GPU wait, and processes for each other: it is done only now and then.
             if len(waiting) == _READ_EVERY or number == batches:
-                for i, (loss, right, size) in enumerate(waiting, start=number - len(waiting) + 1):
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        raise self._error(f"the loss is {value} in batch {i}")
-                    total += value * size
-                    correct += right.item()
+                losses, right, sizes = zip(*waiting, strict=True)
+                read = self.group.total(
+                    torch.stack([torch.stack(losses).double(), torch.stack(right).double()])
+                )
+                for i, (loss, size) in enumerate(zip(read[0].tolist(), sizes, strict=True)):
+                    if not math.isfinite(loss):
+                        raise self._error(f"the loss is {loss} in batch {number - len(waiting) + 1 + i}")
+                    total += loss * size
+                correct += sum(read[1].tolist())
                 waiting.clear()
         return total / len(self.data.train.y), correct / len(self.data.train.y)
 
@@ -193,11 +226,22 @@ class _Run:
         measured: dict[str, float] = {}
         for part in self.config.measure:
             if self.data.sizes[part]:
-                result = evaluate(self.model, getattr(self.data, part))
+                result = self._evaluate(getattr(self.data, part))
                 if not math.isfinite(result["loss"]):
                     raise self._error(f"the {part} loss is {result['loss']}")
                 measured |= {f"{part}_{metric}": value for metric, value in result.items()}
         return measured
+
+    def _evaluate(self, examples: Examples) -> dict[str, float]:
+        """Each process measures its share: if one did it alone, the others would wait as long."""
+        if self.group.size == 1:
+            return evaluate(self.model, examples)
+        share = self.group.share(len(examples.y))
+        mine, count = Examples(*(part[share] for part in examples)), share.stop - share.start
+        result = evaluate(self.model, mine) if count else {"loss": 0.0, "accuracy": 0.0}
+        sums = torch.tensor([value * count for value in result.values()], dtype=torch.float64)
+        means = self.group.total(sums.to(self.device)) / len(examples.y)
+        return dict(zip(result, means.tolist(), strict=True))
 
     def _check_finite(self) -> None:
         """Check the parameters before they are saved: the last step can break them after a finite loss."""
@@ -205,140 +249,21 @@ class _Run:
             if not parameter.isfinite().all():
                 raise self._error(f"parameter {name} is no longer finite")
 
-    def _error(self, what: str) -> TrainingError:
+    def _error(self, what: str, advice: str = "", *, everywhere: bool = True) -> TrainingError:
         kept = f"The last good checkpoint is {self.checkpoint} (epoch {self.epoch})."
         if self.checkpoint is None or self.epoch == 0:
             kept = "There is no checkpoint."
-        return TrainingError(
-            f"epoch {self.epoch + 1}: {what}. {kept} Look for inputs that are not finite, or lower the "
+        advice = advice or (
+            "Look for inputs that are not finite, or lower the "
             f"learning rate (it was {self.scheduler.get_last_lr()[0]:g})"
         )
+        error = TrainingError(f"epoch {self.epoch + 1}: {what}. {kept} {advice}")
+        return processes.everywhere(error) if everywhere and self.group.size > 1 else error
 
-    @cached_property
-    def _here(self) -> dict:
-        """The environment of this session, cached: asking git for the commit every epoch would take long."""
-        return records.environment(str(self.device))
-
-    @cached_property
-    def _identity(self) -> dict:
-        """What must agree with a checkpoint for it to belong to this run."""
-        config = asdict(self.config)
-        if not self.config.depends_on_length:
-            del config["epochs"]
-        return {
-            "config": config,
-            "data": self.data.describe() | {"checksum": self.data.checksum()},
-            "network": identity.describe(self.model),
-            "device": self.device.type,
-            "cuda_graph": self.cuda_graph,
-        }
-
-    def save(self, checkpoint: Path) -> None:
-        """Write the checkpoint."""
-        state = {
-            "identity": self._identity,
-            "epoch": self.epoch,
-            "metrics": self.metrics,
-            "environment": self.environment,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "shuffle": self.shuffle.get_state(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.device) if self._on_cuda else None,
-        }
-        checkpoints.save(state, checkpoint)
-
-    def load(self, checkpoint: Path) -> None:
-        """Restore the state from the checkpoint, if it belongs to this run."""
-        state = checkpoints.load(checkpoint, device=self.device)
-        checkpoints.expect(state, _STATE, checkpoint)
-        wrong = self._foreign(state["identity"])
-        if wrong is not None:
-            raise checkpoints.CheckpointError(
-                f"{checkpoint} {wrong}. Nothing was changed; move it away to start over"
-            )
-        if state["epoch"] > self.config.epochs:
-            raise checkpoints.CheckpointError(
-                f"{checkpoint} is at epoch {state['epoch']} already, beyond the "
-                f"{self.config.epochs} asked for. Nothing was changed; ask for as many, or move it away"
-            )
-        try:
-            self._take_over(state)
-        except Exception as error:  # a state made by hand raises errors of many kinds
-            raise checkpoints.CheckpointError(
-                f"{checkpoint} is not a whole checkpoint of this run ({type(error).__name__}: {error}). "
-                "Nothing was changed; move it away to start over"
-            ) from error
-
-    def _foreign(self, theirs: dict) -> str | None:
-        """Why a checkpoint with that identity does not belong to this run, or None if it does."""
-        if "network" not in theirs:
-            return (
-                "was written by version 0.1 of this package, which knew a network by how PyTorch printed it: "
-                "this version cannot tell whether it is yours, and version 0.1 can go on from it"
-            )
-        for key, mine in self._identity.items():
-            found = theirs.get(key)
-            if key != "network":
-                differs = None if mine == found else f"{key} {mine}, got {found}"
-            elif isinstance(found, dict):
-                differs = identity.difference(mine, found)
-            else:
-                differs = f"the description of a network, got {found}"
-            if differs is not None:
-                return f"belongs to another run: expected {differs}"
-        return None
-
-    def _take_over(self, state: dict) -> None:
-        """Restore the state, the model last: until then nothing that the caller owns has changed."""
-        lengths = len(state["metrics"]), state["scheduler"]["last_epoch"]
-        if lengths != (state["epoch"], state["epoch"]):
-            raise ValueError(f"expected metrics and scheduler of {state['epoch']} epochs, got {lengths}")
-        mine, theirs = (
-            {name: getattr(tensor, "shape", None) for name, tensor in tensors.items()}
-            for tensors in (self.model.state_dict(), state["model"])
+    def lost(self, error: processes.LostWorkerError) -> TrainingError:
+        """What a run says whose other processes are gone."""
+        there = self.checkpoint is not None and self.epoch > 0
+        goes_on = (
+            f"The same call {'goes on from there' if there else 'starts over'}, with any number of processes"
         )
-        if mine != theirs:
-            raise ValueError(f"expected a model of {mine}, got {theirs}")
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.shuffle.set_state(state["shuffle"].cpu())
-        torch.set_rng_state(state["random"].cpu())
-        if self._on_cuda:
-            torch.cuda.set_rng_state(state["cuda_random"].cpu(), self.device)
-        self.epoch, self.metrics = state["epoch"], list(state["metrics"])
-        self.environment = state.get("environment")  # older checkpoints have none
-        self.model.load_state_dict(state["model"])
-
-    def record(self) -> records.Record:
-        """The record of the run so far."""
-        return records.Record(
-            config=records.as_json(asdict(self.config)),
-            data=self.data.describe(),
-            model={
-                "network": type(self.model).__name__,
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-            },
-            metrics=tuple(self.metrics),
-            seconds=sum(epoch["seconds"] for epoch in self.metrics),
-            # The last epoch's, perhaps of an earlier session; this one's if the checkpoint has none.
-            environment=self.environment or self._here,
-        )
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self.device.type == "cuda"
-
-
-# The entries that a checkpoint must have, with their types.
-_STATE = {
-    "identity": dict,
-    "epoch": int,
-    "metrics": list,
-    "model": dict,
-    "optimizer": dict,
-    "scheduler": dict,
-    "shuffle": Tensor,
-    "random": Tensor,
-}
+        return self._error(str(error), goes_on, everywhere=False)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-__all__ = ["reproducible", "seed_generators", "seeded"]
+__all__ = ["random_states", "reproducible", "seed_generators", "seeded"]
 
 
 @contextmanager
@@ -33,6 +34,12 @@ def seed_generators(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def random_states(device: torch.device) -> list[Tensor]:
+    """The states of the generators of the CPU and of the device in use."""
+    gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *gpu]
 
 
 @contextmanager
