@@ -23,7 +23,7 @@ try:
 except ImportError:
     platformdirs = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "compiled"]
+__all__ = ["cache_folder", "compiled", "inner"]
 
 # Numba creates its settings during import, so type checkers do not see their names.
 _settings: Any = numba.config
@@ -62,7 +62,7 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
         # Numba reads this setting only while it decorates. Afterwards other libraries get theirs back.
         _settings.CACHE_DIR = str(folder or "")
         try:
-            dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
+            dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, no_cfunc_wrapper=True)(function)
             if folder is not None and hasattr(dispatcher, "enable_caching"):
                 dispatcher._cache = _Cache(function)
             return dispatcher
@@ -70,6 +70,12 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
             _settings.CACHE_DIR = before
 
     return decorate
+
+
+def inner(fastmath: set[str] | None = None) -> Callable[[Callable], Callable]:
+    """Decorate a function that only kernels call: nothing is compiled for callers from outside."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(fastmath=fastmath or False, **options)
 
 
 class _Cache(FunctionCache):
