@@ -119,7 +119,8 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *arguments, state = ctx.saved_tensors
         needed = ctx.needs_input_grad[:5]
-        if torch.is_grad_enabled() or not ordinary():
+        batched = torch._C._functorch.is_legacy_batchedtensor(grad)  # by is_grads_batched=True
+        if torch.is_grad_enabled() or batched or not ordinary():
             with torch.enable_grad():
                 gradients = differentiable_gradients(ctx.reference, grad, arguments, needed)
             return (*gradients, None, None)

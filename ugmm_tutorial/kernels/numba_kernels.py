@@ -269,7 +269,7 @@ def _row(tensor: Tensor | None, row: int) -> int | None:
 def probe() -> None:
     """Compile the smallest kernel, or load it from the cache, and run it. Raises whatever goes wrong here.
 
-    It uses no tensor, which would be none while PyTorch exports. The other kernels wait until they are needed.
+    It uses no tensor: while PyTorch exports, there are none. The other kernels wait until they are needed.
     """
     draw, logit, penalty = np.zeros(1, np.int16), np.zeros(1, np.float32), np.ones(1, np.float32)
     addresses = draw.ctypes.data, logit.ctypes.data
