@@ -62,7 +62,8 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
         # Numba reads this setting only while it decorates. Afterwards other libraries get theirs back.
         _settings.CACHE_DIR = str(folder or "")
         try:
-            dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, no_cfunc_wrapper=True)(function)
+            options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "no_cfunc_wrapper": True}
+            dispatcher: Any = numba.njit(**options)(function)
             if folder is not None and hasattr(dispatcher, "enable_caching"):
                 dispatcher._cache = _Cache(function)
             return dispatcher

@@ -91,7 +91,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
-    contiguous = (None if t is None else t.contiguous() for t in arguments)
+    contiguous: Any = [None if t is None else t.contiguous() for t in arguments]
     return numba_kernels.forward(*contiguous, transform=transform, keeps_state=keeps_state)
 
 
@@ -126,7 +126,7 @@ class _Function(torch.autograd.Function):
             return (*gradients, None, None)
         from ugmm_tutorial.kernels import numba_kernels
 
-        contiguous = (None if t is None else t.contiguous() for t in (grad, *arguments, state))
+        contiguous: Any = [None if t is None else t.contiguous() for t in (grad, *arguments, state)]
         found = numba_kernels.backward(
             *contiguous,
             needs_x=needed[0] or needed[4],

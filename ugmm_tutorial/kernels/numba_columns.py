@@ -233,9 +233,9 @@ def backward(
         width = _turned(x_, start, stop, xt)
         if n is not None:
             _turned(n_, start, stop, nt)
-        if gx is not None:
+        if gx is not None and gxt is not None:  # both exist, or neither
             gxt[:] = f32(0.0)
-        if gn is not None:
+        if gn is not None and gnt is not None:
             gnt[:] = f32(0.0)
         for first in range(j0, j1, _NEURONS):
             end = min(j1, first + _NEURONS)

@@ -124,7 +124,9 @@ def penalties(draws: Tensor, logits: Tensor, threshold: int) -> Tensor:
     """
     penalty = torch.empty_like(logits, memory_format=torch.contiguous_format)
     draws, logits = draws.contiguous(), logits.detach().contiguous()
-    numba_parameters.penalties(*_addresses(draws, logits), threshold, penalty.data_ptr(), *logits.shape)
+    given = (*_addresses(draws, logits), threshold, penalty.data_ptr(), *logits.shape)
+    parts = max(1, min(torch.get_num_threads(), logits.numel() // _ELEMENTS_PER_TASK))
+    _run([partial(numba_parameters.penalties, *given, *rows) for rows in _cut(len(logits), parts)])
     return penalty
 
 
@@ -171,7 +173,8 @@ def _sums(work: _Work, parts: list[_Part], mean: Tensor, needed: bool) -> _Sums:
     shape = mean.shape if needed else (1, mean.shape[1])
     shared = needed and _by_neuron(work, parts)
     others = None if shared or len(parts) == 1 else mean.new_empty((len(parts) - 1, 3, *shape))
-    return _Sums(*(mean.new_empty(shape) for _ in range(3)), others)
+    r, rt, rtt = (mean.new_empty(shape) for _ in range(3))
+    return _Sums(r, rt, rtt, others)
 
 
 def _add_up(
@@ -273,6 +276,6 @@ def probe() -> None:
     """
     draw, logit, penalty = np.zeros(1, np.int16), np.zeros(1, np.float32), np.ones(1, np.float32)
     addresses = draw.ctypes.data, logit.ctypes.data
-    numba_parameters.penalties(*addresses, -1, penalty.ctypes.data, 1, 1)
+    numba_parameters.penalties(*addresses, -1, penalty.ctypes.data, 1, 1, 0, 1)
     if penalty[0] != 0.0:
         raise RuntimeError(f"expected 0 from a compiled kernel, got {penalty[0]}")

@@ -141,8 +141,8 @@ def gradients(log_std, weight, penalty, r, rt, rtt, others, parts, rows, m, mode
 
 
 @compiled(EXACT)
-def penalties(draws, logits, threshold, penalty, rows, m):
-    """Fill the penalty (rows, m): -inf where a draw, int16, is below the threshold, else 0.
+def penalties(draws, logits, threshold, penalty, rows, m, j0, j1):
+    """Fill the penalty (rows, m): -inf where a draw, int16, is below the threshold, else 0; neurons j0:j1.
 
     A neuron that would lose all components of positive weight keeps the first of its heaviest ones.
     """
@@ -151,7 +151,7 @@ def penalties(draws, logits, threshold, penalty, rows, m):
         floats(logits, rows, m),
         floats(penalty, rows, m),
     )
-    for j in range(rows):
+    for j in range(j0, j1):
         left, heaviest, top = False, 0, f32(-np.inf)
         for k in range(m):
             dropped = draws_[j, k] < threshold

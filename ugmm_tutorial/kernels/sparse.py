@@ -71,8 +71,8 @@ def sparse_log_density(
         return outputs_and_state(x, mean)
     from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
-    x, index, *parameters = (t.contiguous() for t in (x, index, mean, log_std, log_weight))
-    return numba_kernels.forward(x, *parameters, index=index)
+    x, index, mean, log_std, log_weight = (t.contiguous() for t in (x, index, mean, log_std, log_weight))
+    return numba_kernels.forward(x, mean, log_std, log_weight, index=index)
 
 
 @torch.library.custom_op(
@@ -97,10 +97,9 @@ def _sparse_log_density_backward(
         return tuple(t.zero_() for t in _like(x, mean, needs_x))
     from ugmm_tutorial.kernels import numba_kernels
 
-    grad, x, index, *parameters, state = (t.contiguous() for t in arguments)
-    found = numba_kernels.backward(
-        grad, x, *parameters, None, state, needs_x=needs_x, needs_parameters=True, index=index
-    )
+    grad, x, index, mean, log_std, log_weight, state = (t.contiguous() for t in arguments)
+    first = (grad, x, mean, log_std, log_weight, None, state)
+    found = numba_kernels.backward(*first, needs_x=needs_x, needs_parameters=True, index=index)
     return found[:4]
 
 
