@@ -109,6 +109,7 @@ def _warn_once(reason: str) -> None:
 
 
 def _digest() -> str:
-    """A hash of the sources of all kernels for Numba."""
-    sources = sorted(Path(__file__).parent.glob("numba_*.py"))
+    """A hash of the sources of all kernels for Numba, and of those that they take constants from."""
+    folder = Path(__file__).parent
+    sources = [*sorted(folder.glob("numba_*.py")), folder / "reference.py", folder / "transform.py"]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
