@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ugmm_tutorial import _moved
-from ugmm_tutorial.kernels import fused
+from ugmm_tutorial.kernels import eager, fused
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import BACKENDS, choose
 from ugmm_tutorial.kernels.reference import (
@@ -92,6 +92,9 @@ def ugmm_log_density(
     >>> ugmm_log_density(torch.rand(32, 4), *torch.zeros(3, 8, 4)).shape  # 8 neurons over 4 inputs
     torch.Size([32, 8])
     """
+    given = () if log_background is None else (log_background,)
+    if eager.takes(backend, x, mean, log_std, log_weight, *given):
+        return eager.log_density(x, mean, log_std, log_weight, log_background)
     x, mean, log_std, log_weight, log_background = checked(x, mean, log_std, log_weight, log_background)
     chosen = choose(backend, x, mean)
     arguments = (x, mean, log_std, log_weight, log_background)

@@ -25,7 +25,7 @@ from ugmm_tutorial import kernels, ugmm_log_density
 if kernels.unavailable("numba"):
     pytest.skip("the CPU kernel does not run here", allow_module_level=True)
 
-from ugmm_tutorial.kernels import compiled, numba_kernels, numba_loops, thread_pool
+from ugmm_tutorial.kernels import compiled, numba_kernels, numba_loops, openmp, thread_pool
 
 # Long enough for the slowest machine; only what hangs ever takes as long.
 PATIENCE = 600
@@ -78,10 +78,20 @@ def runs(monkeypatch):
     return given
 
 
+@pytest.fixture(params=["PyTorch's threads", "threads of our own"])
+def team(request, monkeypatch):
+    """Whose threads do the work. PyTorch's can be asked where it has loaded GNU's OpenMP."""
+    if request.param == "threads of our own":
+        monkeypatch.setattr(openmp, "run", lambda work, threads: False)
+    elif openmp._found() is None:
+        pytest.skip("PyTorch's threads cannot be asked here")
+    return request.param
+
+
 # --- The pool
 
 
-def test_every_task_is_run_once_whatever_the_number_of_threads():
+def test_every_task_is_run_once_whatever_the_number_of_threads(team):
     for threads in (1, 2, 3, 50):
         done = []
         thread_pool.run([partial(done.append, i) for i in range(20)], threads)
@@ -101,7 +111,7 @@ def test_one_thread_is_the_callers_and_its_tasks_run_in_order():
     assert ran_in == [(i, threading.get_ident()) for i in range(5)]
 
 
-def test_two_threads_run_two_tasks_at_once():
+def test_two_threads_run_two_tasks_at_once(team):
     both = threading.Barrier(2)
     thread_pool.run([lambda: both.wait(PATIENCE)] * 2, 2)
 
@@ -122,7 +132,7 @@ class Failure(Exception):
 
 
 @pytest.mark.parametrize("fails_first", ["caller", "helper"])
-def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_first):
+def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_first, team):
     """Tasks write into the caller's memory: none may outlive the call."""
     caller, both, ended = threading.get_ident(), threading.Barrier(2), []
 
@@ -139,7 +149,7 @@ def test_an_error_is_raised_after_the_tasks_that_were_begun_have_ended(fails_fir
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads, monkeypatch):
+def test_after_an_error_no_further_task_is_begun_and_the_pool_goes_on_working(threads, monkeypatch, team):
     both_begun, cleared, begun, done = threading.Barrier(threads), threading.Event(), [], []
 
     class Watched(deque):
@@ -184,7 +194,7 @@ def test_small_work_is_not_cut_up(runs, set_threads):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_many_callers_at_once_get_the_bits_of_one_alone(threads, cut_small, set_threads):
+def test_many_callers_at_once_get_the_bits_of_one_alone(threads, cut_small, set_threads, team):
     set_threads(threads)
     alone = [numbers(seed) for seed in range(8)]
     start = threading.Barrier(8)
@@ -239,10 +249,10 @@ def forked(function, *args):
     see="nothing: the child computes",
     kept="the same bits as in the parent",
 )
-def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads):
+def test_a_forked_child_computes_the_same_after_its_parent_used_the_pool(cut_small, set_threads, team):
     set_threads(2)
     expected = numbers_after_a_fork()
-    assert thread_pool._pool is not None
+    assert team == "PyTorch's threads" or thread_pool._pool is not None
     # Now PyTorch has threads too, which the child has not: its own logarithm would wait for them for ever.
     torch.log_softmax(torch.ones(24_000, 19), -1)
     assert forked(numbers_after_a_fork) == expected
@@ -263,7 +273,7 @@ def test_a_grandchild_computes_the_same(cut_small, set_threads):
 
 @needs_fork
 @may_fork
-def test_a_fork_while_other_threads_are_in_the_pool_does_no_harm(cut_small, set_threads):
+def test_a_fork_while_other_threads_are_in_the_pool_does_no_harm(cut_small, set_threads, team):
     set_threads(2)
     expected, stop = numbers_after_a_fork(), threading.Event()
 

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,9 +39,35 @@ SMALLEST_NORMAL = torch.finfo(torch.float32).smallest_normal
 only_cpu = pytest.mark.skipif("numba" not in BACKENDS, reason="the CPU kernel does not run here")
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+# Every size is computed by both kinds of loops of the CPU kernel, whichever it would take.
+LOOPS = {"numba-rows": 0, "numba-columns": 1 << 30}
+
+
+@contextmanager
+def by(loops):
+    from ugmm_tutorial.kernels import numba_kernels
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba_kernels, "_WIDE", LOOPS[loops])
+        patch.setattr(numba_kernels, "_MANY", 0)
+        yield
+
+
+@pytest.fixture(
+    scope="module", params=[*(LOOPS if "numba" in BACKENDS else ()), *(b for b in BACKENDS if b != "numba")]
+)
 def backend(request):
-    return request.param
+    if request.param not in LOOPS:
+        yield request.param
+        return
+    with by(request.param):
+        yield "numba"
+
+
+@pytest.fixture(params=LOOPS)
+def loops(request):
+    with by(request.param):
+        yield request.param
 
 
 # --- Arguments, calls, oracles
@@ -808,6 +835,7 @@ def tasks(monkeypatch):
 CUTS = {"neurons": (22, 33, 37), "examples": (22, 2, 37), "few": (3, 2, 50), "one": (1, 2, 19)}
 
 
+@pytest.mark.usefixtures("loops")
 @only_cpu
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 @pytest.mark.parametrize("cut", CUTS)
@@ -826,6 +854,7 @@ def test_any_number_of_threads_gives_exact_numbers_and_repeats_its_bits(
     assert_same_bits(run(args, "numba", upstream), got)
 
 
+@pytest.mark.usefixtures("loops")
 @only_cpu
 @pytest.mark.parametrize("cut", ["neurons", "examples"])
 @pytest.mark.parametrize(
@@ -855,6 +884,7 @@ def test_several_threads_compute_only_the_gradients_that_are_asked_for(
             assert leaf.grad is None
 
 
+@pytest.mark.usefixtures("loops")
 @only_cpu
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 @pytest.mark.parametrize("threads", [2, 3, 5])
@@ -876,6 +906,7 @@ def test_input_gradients_are_added_up_block_by_block(threads, background, tasks,
     assert_same_bits(run(args, "numba", upstream), got)
 
 
+@pytest.mark.usefixtures("loops")
 @only_cpu
 def test_threads_each_take_an_equal_share_of_a_large_layer(set_threads):
     args = arguments(96, 64, 200)
@@ -953,6 +984,7 @@ def step_of_a_layer(b, j, k, backend, background):
     return step, 4 * (2 * (1 + background) * b * k + 6 * j * k + b * j), 4 * b * j * k
 
 
+@pytest.mark.usefixtures("loops")
 @only_cpu
 @pytest.mark.parametrize("background", [False, True], ids=["", "background"])
 def test_no_allocation_is_nearly_as_large_as_all_elements(background, set_threads):

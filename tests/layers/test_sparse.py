@@ -476,8 +476,10 @@ def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kerne
     from ugmm_tutorial.kernels import numba_kernels
 
     called = []
-    usual = numba_kernels.sparse_forward
-    monkeypatch.setattr(numba_kernels, "sparse_forward", lambda *args: called.append(1) or usual(*args))
+    usual = numba_kernels.forward
+    monkeypatch.setattr(
+        numba_kernels, "forward", lambda *args, **options: called.append(1) or usual(*args, **options)
+    )
     sparse_log_density(*drawn(10, 20, 8, 5))
     sparse_log_density(*drawn(200, 20, 8, 5, dtype=torch.float64))
     assert called == []

@@ -23,7 +23,7 @@ try:
 except ImportError:
     platformdirs = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "compiled"]
+__all__ = ["cache_folder", "compiled", "inner"]
 
 # Numba creates its settings during import, so type checkers do not see their names.
 _settings: Any = numba.config
@@ -62,7 +62,8 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
         # Numba reads this setting only while it decorates. Afterwards other libraries get theirs back.
         _settings.CACHE_DIR = str(folder or "")
         try:
-            dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
+            options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "no_cfunc_wrapper": True}
+            dispatcher: Any = numba.njit(**options)(function)
             if folder is not None and hasattr(dispatcher, "enable_caching"):
                 dispatcher._cache = _Cache(function)
             return dispatcher
@@ -70,6 +71,12 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
             _settings.CACHE_DIR = before
 
     return decorate
+
+
+def inner(fastmath: set[str] | None = None) -> Callable[[Callable], Callable]:
+    """Decorate a function that only kernels call: nothing is compiled for callers from outside."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(fastmath=fastmath or False, **options)
 
 
 class _Cache(FunctionCache):
@@ -102,6 +109,7 @@ def _warn_once(reason: str) -> None:
 
 
 def _digest() -> str:
-    """A hash of the sources of all kernels for Numba."""
-    sources = sorted(Path(__file__).parent.glob("numba_*.py"))
+    """A hash of the sources of all kernels for Numba, and of those that they take constants from."""
+    folder = Path(__file__).parent
+    sources = [*sorted(folder.glob("numba_*.py")), folder / "reference.py", folder / "transform.py"]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()

@@ -13,14 +13,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI
+from ugmm_tutorial.kernels import reference
+from ugmm_tutorial.kernels.compiled import inner
 
 __all__ = [
     "EXACT",
     "FAST",
+    "HALF_LOG_2PI",
     "LN2",
+    "LOG2E",
     "LOWEST",
     "SCALE",
     "STEEPEST",
@@ -32,9 +34,9 @@ __all__ = [
     "exponents",
     "f32",
     "largest",
+    "ln",
     "power_of_fraction",
     "power_of_two",
-    "prepare",
     "sum_below",
     "terms",
 ]
@@ -43,7 +45,7 @@ f32 = np.float32
 LOG2E = f32(math.log2(math.e))
 LN2 = f32(math.log(2.0))
 SCALE = f32(math.sqrt(0.5 * math.log2(math.e)))
-_HALF_LOG_2PI = f32(HALF_LOG_2PI)
+HALF_LOG_2PI = f32(reference.HALF_LOG_2PI)
 TWO_LN2 = f32(2.0 * math.log(2.0))  # 1 / SCALE**2: from t back to standard deviations
 # With a clamp at -126, exp2 would make gradients subnormal and the CPU slow; -100 is as exact.
 LOWEST = f32(-100.0)
@@ -59,13 +61,13 @@ FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 EXACT = {"nsz"}
 
 
-@njit(inline="always")
+@inner(FAST)
 def power_of_two(n):
     """2 ** n from its bits, for a whole float32 n from -126 to 127."""
     return np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@njit(inline="always")
+@inner(FAST)
 def power_of_fraction(f):
     """2 ** f for 0 <= f < 1 by a polynomial of degree 5.
 
@@ -79,7 +81,7 @@ def power_of_fraction(f):
     return p * f + f32(1.0)
 
 
-@njit(inline="always")
+@inner(FAST)
 def exp2(y):
     """2 ** y for y <= 0, with a relative error of 2e-7; 2**-100 for y <= -100; NaN for NaN."""
     y = LOWEST if y < LOWEST else y
@@ -88,16 +90,17 @@ def exp2(y):
     return power_of_fraction(y - n) * power_of_two(n)
 
 
-@njit(inline="always")
+@inner(FAST)
 def exp2_or_zero(y):
     """The same, but exactly 0 for y <= -100: a dropped component has no gradient, not a small one."""
     return exp2(y) - LOWEST_POWER
 
 
-@njit(inline="always")
+@inner(EXACT)
 def exp(v):
     """e ** v with a relative error of 1e-7, for |v| < 87, beyond which float32 has no normal numbers."""
-    v = min(max(v, f32(-87.0)), f32(88.0))
+    v = f32(-87.0) if v < f32(-87.0) else v  # unlike min and max, NaN stays
+    v = f32(88.0) if v > f32(88.0) else v
     n = np.floor(v * LOG2E + f32(0.5))
     # ln 2 in two parts, so that v - n ln 2 loses no digits.
     r = (v - n * f32(0.693359375)) - n * f32(-2.12194440e-4)
@@ -109,14 +112,31 @@ def exp(v):
     return (p * (r * r) + r + f32(1.0)) * power_of_two(n)
 
 
-@njit(fastmath=EXACT)
-def _scales(log_std, log_weight, s, c):
-    for k in range(s.shape[0]):
-        s[k] = exp(min(-log_std[k], STEEPEST)) * SCALE
-        c[k] = ((log_weight[k] - log_std[k]) - _HALF_LOG_2PI) * LOG2E
+@inner(FAST)
+def ln(v):
+    """The logarithm of v >= 2**-50 with an error of 1e-7, absolute or relative; NaN and inf stay."""
+    bits = f32(v).view(np.int32)
+    e = np.int32((bits >> np.int32(23)) - np.int32(127))
+    m = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32)
+    above = m > f32(1.4142135)
+    m = m * f32(0.5) if above else m  # from 1 / sqrt(2) to sqrt(2)
+    n = f32(e) + f32(1.0) if above else f32(e)
+    f = m - f32(1.0)
+    # ln(1 + f) = f - f**2 / 2 + f**3 p(f); p is fitted like the polynomial above.
+    p = f32(0.09083715081214905)
+    p = p * f + f32(-0.1456453800201416)
+    p = p * f + f32(0.1491744965314865)
+    p = p * f + f32(-0.16539812088012695)
+    p = p * f + f32(0.19958265125751495)
+    p = p * f + f32(-0.2500239908695221)
+    p = p * f + f32(0.3333408832550049)
+    ff = f * f
+    # ln 2 in two parts, as in exp.
+    found = (n * f32(-2.12194440e-4) + (f * ff * p - f32(0.5) * ff)) + f + n * f32(0.693359375)
+    return found if v < f32(np.inf) else v
 
 
-@njit(fastmath=FAST | {"nnan"})
+@inner(FAST | {"nnan"})
 def largest(values):
     """The largest of the values that are numbers."""
     # With nnan this is a vector instruction. It may skip a NaN, which the sum of the values then shows.
@@ -126,19 +146,7 @@ def largest(values):
     return top
 
 
-@njit
-def prepare(log_std, log_weight, s, c):
-    """Fill s and c of one neuron, (K,) each, and return the shift that makes c at most 0."""
-    _scales(log_std, log_weight, s, c)
-    shift = largest(c)
-    if shift == -np.inf:  # all weights are zero
-        shift = f32(0.0)
-    for k in range(c.shape[0]):
-        c[k] -= shift
-    return shift
-
-
-@njit(fastmath=EXACT)
+@inner(EXACT)
 def exponents(x, mean, s, c, n, y):
     """Fill y with the exponents of one output, (K,), the same bits for every caller."""
     for k in range(y.shape[0]):
@@ -149,7 +157,7 @@ def exponents(x, mean, s, c, n, y):
         y[k] = e
 
 
-@njit(fastmath=FAST)
+@inner(FAST)
 def sum_below(y, top):
     """The sum of 2 ** (y - top)."""
     total = f32(0.0)
@@ -158,7 +166,7 @@ def sum_below(y, top):
     return total
 
 
-@njit(inline="always")
+@inner(FAST)
 def terms(x, mean, s, c, g):
     """r = g 2 ** (c - t * t), r t and r t * t of one element with the static shift."""
     t = (x - mean) * s

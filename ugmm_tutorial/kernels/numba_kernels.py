@@ -1,6 +1,7 @@
 """The fused CPU kernel: tensors in and out, and the work cut into tasks for threads.
 
-No (B, J, K) tensor exists: ``numba_loops`` computes each element where it is needed. Taught in chapter 3.
+No (B, J, K) tensor exists: the loops compute each element where it is needed. ``numba_loops`` has those for
+wide layers, ``numba_columns`` those for narrow and sparse ones. Taught in chapter 3.
 """
 
 from __future__ import annotations
@@ -8,93 +9,71 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.arrays import array_of
-from ugmm_tutorial.kernels import numba_loops, numba_sparse_loops, thread_pool
+from ugmm_tutorial.kernels import numba_columns, numba_loops, numba_parameters, thread_pool
 from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
+from ugmm_tutorial.kernels.transform import PLAIN, Transform
 
-__all__ = ["backward", "forward", "probe", "sparse_backward", "sparse_forward"]
+__all__ = ["backward", "forward", "penalties", "probe"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
 # There are more tasks than threads, so that a delayed thread does not delay the others. But tasks that share
-# input gradients each need a copy of them.
+# gradients each need a copy of them.
 _TASKS_PER_THREAD = 4
 _TASKS_PER_THREAD_WITH_COPIES = 2
 # Room for these copies: this many numbers, or as many as x has if that is more.
 _ROOM = 1 << 20
-# Examples whose inputs are laid side by side for sparse neurons: enough to fill vectors, few enough for a
-# core's own cache.
-_EXAMPLES_AT_ONCE = 128
+# From this many components on, vectors along them are as good as full.
+_WIDE = 512
+# Fewer examples than this do not fill vectors of examples.
+_MANY = 8
+# A task of a narrow layer has at least so many examples, which share what is prepared for a neuron.
+_EXAMPLES_PER_TASK = 64
+_TWO_LN2 = 2.0 * math.log(2.0)  # from base 2 and its scale back to nats and standard deviations
 
 _Part = tuple[int, int, int, int]  # examples b0:b1, neurons j0:j1
 
 
 def forward(
-    x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, log_background: Tensor | None
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    weight: Tensor,
+    log_background: Tensor | None = None,
+    *,
+    index: Tensor | None = None,
+    transform: Transform = PLAIN,
+    keeps_state: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
 
     Args:
         x: (B, K), B >= 1; log_background is (B, K) or None.
-        mean, log_std, log_weight: (J, K), J >= 1; all float32 and contiguous, on the CPU.
+        mean, log_std, weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
+        index: (J, m), int64, from 0 to K - 1, unchecked: the inputs that neurons read, without a background.
+            None: all of them, and m = K.
+        transform: what makes log_std and log-weights of the parameters.
+        keeps_state: whether the state is filled.
     """
     n, top = below_its_maximum(log_background)
     out, state = outputs_and_state(x, mean)
-    arrays = _numpy(x, mean, log_std, log_weight, n, out, *state)
-    parts = _parts(len(x), x.shape[1], len(mean), _TASKS_PER_THREAD)
-    _run(partial(numba_loops.forward, *arrays, *part) for part in parts)
-    _add_logarithm(out, state)
+    work = _Work(x, mean, index)
+    addresses = _addresses(x, index, mean, log_std, weight, transform.penalty, n, out)
+    addresses = (*addresses[:5], addresses[5] or 0, *addresses[6:], state.data_ptr() if keeps_state else 0)
+    settings = (work.sizes, *transform.numbers)
+    parts = _parts(work, _TASKS_PER_THREAD)
+    _run([partial(work.loops.forward, *addresses, *settings, *part) for part in parts])
     if top is not None:
         out += top
     return out, state
-
-
-def sparse_forward(
-    x: Tensor, index: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Outputs (B, J) of neurons that read the inputs x[:, index[j]] only, and a state, as :func:`forward`.
-
-    Args:
-        x: (B, K), B >= 1.
-        index: (J, m), int64, from 0 to K - 1; unchecked.
-        mean, log_std, log_weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
-    """
-    out, state = outputs_and_state(x, mean)
-    arrays = _numpy(x, index, mean, log_std, log_weight, out, *state)
-    blocks = max(torch.get_num_threads(), math.ceil(len(x) / _EXAMPLES_AT_ONCE))
-    _run(partial(numba_sparse_loops.sparse_forward, *arrays, *rows) for rows in _cut(len(x), blocks))
-    _add_logarithm(out, state)
-    return out, state
-
-
-def sparse_backward(
-    grad: Tensor,
-    x: Tensor,
-    index: Tensor,
-    mean: Tensor,
-    log_std: Tensor,
-    log_weight: Tensor,
-    state: Tensor,
-    *,
-    needs_x: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x (empty if not needed), mean, log_std and log_weight; see :func:`backward`."""
-    gx = torch.empty_like(x) if needs_x else None
-    parts = _cut(len(x), torch.get_num_threads())
-    sums = [x.new_empty(len(parts), *mean.shape) for _ in range(3)]
-    arrays = _numpy(grad, x, index, mean, log_std, log_weight, *state, gx)
-    tasks = []
-    for i, rows in enumerate(parts):
-        own = _numpy(*(s[i] for s in sums))
-        tasks.append(partial(numba_sparse_loops.sparse_backward, *arrays, *own, *rows, _EXAMPLES_AT_ONCE))
-    _run(tasks)
-    return (x.new_empty(0) if gx is None else gx), *_of_parameters(log_std, sums, len(parts))
 
 
 def backward(
@@ -102,40 +81,110 @@ def backward(
     x: Tensor,
     mean: Tensor,
     log_std: Tensor,
-    log_weight: Tensor,
+    weight: Tensor,
     log_background: Tensor | None,
     state: Tensor,
     *,
     needs_x: bool,
     needs_parameters: bool,
+    index: Tensor | None = None,
+    transform: Transform = PLAIN,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, mean, log_std, log_weight and log_background; those that are not needed are empty.
+    """Gradients of x, mean, log_std, weight and log_background; those that are not needed are empty.
 
     Args:
         grad: gradient with respect to the outputs, (B, J). The other tensors are what :func:`forward` took
             and returned.
         needs_x: whether the gradients of x and log_background are needed.
-        needs_parameters: whether the gradients of mean, log_std and log_weight are needed.
+        needs_parameters: whether the gradients of mean, log_std and weight are needed.
     """
     n, _ = below_its_maximum(log_background)
-    per_thread = _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD
-    parts = _parts(len(x), x.shape[1], len(mean), per_thread)
+    work = _Work(x, mean, index)
+    parts = _parts(work, _TASKS_PER_THREAD_WITH_COPIES if needs_x else _TASKS_PER_THREAD)
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
-    # Tasks with separate neurons share the sums. Sums that are not needed get one row per task.
-    shared = needs_parameters and _by_neuron(parts, len(x))
-    shape = (1 if shared else len(parts), len(mean) if needs_parameters else 1, x.shape[1])
-    sums = [x.new_empty(shape) for _ in range(3)]
-    arrays = _numpy(grad, x, mean, log_std, log_weight, n, *state)
-    _add_up(parts, arrays, gx, gn, [array_of(s) for s in sums])
-    parameters: tuple[Tensor | None, ...] = (None, None, None)
-    if needs_parameters:
-        parameters = _of_parameters(log_std, sums, len(parts))
-    return tuple(x.new_empty(0) if g is None else g for g in (gx, *parameters, gn))
+    parameters = (log_std, weight, transform.penalty)
+    fixed = _Fixed(
+        (*_addresses(grad, x, index, mean, log_std, weight), _address(transform.penalty) or 0),
+        (_address(n), state.data_ptr()),
+        (work.sizes, *transform.numbers),
+    )
+    sums = _sums(work, parts, mean, needs_parameters)
+    _add_up(work, parts, fixed, gx, gn, sums, needs_parameters)
+    if needs_parameters and sums.others is not None:
+        _gather(work, parts, parameters, sums, transform)
+    gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)
+    return tuple(x.new_empty(0) if g is None else g for g in (*gradients, gn))
+
+
+def penalties(draws: Tensor, logits: Tensor, threshold: int) -> Tensor:
+    """What dropout adds to the logits, (J, m): -inf where a draw, int16, is below the threshold, else 0.
+
+    A neuron that would lose all components of positive weight keeps its heaviest one.
+    """
+    penalty = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    draws, logits = draws.contiguous(), logits.detach().contiguous()
+    given = (*_addresses(draws, logits), threshold, penalty.data_ptr(), *logits.shape)
+    parts = max(1, min(torch.get_num_threads(), logits.numel() // _ELEMENTS_PER_TASK))
+    _run([partial(numba_parameters.penalties, *given, *rows) for rows in _cut(len(logits), parts)])
+    return penalty
+
+
+class _Work:
+    """How large the work is, and the loops that suit it."""
+
+    def __init__(self, x: Tensor, mean: Tensor, index: Tensor | None) -> None:
+        (b, k), (j, m) = x.shape, mean.shape
+        self.sizes = (b, j, k, m)
+        narrow = index is not None or (m < _WIDE and b >= _MANY)
+        self.loops: ModuleType = numba_columns if narrow else numba_loops
+        self.narrow = narrow
+
+
+class _Sums(NamedTuple):
+    """Sums of r, r t and r t * t over examples: of the first task, and (tasks, 3, J, m) of the others.
+
+    Where they are not needed, every task has one row, (1, m), of which nothing is read.
+    """
+
+    r: Tensor
+    rt: Tensor
+    rtt: Tensor
+    others: Tensor | None
+
+    def addresses(self, task: int) -> tuple[int, int, int]:
+        if task == 0 or self.others is None:
+            return self.r.data_ptr(), self.rt.data_ptr(), self.rtt.data_ptr()
+        first, step = self.others.data_ptr(), 4 * self.r.numel()
+        first += 3 * step * (task - 1)
+        return first, first + step, first + 2 * step
+
+
+class _Fixed(NamedTuple):
+    """Arguments of the backward loops that all tasks share, in their order around those that differ."""
+
+    before: tuple
+    state: tuple
+    settings: tuple
+
+
+def _sums(work: _Work, parts: list[_Part], mean: Tensor, needed: bool) -> _Sums:
+    """Unfilled. Tasks with separate neurons share the sums."""
+    shape = mean.shape if needed else (1, mean.shape[1])
+    shared = needed and _by_neuron(work, parts)
+    others = None if shared or len(parts) == 1 else mean.new_empty((len(parts) - 1, 3, *shape))
+    r, rt, rtt = (mean.new_empty(shape) for _ in range(3))
+    return _Sums(r, rt, rtt, others)
 
 
 def _add_up(
-    parts: list[_Part], arrays: list, gx: Tensor | None, gn: Tensor | None, sums: list[np.ndarray]
+    work: _Work,
+    parts: list[_Part],
+    fixed: _Fixed,
+    gx: Tensor | None,
+    gn: Tensor | None,
+    sums: _Sums,
+    needs_parameters: bool,
 ) -> None:
     """Fill the input gradients and the sums.
 
@@ -143,59 +192,62 @@ def _add_up(
     added afterwards, always in the same order. The examples are taken in blocks, so that the copies stay
     small however many threads there are.
     """
-    b, k = arrays[1].shape
-    copies = len(parts) - 1 if gx is not None and _by_neuron(parts, b) else 0
+    b, _, k, _ = work.sizes
+    copies = len(parts) - 1 if gx is not None and _by_neuron(work, parts) else 0
     block = max(4, min(b, max(_ROOM, b * k) // (copies * k))) if copies else b
-    # From base 2 and its scale back to nats and standard deviations.
-    outputs = [(gx, 2.0 * math.log(2.0)), (gn, 1.0)]
     for start in range(0, b, block):
         stop = min(b, start + block)
-        spare = [None if g is None else g.new_empty(copies, stop - start, k) for g, _ in outputs]
+        spare = [None if g is None else g.new_empty(copies, stop - start, k) for g in (gx, gn)]
         tasks = []
         for i, (b0, b1, j0, j1) in enumerate(parts):
             rows = max(b0, start), min(b1, stop)
-            own = [g[slice(*rows)] if g is not None else None for g, _ in outputs]
+            own = [_row(g, rows[0]) for g in (gx, gn)]
             if copies and i > 0:
-                own = [None if s is None else s[i - 1] for s in spare]
-            own_sums = [s[i % len(s)] for s in sums]
-            ranges = (start == 0, *rows, j0, j1)
-            tasks.append(partial(numba_loops.backward, *arrays, *_numpy(*own), *own_sums, *ranges))
+                own = [_row(s, i - 1) for s in spare]
+            last = needs_parameters and sums.others is None and stop == b
+            flags = (needs_parameters, start == 0, last, copies == 0)
+            given = (*fixed.before, *fixed.state, *own, *sums.addresses(i), *fixed.settings, *flags)
+            tasks.append(partial(work.loops.backward, *given, *rows, j0, j1))
         _run(tasks)
-        for (g, factor), copied in zip(outputs, spare, strict=True):
-            if g is not None:
-                pair = _numpy(g[start:stop], copied)
-                ends = _cut(stop - start, len(parts))
-                _run([partial(numba_loops.input_gradients, *pair, factor, *rows) for rows in ends])
+        if copies:
+            ends = _cut(stop - start, len(parts))
+            for g, copied, factor in zip((gx, gn), spare, (_TWO_LN2, 1.0), strict=True):
+                if g is not None and copied is not None:
+                    given = (_row(g, start), copied.data_ptr(), copies, stop - start, k, np.float32(factor))
+                    _run([partial(numba_loops.input_gradients, *given, *rows) for rows in ends])
 
 
-def _add_logarithm(out: Tensor, state: Tensor) -> None:
-    """Add the logarithm of the sums. PyTorch's would leave threads spinning, which slows the next kernel."""
-    whole = array_of(out)
-    whole += np.log(array_of(state[1]))
+def _gather(
+    work: _Work,
+    parts: list[_Part],
+    parameters: tuple[Tensor, Tensor, Tensor | None],
+    sums: _Sums,
+    transform: Transform,
+) -> None:
+    """Add the sums of all tasks, and make gradients of them."""
+    _, j, _, m = work.sizes
+    log_std, weight, penalty = (_address(p) or 0 for p in parameters)
+    others = sums.others
+    given = (log_std, weight, penalty, *sums.addresses(0), _address(others), len(parts) - 1, j, m)
+    tasks = _cut(j, len(parts))
+    _run([partial(numba_parameters.gradients, *given, *transform.numbers, *rows) for rows in tasks])
 
 
-def _of_parameters(log_std: Tensor, sums: list[Tensor], tasks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of mean, log_std and log_weight, from the sums over examples."""
-    arrays = _numpy(log_std, *sums)
-    _run(partial(numba_loops.parameter_gradients, *arrays, *part) for part in _cut(len(log_std), tasks))
-    return sums[1][0], sums[2][0], sums[0][0]
-
-
-def _parts(b: int, k: int, j: int, per_thread: int) -> list[_Part]:
-    """Cut the outputs into tasks: by neurons, or by examples where neurons are few."""
-    threads = torch.get_num_threads()
-    tasks = 1 if threads == 1 else max(1, min(threads * per_thread, b * j * k // _ELEMENTS_PER_TASK))
-    if j >= tasks:
-        return [(0, b, j0, j1) for j0, j1 in _cut(j, tasks)]
-    return [(b0, b1, 0, j) for b0, b1 in _cut(b, tasks)]
+def _parts(work: _Work, per_thread: int) -> list[_Part]:
+    """Cut the outputs into tasks: by examples where a layer is narrow or neurons are few, else by neurons."""
+    threads, (b, j, _, m) = torch.get_num_threads(), work.sizes
+    tasks = 1 if threads == 1 else max(1, min(threads * per_thread, b * j * m // _ELEMENTS_PER_TASK))
+    if j < tasks or (work.narrow and b >= tasks * _EXAMPLES_PER_TASK):
+        return [(b0, b1, 0, j) for b0, b1 in _cut(b, tasks)]
+    return [(0, b, j0, j1) for j0, j1 in _cut(j, tasks)]
 
 
 def _run(tasks: Iterable[Callable[[], None]]) -> None:
     thread_pool.run(tasks, torch.get_num_threads())
 
 
-def _by_neuron(parts: list[_Part], b: int) -> bool:
-    return parts[0][:2] == (0, b)
+def _by_neuron(work: _Work, parts: list[_Part]) -> bool:
+    return parts[0][:2] == (0, work.sizes[0])
 
 
 def _cut(n: int, parts: int) -> list[tuple[int, int]]:
@@ -204,11 +256,26 @@ def _cut(n: int, parts: int) -> list[tuple[int, int]]:
     return [(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
 
 
-def _numpy(*tensors: Tensor | None) -> list[np.ndarray | None]:
-    return [None if t is None else array_of(t) for t in tensors]
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _addresses(*tensors: Tensor | None) -> tuple[int | None, ...]:
+    return tuple(None if t is None else t.data_ptr() for t in tensors)
+
+
+def _row(tensor: Tensor | None, row: int) -> int | None:
+    """The address of a row of a contiguous tensor."""
+    return None if tensor is None else tensor.data_ptr() + 4 * row * tensor.stride(0)
 
 
 def probe() -> None:
-    """Compile the kernel, or load it from the cache, and run it once. Raises whatever goes wrong here."""
-    one, out, delta, total = (np.ones((1, 1), dtype=np.float32) for _ in range(4))
-    numba_loops.forward(one, one, one, one, None, out, delta, total, 0, 1, 0, 1)
+    """Compile the smallest kernel, or load it from the cache, and run it. Raises whatever goes wrong here.
+
+    It uses no tensor: while PyTorch exports, there are none. The other kernels wait until they are needed.
+    """
+    draw, logit, penalty = np.zeros(1, np.int16), np.zeros(1, np.float32), np.ones(1, np.float32)
+    addresses = draw.ctypes.data, logit.ctypes.data
+    numba_parameters.penalties(*addresses, -1, penalty.ctypes.data, 1, 1, 0, 1)
+    if penalty[0] != 0.0:
+        raise RuntimeError(f"expected 0 from a compiled kernel, got {penalty[0]}")

@@ -1,39 +1,38 @@
-"""The dense operator's loops for Numba: each element is computed where it is needed and never stored.
+"""The dense operator's loops for wide layers: vectors run along a neuron's components.
 
-All arrays are float32 and C-contiguous: x, n (B, K); mean, log_std, log_weight (J, K); delta, total (B, J).
-n is minus the background in base 2, shifted to be at most 0; delta is the true maximum of a row that was
-summed again, else 0. Other symbols as in ``numba_elements``. Taught in chapter 3.
+Each element is computed where it is needed and never stored. Arguments that are not numbers are the addresses
+of float32 memory: x, n (B, K); mean, log_std, weight (J, K); out (B, J); state (2, B, J), which holds delta
+and total. n is minus the background in base 2, shifted to be at most 0; delta is the true maximum of a row
+that was summed again, else 0. ``index`` is None: ``numba_columns`` has the same functions for narrow and for
+sparse layers. Other symbols as in ``numba_elements`` and ``numba_parameters``. Taught in chapter 3.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from ugmm_tutorial.kernels.compiled import compiled
+from ugmm_tutorial.kernels.compiled import compiled, inner
 from ugmm_tutorial.kernels.numba_elements import (
-    EXACT,
     FAST,
     LN2,
-    SCALE,
-    STEEPEST,
     TWO_LN2,
     VANISHING,
-    exp,
     exp2,
     exp2_or_zero,
     exponents,
     f32,
     largest,
-    prepare,
+    ln,
     sum_below,
     terms,
 )
+from ugmm_tutorial.kernels.numba_memory import floats
+from ugmm_tutorial.kernels.numba_parameters import finish, prepare
 
-__all__ = ["backward", "forward", "input_gradients", "parameter_gradients"]
+__all__ = ["backward", "forward", "input_gradients"]
 
 
-@njit(fastmath=FAST)
+@inner(FAST)
 def _sum(x, mean, s, c, n):
     total = f32(0.0)
     for k in range(x.shape[0]):
@@ -46,26 +45,37 @@ def _sum(x, mean, s, c, n):
 
 
 @compiled(FAST)
-def forward(x, mean, log_std, log_weight, n, out, delta, total, b0, b1, j0, j1):
-    """Fill delta, total and out, which still lacks the logarithm of the total."""
-    s, c, y = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
+def forward(
+    x, index, mean, log_std, weight, penalty, n, out, state, sizes, mode, low, high, b0, b1, j0, j1
+):  # fmt: skip
+    """Fill out, and the state unless its address is 0, for the examples b0:b1 and the neurons j0:j1.
+
+    ``sizes`` are B, J, K and the number of components, which is K here.
+    """
+    b_all, j_all, k_all, _ = sizes
+    x_, mean_, out_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(out, b_all, j_all)
+    std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
+    n_ = None if n is None else floats(n, b_all, k_all)
+    state_ = floats(state, 2 * b_all, j_all)
+    s, c, y = np.empty(k_all, np.float32), np.empty(k_all, np.float32), np.empty(k_all, np.float32)
     for j in range(j0, j1):
-        shift = prepare(log_std[j], log_weight[j], s, c)
+        shift = prepare(std_[j], weight_[j], penalty, j, mode, low, high, s, c)
         for b in range(b0, b1):
-            nb = None if n is None else n[b]
+            nb = None if n_ is None else n_[b]
             top = f32(0.0)
-            sum_b = _sum(x[b], mean[j], s, c, nb)
-            if sum_b < VANISHING:
-                exponents(x[b], mean[j], s, c, nb, y)
+            total = _sum(x_[b], mean_[j], s, c, nb)
+            if total < VANISHING:
+                exponents(x_[b], mean_[j], s, c, nb, y)
                 top = largest(y)
-                if top == -np.inf:  # no component is left: density and gradients are 0
-                    delta[b, j], total[b, j], out[b, j] = np.inf, 1.0, -np.inf
-                    continue
-                sum_b = sum_below(y, top)
-            delta[b, j], total[b, j], out[b, j] = top, sum_b, (shift + top) * LN2
+                total = f32(1.0) if top == -np.inf else sum_below(y, top)
+            out_[b, j] = (shift + top) * LN2 + ln(total)
+            if state != 0:
+                # Without a component left, density and gradients are 0.
+                state_[b, j] = np.inf if top == -np.inf else top
+                state_[b_all + b, j] = total
 
 
-@njit(fastmath=FAST)
+@inner(FAST)
 def _pull(x, mean, s, c, n, y, delta, g, gx, gn, s0, s1, s2):
     """Add one output's share of the gradients of inputs and parameters; g is its gradient over its total."""
     again = delta != f32(0.0)
@@ -90,7 +100,7 @@ def _pull(x, mean, s, c, n, y, delta, g, gx, gn, s0, s1, s2):
             gn[k] -= r
 
 
-@njit(fastmath=FAST)
+@inner(FAST)
 def _pull_four(x, mean, s, c, n, g0, g1, g2, g3, gx, s0, s1, s2):
     """The same for four examples with the static shift: the sums are loaded and stored once for all."""
     for k in range(mean.shape[0]):
@@ -112,69 +122,76 @@ def _pull_four(x, mean, s, c, n, g0, g1, g2, g3, gx, s0, s1, s2):
             gx[3, k] -= d1 * sk
 
 
+@inner(FAST)
+def _of_neuron(grad, x, mean, s, c, n, y, delta, total, gx, gn, s0, s1, s2, j, b0, b1):
+    """Add the shares of neuron j: four examples at a time, or one where a row was summed again."""
+    b = b0
+    while b < b1:
+        four = gn is None and b + 4 <= b1
+        for i in range(b, min(b + 4, b1)):
+            four = four and delta[i, j] == f32(0.0)
+        if four:
+            g0, g1 = grad[b, j] / total[b, j], grad[b + 1, j] / total[b + 1, j]
+            g2, g3 = grad[b + 2, j] / total[b + 2, j], grad[b + 3, j] / total[b + 3, j]
+            gx4 = None if gx is None else gx[b - b0 : b - b0 + 4]
+            n4 = None if n is None else n[b : b + 4]
+            _pull_four(x[b : b + 4], mean, s, c, n4, g0, g1, g2, g3, gx4, s0, s1, s2)
+        else:
+            for i in range(b, min(b + 4, b1)):
+                g = grad[i, j] / total[i, j]
+                ni = None if n is None else n[i]
+                gxi = None if gx is None else gx[i - b0]
+                gni = None if gn is None else gn[i - b0]
+                _pull(x[i], mean, s, c, ni, y, delta[i, j], g, gxi, gni, s0, s1, s2)
+        b += 4
+
+
 @compiled(FAST)
 def backward(
-    grad, x, mean, log_std, log_weight, n, delta, total, gx, gn, sum_r, sum_rt, sum_rtt, fresh, b0, b1, j0, j1
+    grad, x, index, mean, log_std, weight, penalty, n, state, gx, gn, r, rt, rtt, sizes, mode, low, high,
+    own, fresh, last, whole, b0, b1, j0, j1,
 ):  # fmt: skip
-    """Fill gx, gn (b1 - b0, K) and the sums (J or 1, K) with the shares of the outputs b0:b1, j0:j1.
+    """Fill gx and gn (b1 - b0, K), and r, rt, rtt with the shares of the outputs b0:b1, j0:j1.
 
-    They are added to what the sums held before unless ``fresh``. gx still lacks the factor 2 ln 2, and the
-    sums are those of r, r t and r t * t.
+    The sums r, rt, rtt have a row for each neuron if ``own``, else one for all, and go on from what they held
+    unless ``fresh``. If ``last``, they become gradients. Unless gx is ``whole``, it lacks the factor 2 ln 2.
     """
-    s, c, y = np.empty_like(x[0]), np.empty_like(x[0]), np.empty_like(x[0])
-    if gx is not None:
-        gx[:] = f32(0.0)
-    if gn is not None:
-        gn[:] = f32(0.0)
-    own = 1 if sum_r.shape[0] > 1 else 0
+    b_all, j_all, k_all, _ = sizes
+    x_, mean_, grad_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(grad, b_all, j_all)
+    std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
+    n_ = None if n is None else floats(n, b_all, k_all)
+    delta, total = floats(state, 2 * b_all, j_all)[:b_all], floats(state, 2 * b_all, j_all)[b_all:]
+    gx_ = None if gx is None else floats(gx, b1 - b0, k_all)
+    gn_ = None if gn is None else floats(gn, b1 - b0, k_all)
+    rows = j_all if own else 1
+    r_, rt_, rtt_ = floats(r, rows, k_all), floats(rt, rows, k_all), floats(rtt, rows, k_all)
+    s, c, y = np.empty(k_all, np.float32), np.empty(k_all, np.float32), np.empty(k_all, np.float32)
+    if gx_ is not None:
+        gx_[:] = f32(0.0)
+    if gn_ is not None:
+        gn_[:] = f32(0.0)
     for j in range(j0, j1):
-        prepare(log_std[j], log_weight[j], s, c)
-        m, s0, s1, s2 = mean[j], sum_r[own * j], sum_rt[own * j], sum_rtt[own * j]
+        prepare(std_[j], weight_[j], penalty, j, mode, low, high, s, c)
+        row = j if own else 0
+        s0, s1, s2 = r_[row], rt_[row], rtt_[row]
         if fresh:
-            s0[:] = f32(0.0)
-            s1[:] = f32(0.0)
-            s2[:] = f32(0.0)
-        b = b0
-        while b < b1:
-            four = gn is None and b + 4 <= b1
-            for i in range(b, min(b + 4, b1)):
-                four = four and delta[i, j] == f32(0.0)
-            if four:
-                g0, g1 = grad[b, j] / total[b, j], grad[b + 1, j] / total[b + 1, j]
-                g2, g3 = grad[b + 2, j] / total[b + 2, j], grad[b + 3, j] / total[b + 3, j]
-                gx4 = None if gx is None else gx[b - b0 : b - b0 + 4]
-                n4 = None if n is None else n[b : b + 4]
-                _pull_four(x[b : b + 4], m, s, c, n4, g0, g1, g2, g3, gx4, s0, s1, s2)
-            else:
-                for i in range(b, min(b + 4, b1)):
-                    g = grad[i, j] / total[i, j]
-                    ni = None if n is None else n[i]
-                    gxi = None if gx is None else gx[i - b0]
-                    gni = None if gn is None else gn[i - b0]
-                    _pull(x[i], m, s, c, ni, y, delta[i, j], g, gxi, gni, s0, s1, s2)
-            b += 4
+            s0[:], s1[:], s2[:] = f32(0.0), f32(0.0), f32(0.0)
+        _of_neuron(grad_, x_, mean_[j], s, c, n_, y, delta, total, gx_, gn_, s0, s1, s2, j, b0, b1)
+        if last:
+            finish(std_[j], weight_[j], penalty, j, mode, low, high, c, s0, s1, s2)
+    if gx_ is not None and whole:
+        for b in range(b1 - b0):
+            for k in range(k_all):
+                gx_[b, k] *= TWO_LN2
 
 
-@compiled(EXACT)
-def parameter_gradients(log_std, sum_r, sum_rt, sum_rtt, j0, j1):
-    """Turn sums (parts, J, K) into gradients of log_weight, mean and log_std, in part 0; neurons j0:j1."""
-    for j in range(j0, j1):
-        for part in range(1, sum_r.shape[0]):
-            for k in range(log_std.shape[1]):
-                sum_r[0, j, k] += sum_r[part, j, k]
-                sum_rt[0, j, k] += sum_rt[part, j, k]
-                sum_rtt[0, j, k] += sum_rtt[part, j, k]
-        for k in range(log_std.shape[1]):
-            sum_rtt[0, j, k] = sum_rtt[0, j, k] * TWO_LN2 - sum_r[0, j, k]
-            sum_rt[0, j, k] *= TWO_LN2 * SCALE * exp(min(-log_std[j, k], STEEPEST))
-
-
-@compiled(EXACT)
-def input_gradients(gx, copies, factor, b0, b1):
-    """Add the copies (parts - 1, rows, K) to gx (rows, K), in order, and scale; examples b0:b1."""
+@compiled(FAST)
+def input_gradients(gx, others, parts, rows, k_all, factor, b0, b1):
+    """Add ``others`` (parts, rows, K), from other tasks, to gx (rows, K), in order, and scale; rows b0:b1."""
+    gx_, others_ = floats(gx, rows, k_all), floats(others, parts * rows, k_all)
     for b in range(b0, b1):
-        for part in range(copies.shape[0]):
-            for k in range(gx.shape[1]):
-                gx[b, k] += copies[part, b, k]
-        for k in range(gx.shape[1]):
-            gx[b, k] *= factor
+        for part in range(parts):
+            for k in range(k_all):
+                gx_[b, k] += others_[part * rows + b, k]
+        for k in range(k_all):
+            gx_[b, k] *= factor

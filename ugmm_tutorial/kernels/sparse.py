@@ -71,7 +71,8 @@ def sparse_log_density(
         return outputs_and_state(x, mean)
     from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
-    return numba_kernels.sparse_forward(*(t.contiguous() for t in (x, index, mean, log_std, log_weight)))
+    x, index, mean, log_std, log_weight = (t.contiguous() for t in (x, index, mean, log_std, log_weight))
+    return numba_kernels.forward(x, mean, log_std, log_weight, index=index)
 
 
 @torch.library.custom_op(
@@ -96,7 +97,10 @@ def _sparse_log_density_backward(
         return tuple(t.zero_() for t in _like(x, mean, needs_x))
     from ugmm_tutorial.kernels import numba_kernels
 
-    return numba_kernels.sparse_backward(*(t.contiguous() for t in arguments), needs_x=needs_x)
+    grad, x, index, mean, log_std, log_weight, state = (t.contiguous() for t in arguments)
+    first = (grad, x, mean, log_std, log_weight, None, state)
+    found = numba_kernels.backward(*first, needs_x=needs_x, needs_parameters=True, index=index)
+    return found[:4]
 
 
 def _like(x: Tensor, mean: Tensor, needs_x: bool) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
-"""A few Python threads for kernels that release Python's lock, safe with forks and many callers at once.
+"""Threads for kernels that release Python's lock, safe with forks and many callers at once.
 
-Numba's own parallel loops would be shorter, but its OpenMP layer does not survive a fork and its workqueue
-layer allows one caller at a time.
+PyTorch's own threads do the work where they can be asked, see :mod:`~ugmm_tutorial.kernels.openmp`; elsewhere
+a few Python threads do. Numba's parallel loops would be shorter, but its OpenMP layer does not survive a fork
+and its workqueue layer allows one caller at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
+from ugmm_tutorial.kernels import openmp
+
 __all__ = ["run"]
 
 _pool: ThreadPoolExecutor | None = None
@@ -22,11 +25,11 @@ _lock = threading.Lock()
 def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
     """Run all tasks on up to ``threads`` threads, including the caller's, and return when all are done.
 
-    A thread that is free takes the next task. After a parallel loop PyTorch keeps its threads spinning for
-    milliseconds, and nothing should wait for a processor that is busy with that. Tasks must not call ``run``
-    themselves. After an error no further task starts, and the first error is raised.
+    A thread that is free takes the next task, so that nothing waits for one that is busy. Tasks must not call
+    ``run`` themselves. After an error no further task starts, and the first error is raised.
     """
     waiting = deque(tasks)
+    errors: list[BaseException] = []
 
     def work() -> None:
         while waiting:
@@ -36,21 +39,27 @@ def run(tasks: Iterable[Callable[[], None]], threads: int) -> None:
                 return
             try:
                 task()
-            except BaseException:
+            except BaseException as error:
                 waiting.clear()
-                raise
+                errors.append(error)
 
-    helpers = _submit(work, min(threads, len(waiting)) - 1)
-    errors = []
-    try:
+    threads = min(threads, len(waiting))
+    if threads < 2:
         work()
-    finally:
-        # Tasks write into the caller's memory, so wait until none of them runs. A helper that has not started
-        # has nothing left to do.
-        errors = [helper.exception() for helper in helpers if not helper.cancel()]
-    for error in errors:
-        if error is not None:
-            raise error
+    elif not openmp.run(work, threads):
+        _with_helpers(work, threads - 1)
+    if errors:
+        raise errors[0]
+
+
+def _with_helpers(work: Callable[[], None], helpers: int) -> None:
+    futures = _submit(work, helpers)
+    work()
+    # Tasks write into the caller's memory, so wait until none of them runs. A helper that has not started has
+    # nothing left to do.
+    for future in futures:
+        if not future.cancel():
+            future.exception()
 
 
 def _submit(work: Callable[[], None], times: int) -> list[Future]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.kernels.kinds import device as checked_device
-from ugmm_tutorial.layers.limits import lower_bound
+from ugmm_tutorial.kernels.reference import reference_log_density
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, Transform
+from ugmm_tutorial.layers.limits import bounded
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
 from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, sums_of
 
@@ -182,12 +186,14 @@ class MixtureLayer(nn.Module, ABC):
     @property
     def bounded_log_std(self) -> Tensor:
         """Logarithm of the standard deviations, from ``log(min_std)`` to ``log(max_std)``."""
-        log_std = self.log_std
-        if self.min_std > 0.0:
-            log_std = lower_bound(log_std, math.log(self.min_std))
-        if self.max_std < math.inf:
-            log_std = -lower_bound(-log_std, -math.log(self.max_std))
+        log_std = bounded(self.log_std, *self.log_std_bounds)
         return log_std.expand_as(self.mean)  # a neuron may have one for all of its components
+
+    @property
+    def log_std_bounds(self) -> tuple[float, float]:
+        """``log(min_std)`` and ``log(max_std)``; infinite if there is no such bound."""
+        low = math.log(self.min_std) if self.min_std > 0.0 else -math.inf
+        return low, math.log(self.max_std) if self.max_std < math.inf else math.inf
 
     @property
     def std(self) -> Tensor:
@@ -206,16 +212,10 @@ class MixtureLayer(nn.Module, ABC):
 
     def dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh dropout mask, (J, m); -inf where a component is dropped."""
-        if self.input_dropout:
-            return self.log_weight + input_penalty(self.mix_logits, self.input_dropout)
-        penalty = dropout_penalty(self.mix_logits, self.dropout)
-        if self.dropout_mode == "renormalize":
+        mode, penalty = self._dropout_penalty()
+        if mode == DROPPED_FIRST:
             return torch.log_softmax(self.mix_logits + penalty, dim=-1)
-        log_weight = self.log_weight
-        if self.dropout_mode == "inverted":
-            # A constant: no gradient may flow through the expected sum of the kept weights.
-            log_weight = log_weight - self._expected_kept_weight().log()
-        return log_weight + penalty
+        return self.log_weight + penalty
 
     @property
     def drops(self) -> bool:
@@ -224,10 +224,10 @@ class MixtureLayer(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
-        log_weight = self.dropped_log_weight() if self.drops else self.log_weight
         absent = absent_inputs(x, self.missing)
         if absent is None:
-            return self.log_density(x, log_weight)
+            return self._of_whole_rows(x)
+        log_weight = self.dropped_log_weight() if self.drops else self.log_weight
         out = self.log_density(x.masked_fill(absent, 0.0), log_weight, absent)
         return divided(out, self.weight_left(log_weight, absent)) if self.missing == "renormalize" else out
 
@@ -265,6 +265,21 @@ class MixtureLayer(nn.Module, ABC):
         text += f", init={self.init!r}"
         text += f", missing={self.missing!r}" if self.missing != "propagate" else ""
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
+
+    def _of_whole_rows(self, x: Tensor) -> Tensor:
+        return self.log_density(x, self.dropped_log_weight() if self.drops else self.log_weight)
+
+    def _dropout_penalty(self) -> tuple[int, Tensor]:
+        """What a fresh mask adds, (J, m), and whether to the logits or to the logarithms of the weights."""
+        if self.input_dropout:
+            return DROPPED_LAST, input_penalty(self.mix_logits, self.input_dropout)
+        penalty = dropout_penalty(self.mix_logits, self.dropout)
+        if self.dropout_mode == "renormalize":
+            return DROPPED_FIRST, penalty
+        if self.dropout_mode == "inverted":
+            # A constant: no gradient may flow through the expected sum of the kept weights.
+            penalty = penalty - self._expected_kept_weight().log()
+        return DROPPED_LAST, penalty
 
     @torch.no_grad()
     def _expected_kept_weight(self) -> Tensor:
@@ -306,6 +321,18 @@ class UGMMLayer(MixtureLayer):
             )
         super().__init__(in_features, out_features, components=in_features, **options)
 
+    def _of_whole_rows(self, x: Tensor) -> Tensor:
+        """The same in one kernel instead of a dozen operations, where this is possible."""
+        if not (eager.ordinary() and _as_built(type(self)) and isinstance(x, Tensor)):
+            return super()._of_whole_rows(x)
+        parameters = (self.mean, self.log_std, self.mix_logits)
+        if not eager.takes(self.backend, x, *parameters):
+            return super()._of_whole_rows(x)
+        mode, penalty = self._dropout_penalty() if self.drops else (DROPPED_FIRST, None)
+        transform = Transform(mode, penalty, *self.log_std_bounds)
+        specification = partial(_from_learnt, transform)
+        return eager.log_density(x, *parameters, transform=transform, reference=specification)
+
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)
         parameters = (self.mean, self.bounded_log_std, log_weight)
@@ -315,3 +342,21 @@ class UGMMLayer(MixtureLayer):
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)
         terms = functional.component_log_densities(*arguments)
         return self.without_missing(terms, x.unsqueeze(-2))
+
+
+def _from_learnt(
+    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
+) -> Tensor:
+    """The specification as a function of learnt parameters."""
+    penalty = 0.0 if transform.penalty is None else transform.penalty
+    first = transform.mode == DROPPED_FIRST
+    log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
+    log_weight = log_weight if first else log_weight + penalty
+    return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
+
+
+@cache
+def _as_built(kind: type[UGMMLayer]) -> bool:
+    """Whether a class computes its outputs as this one, so that no method of its own would be passed by."""
+    names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds _dropout_penalty drops"
+    return all(getattr(kind, name) is getattr(UGMMLayer, name) for name in names.split())

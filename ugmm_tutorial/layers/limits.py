@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ugmm_tutorial.kernels.arguments import real, tensor
 
-__all__ = ["lower_bound"]
+__all__ = ["bounded", "lower_bound"]
 
 
 class _LowerBound(torch.autograd.Function):
@@ -50,3 +51,14 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
         if tensor("value", value).is_complex():
             raise TypeError(f"expected value of real numbers, got {value.dtype}")
     return _LowerBound.apply(value, bound)
+
+
+def bounded(value: Tensor, low: float, high: float) -> Tensor:
+    """The value between two bounds, each as for :func:`lower_bound`; infinite ones do nothing.
+
+    >>> bounded(torch.tensor([-2.0, 0.0, 2.0]), -1.0, 1.0)
+    tensor([-1.,  0.,  1.])
+    """
+    if low > -math.inf:
+        value = lower_bound(value, low)
+    return -lower_bound(-value, -high) if high < math.inf else value

@@ -10,6 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from ugmm_tutorial import kernels
+from ugmm_tutorial.kernels import eager
+
 __all__ = ["dropout_penalty", "input_penalty"]
 
 _LEVELS = 1 << 16
@@ -28,8 +31,13 @@ def dropout_penalty(logits: Tensor, p: float) -> Tensor:
     """
     # A draw from -32768 to 32767 below the threshold drops the component. Half a step avoids 0 times inf.
     threshold = round(p * _LEVELS) - _LEVELS // 2
+    draws = _draws(logits)
+    if eager.ordinary() and eager.plain(logits) and kernels.unavailable("numba") is None:
+        from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
+
+        return numba_kernels.penalties(draws, logits, threshold)
     # Float32 holds every draw exactly; half precision would round some to the threshold.
-    penalty = (_draws(logits).float() - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0).to(logits.dtype)
+    penalty = (draws.float() - (threshold - 0.5)).mul_(math.inf).clamp_(max=0.0).to(logits.dtype)
     return _keeping_heaviest(logits, penalty)
 
 
