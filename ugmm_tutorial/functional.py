@@ -72,8 +72,8 @@ def ugmm_log_density(
             components for this input. ``-inf`` divides by a density of zero and makes the outputs of its row
             ``inf`` or NaN. None subtracts nothing.
         backend: ``"reference"``, ``"numba"`` or ``"triton"`` runs that implementation or raises. ``"auto"``
-            takes the fused kernel for the tensors' device if it can run and there are at least 4096 terms,
-            else the reference (on a GPU, small layers need a CUDA graph to be fast: chapter 3). The fused
+            takes the fused kernel for the tensors' device if it can run, on a GPU from 4096 terms on, else
+            the reference (on a GPU, small layers need a CUDA graph to be fast: chapter 3). The fused
             kernels compute in float32. They leave float64, second derivatives, forward-mode derivatives and
             vmap to the reference. ``torch.onnx.export`` and ``torch.jit.trace`` write the reference's
             operations, so what they write needs neither a kernel nor this package.

@@ -16,7 +16,8 @@ __all__ = ["BACKENDS", "backend_name", "choose"]
 
 BACKENDS = ("auto", "reference", "numba", "triton")
 _BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
-# Below this many terms (examples x components) the reference is no slower, and compiles nothing.
+# Below this many terms (examples x components) the reference is no slower on a GPU, and in sparse layers. The
+# dense kernel for CPUs is faster at every size.
 _SMALL = 4096
 _said: set[str] = set()
 
@@ -58,7 +59,8 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
         # math.prod can count a batch whose size torch.export leaves open.
-        small = not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
+        small = math.prod(x.shape[:-1]) * mean.numel() < _SMALL and not torch.compiler.is_compiling()
+        small = small and not (for_gpus and fitting == "numba")
         return "reference" if small or fitting is None or _do_without(fitting) else fitting
     reason = kernels.unavailable(backend)
     if backend == "triton" and not for_gpus:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,12 +17,11 @@ from torch import Tensor, nn
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels import arguments as check
-from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.kernels.kinds import device as checked_device
-from ugmm_tutorial.kernels.reference import reference_log_density
-from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, Transform
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
+from ugmm_tutorial.layers import direct
 from ugmm_tutorial.layers.limits import bounded
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
 from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, sums_of
@@ -212,7 +210,7 @@ class MixtureLayer(nn.Module, ABC):
 
     def dropped_log_weight(self) -> Tensor:
         """Log-weights under a fresh dropout mask, (J, m); -inf where a component is dropped."""
-        mode, penalty = self._dropout_penalty()
+        mode, penalty = self.dropout_penalty()
         if mode == DROPPED_FIRST:
             return torch.log_softmax(self.mix_logits + penalty, dim=-1)
         return self.log_weight + penalty
@@ -269,7 +267,7 @@ class MixtureLayer(nn.Module, ABC):
     def _of_whole_rows(self, x: Tensor) -> Tensor:
         return self.log_density(x, self.dropped_log_weight() if self.drops else self.log_weight)
 
-    def _dropout_penalty(self) -> tuple[int, Tensor]:
+    def dropout_penalty(self) -> tuple[int, Tensor]:
         """What a fresh mask adds, (J, m), and whether to the logits or to the logarithms of the weights."""
         if self.input_dropout:
             return DROPPED_LAST, input_penalty(self.mix_logits, self.input_dropout)
@@ -322,16 +320,8 @@ class UGMMLayer(MixtureLayer):
         super().__init__(in_features, out_features, components=in_features, **options)
 
     def _of_whole_rows(self, x: Tensor) -> Tensor:
-        """The same in one kernel instead of a dozen operations, where this is possible."""
-        if not (eager.ordinary() and _as_built(type(self)) and isinstance(x, Tensor)):
-            return super()._of_whole_rows(x)
-        parameters = (self.mean, self.log_std, self.mix_logits)
-        if not eager.takes(self.backend, x, *parameters):
-            return super()._of_whole_rows(x)
-        mode, penalty = self._dropout_penalty() if self.drops else (DROPPED_FIRST, None)
-        transform = Transform(mode, penalty, *self.log_std_bounds)
-        specification = partial(_from_learnt, transform)
-        return eager.log_density(x, *parameters, transform=transform, reference=specification)
+        out = direct.log_density(self, x, UGMMLayer)
+        return super()._of_whole_rows(x) if out is None else out
 
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)
@@ -342,21 +332,3 @@ class UGMMLayer(MixtureLayer):
         arguments = checked(x, self.mean, self.bounded_log_std, self.log_weight)
         terms = functional.component_log_densities(*arguments)
         return self.without_missing(terms, x.unsqueeze(-2))
-
-
-def _from_learnt(
-    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
-) -> Tensor:
-    """The specification as a function of learnt parameters."""
-    penalty = 0.0 if transform.penalty is None else transform.penalty
-    first = transform.mode == DROPPED_FIRST
-    log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
-    log_weight = log_weight if first else log_weight + penalty
-    return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
-
-
-@cache
-def _as_built(kind: type[UGMMLayer]) -> bool:
-    """Whether a class computes its outputs as this one, so that no method of its own would be passed by."""
-    names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds _dropout_penalty drops"
-    return all(getattr(kind, name) is getattr(UGMMLayer, name) for name in names.split())

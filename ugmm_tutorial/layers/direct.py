@@ -1,0 +1,58 @@
+"""A dense layer's forward pass as one kernel instead of a dozen operations, where this is possible.
+
+Bounds, softmax and dropout are part of the kernel then. Chapter 3 shows what that is worth.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ugmm_tutorial.kernels import eager
+from ugmm_tutorial.kernels.reference import reference_log_density
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
+from ugmm_tutorial.layers.limits import bounded
+
+if TYPE_CHECKING:
+    from ugmm_tutorial.layers.dense import UGMMLayer
+
+__all__ = ["log_density"]
+
+
+def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
+    """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if only its own methods can tell them.
+
+    Args:
+        layer: computes as ``kind`` does, or is left to its own methods.
+        x: inputs of which none is left out.
+        kind: the class whose outputs the kernel computes.
+    """
+    if not (eager.ordinary() and _as_built(type(layer), kind) and isinstance(x, Tensor)):
+        return None
+    parameters = (layer.mean, layer.log_std, layer.mix_logits)
+    if not eager.takes(layer.backend, x, *parameters):
+        return None
+    mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
+    transform = Transform(mode, penalty, *layer.log_std_bounds)
+    specification = partial(_specification, transform)
+    return eager.log_density(x, *parameters, transform=transform, reference=specification)
+
+
+def _specification(
+    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
+) -> Tensor:
+    penalty = 0.0 if transform.penalty is None else transform.penalty
+    first = transform.mode == DROPPED_FIRST
+    log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
+    log_weight = log_weight if first else log_weight + penalty
+    return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
+
+
+@cache
+def _as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
+    """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
+    names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
+    return all(getattr(own, name) is getattr(kind, name) for name in names.split())
