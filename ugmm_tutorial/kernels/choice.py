@@ -59,8 +59,8 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
         # math.prod can count a batch whose size torch.export leaves open.
-        small = math.prod(x.shape[:-1]) * mean.numel() < _SMALL and not torch.compiler.is_compiling()
-        small = small and not (for_gpus and fitting == "numba")
+        looks = not (torch.compiler.is_compiling() or (for_gpus and fitting == "numba"))
+        small = looks and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
         return "reference" if small or fitting is None or _do_without(fitting) else fitting
     reason = kernels.unavailable(backend)
     if backend == "triton" and not for_gpus:
