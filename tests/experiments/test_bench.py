@@ -176,6 +176,58 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     assert "not measured" in text
 
 
+@NEEDS_KERNEL
+def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their_targets(monkeypatch):
+    from ugmm_tutorial.experiments.bench import small
+
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
+    monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
+    monkeypatch.setattr(small, "_NETWORKS", {"5-10-5-1": (5, 10, 5, 1)})
+    threads = torch.get_num_threads()
+    rows = small.small("cpu", quick=True)
+    assert torch.get_num_threads() == threads
+    assert all(r.section == "small" and r.value > 0 for r in rows)
+    made = Report(ENVIRONMENT, tuple(rows))
+    judged = {t.what for t in small.small_targets(made) if t.reached is not None}
+    assert judged >= {
+        "operator at 1, 64 to 10 against a linear layer",
+        "a term with 16 inputs against one with 784, both",
+        "two threads against one, the paper's network",
+        "a step of 5-10-5-1 against an MLP",
+        "auto against the best, at worst",
+    }
+    assert "auto over the best" in bench.text(made)
+
+
+def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best():
+    from ugmm_tutorial.experiments.bench.small import small_targets
+
+    rows = [
+        row("small", "operator", "both", 2.5, (1, 64, 10)),
+        row("small", "linear", "both", 1.0, (1, 64, 10)),
+    ]
+    rows += [row("small", "auto over the best", "regret", r, (b, 2, 2)) for b, r in ((1, 1.0), (16, 1.3))]
+    found = {t.what: t for t in small_targets(Report(ENVIRONMENT, tuple(rows)))}
+    linear, auto = (
+        found["operator at 1, 64 to 10 against a linear layer"],
+        found["auto against the best, at worst"],
+    )
+    assert (linear.reached, linear.measured) == (False, "2.5x")
+    assert (auto.reached, auto.measured) == (False, "1.3x")
+
+
+@NEEDS_KERNEL
+def test_first_calls_are_those_of_new_processes(monkeypatch):
+    from ugmm_tutorial.experiments.bench import small
+
+    monkeypatch.setattr(small, "_FIRST", "import os; print(len(os.environ['NUMBA_CACHE_DIR']) > 0 and 0.5)")
+    assert [(r.implementation, r.value) for r in small._first_calls()] == [
+        ("first call, cold cache", 0.5),
+        ("first call, warm cache", 0.5),
+    ]
+
+
 def test_torch_compile_is_left_out_where_no_compiler_is_and_says_so(monkeypatch, capsys):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(sections.shutil, "which", lambda name: None)
@@ -259,7 +311,8 @@ def test_stored_reports_are_of_this_format_and_clean():
         pytest.skip("no checkout of the repository")
     for path in paths:
         made = bench.load(path)
-        networks = {"networks"}  # measured apart from the operator, in files of their own
-        wanted = networks if path.stem.startswith("networks-") else set(bench.SECTIONS) - networks
+        apart = {"networks", "small"}  # measured apart from the operator, in files of their own
+        kind = path.stem.partition("-")[0]
+        wanted = {kind} if kind in apart else set(bench.SECTIONS) - apart
         assert {r.section for r in made.rows} == wanted, path.name
         assert not made.environment["commit"].endswith("-dirty")

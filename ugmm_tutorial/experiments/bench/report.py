@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.sections import LARGE, PAPER
+from ugmm_tutorial.experiments.bench.small import small_targets
+from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, error, minutes, percent, times
 
 __all__ = ["Target", "targets", "text"]
 
@@ -15,17 +15,6 @@ _STEPS_PER_EPOCH = 469  # 60,000 images in batches of 128
 _EPOCHS = 100
 _H200_EXPONENTIALS = 4.2e12  # a second: 132 multiprocessors, 16 a clock cycle, 1.98 GHz
 _MIB = 2**20
-_Show = Callable[[float], str]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A target and what was measured. ``reached`` is None if it was not measured."""
-
-    what: str
-    wanted: str
-    measured: str
-    reached: bool | None
 
 
 def targets(report: Report) -> list[Target]:
@@ -47,25 +36,26 @@ def targets(report: Report) -> list[Target]:
     extra = report.value(section="memory", implementation=fused, measure="extra")
     least = _H200_EXPONENTIALS / math.prod(h200)
     return [
-        _at_least("CPU forward, of the speed of bare exponentials", 0.9, _percent,
+        at_least("CPU forward, of the speed of bare exponentials", 0.9, percent,
                   bare("exponentials"), seconds("cpu", "forward")),
-        _at_least("CPU forward, of the speed of bare terms", 0.9, _percent,
+        at_least("CPU forward, of the speed of bare terms", 0.9, percent,
                   bare("terms"), seconds("cpu", "forward")),
-        _at_least("CPU forward + backward against the broadcast", 45, _times,
+        at_least("CPU forward + backward against the broadcast", 45, times,
                   seconds("eager", "both"), seconds("cpu", "both")),
-        _at_least("CPU forward + backward against torch.compile", 8, _times,
+        at_least("CPU forward + backward against torch.compile", 8, times,
                   seconds("torch.compile", "both"), seconds("cpu", "both")),
-        _at_most("extra memory of a 1024 x 4096 -> 4096 layer, of what it returns", 2, _times, extra, needed),
-        _at_most("error beyond that of the broadcast (largest, relative)", 5e-7, _error,
+        at_most("extra memory of a 1024 x 4096 -> 4096 layer, of what it returns", 2, times, extra, needed),
+        at_most("error beyond that of the broadcast (largest, relative)", 5e-7, error,
                  _excess_error(report, fused), 1.0),
-        _at_most("training step of the paper's network, share outside the operator", 0.35, _percent,
+        at_most("training step of the paper's network, share outside the operator", 0.35, percent,
                  _difference(part("step"), part("operator")), part("step")),
-        _at_most("100 epochs of the paper's network, training steps alone", 12, _minutes,
+        at_most("100 epochs of the paper's network, training steps alone", 12, minutes,
                  part("step"), 60 / (_EPOCHS * _STEPS_PER_EPOCH)),
-        _at_least("GPU forward, of the H200's 4.2e12 exponentials a second", 0.6, _percent,
+        at_least("GPU forward, of the H200's 4.2e12 exponentials a second", 0.6, percent,
                   1.0, _product(seconds("gpu", "forward", h200), least)),
-        _at_least("GPU forward against the broadcast", 20, _times,
+        at_least("GPU forward against the broadcast", 20, times,
                   seconds("eager", "forward", h200), seconds("gpu", "forward", h200)),
+        *small_targets(report),
     ]  # fmt: skip
 
 
@@ -82,6 +72,7 @@ def text(report: Report) -> str:
         *_memory(report),
         *_scaling(report),
         *_networks(report),
+        *_small(report),
         "",
         "Targets",
     ]
@@ -92,16 +83,25 @@ def text(report: Report) -> str:
 
 
 def _networks(report: Report) -> list[str]:
-    times: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for row in report.select(section="networks"):
-        times.setdefault(row.implementation, {})[row.measure] = 1e3 * row.value
-    if not times:
+        found.setdefault(row.implementation, {})[row.measure] = 1e3 * row.value
+    if not found:
         return []
     shown = {"step": "a training step on 128 images", "graph": "the same as a CUDA graph",
              "inference": "the classes of 1000"}  # fmt: skip
-    shown = {measure: words for measure, words in shown.items() if measure in next(iter(times.values()))}
+    shown = {measure: words for measure, words in shown.items() if measure in next(iter(found.values()))}
     lines = ["", f"Networks: ms for {', '.join(shown.values())}"]
-    return lines + [f"  {name:40} " + " ".join(f"{t[m]:8.3f}" for m in shown) for name, t in times.items()]
+    return lines + [f"  {name:40} " + " ".join(f"{t[m]:8.3f}" for m in shown) for name, t in found.items()]
+
+
+def _small(report: Report) -> list[str]:
+    rows = report.select(section="small")
+    lines = ["", "Small sizes, threads and first calls"] if rows else []
+    for r in rows:
+        shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
+        lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {1e6 * r.value:12.1f} us")
+    return lines
 
 
 def _limits(report: Report) -> list[str]:
@@ -139,16 +139,16 @@ def _operators(report: Report) -> list[str]:
             eager = value["eager", "both"].value / both if ("eager", "both") in value else None
             count = value[name, "forward"].exponentials
             limited = name in ("cpu", "gpu") and bare is not None
-            share = _percent(bare * count / math.prod(PAPER) / forward) if limited else ""
+            share = percent(bare * count / math.prod(PAPER) / forward) if limited else ""
             speed = "" if name == "linear" else f"{2 * count / both:.3g}"
             extra = value[name, "extra"].value / _MIB
             lines.append(
                 f"  {name:14} {1e3 * forward:7.2f} ms {share:>9} {1e3 * both:10.2f} ms {speed:>15} "
-                f"{extra:9.1f} MiB {_times(eager) if eager else '':>14}"
+                f"{extra:9.1f} MiB {times(eager) if eager else '':>14}"
             )
         if graphs := {name: row.value for (name, measure), row in value.items() if measure == "graph"}:
-            times = ", ".join(f"{name} {1e3 * seconds:.3f} ms" for name, seconds in graphs.items())
-            lines.append(f"  forward and backward as one CUDA graph: {times}")
+            shown = ", ".join(f"{name} {1e3 * seconds:.3f} ms" for name, seconds in graphs.items())
+            lines.append(f"  forward and backward as one CUDA graph: {shown}")
     return lines
 
 
@@ -207,31 +207,3 @@ def _difference(a: float | None, b: float | None) -> float | None:
 
 def _product(a: float | None, b: float) -> float | None:
     return None if a is None else a * b
-
-
-def _at_least(what: str, bound: float, show: _Show, over: float | None, under: float | None) -> Target:
-    if over is None or under is None:
-        return Target(what, f"≥ {show(bound)}", "—", None)
-    return Target(what, f"≥ {show(bound)}", show(over / under), over / under >= bound)
-
-
-def _at_most(what: str, bound: float, show: _Show, over: float | None, under: float | None) -> Target:
-    if over is None or under is None:
-        return Target(what, f"≤ {show(bound)}", "—", None)
-    return Target(what, f"≤ {show(bound)}", show(over / under), over / under <= bound)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
-def _times(value: float) -> str:
-    return f"{value:.1f}x" if value < 20 else f"{value:.0f}x"
-
-
-def _minutes(value: float) -> str:
-    return f"{value:.1f} min"
-
-
-def _error(value: float) -> str:
-    return f"{value:.0e}"

@@ -1,0 +1,215 @@
+"""The section on what large layers hide: small and narrow ones, two threads, whole steps, and first calls.
+
+Everything is measured as a user's own code would run: through the layer or the public function, without
+settings. For CPUs only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ugmm_tutorial import kernels
+from ugmm_tutorial.experiments.bench.rows import Report, Row
+from ugmm_tutorial.experiments.bench.timing import in_turns
+from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, seconds, times
+from ugmm_tutorial.functional import ugmm_log_density
+from ugmm_tutorial.layers.dense import UGMMLayer
+from ugmm_tutorial.networks import MLP, UGMMNet, preset
+from ugmm_tutorial.training.steps import Step
+
+__all__ = ["small", "small_targets"]
+
+_ONE = (1, 1, 1)
+_TINY = ((1, 64, 10), (32, 4, 10))
+_WIDE, _NARROW = (128, 784, 128), ((1024, 16, 16), (1024, 64, 64))
+_NETWORKS = {"5-10-5-1": (5, 10, 5, 1), "64-64-10": (64, 64, 10)}
+# Batches, and widths of square layers, at which ``auto`` has to choose.
+_GRID = tuple(itertools.product((1, 16, 128, 1024), (2, 16, 64, 256)))
+_LARGEST = 1 << 24  # terms that the broadcast may store
+_FIRST = (
+    "import time, torch; import ugmm_tutorial as ug; x = torch.rand(32, 64); layer = ug.UGMMLayer(64, 10); "
+    "start = time.perf_counter(); layer(x); print(time.perf_counter() - start)"
+)
+
+
+def small(device: str, quick: bool) -> list[Row]:
+    """Rows of the section; none where the kernel for CPUs does not run."""
+    if device != "cpu" or kernels.unavailable("numba"):
+        return []
+    patience = 0.3 if quick else 5.0
+    before = torch.get_num_threads()
+    try:
+        rows = [*_threads(patience)]
+        torch.set_num_threads(1)
+        rows += [*_tiny(patience), *_narrow(patience), *_steps(patience), *_regret(patience, quick)]
+    finally:
+        torch.set_num_threads(before)
+    return rows if quick else [*rows, *_first_calls()]
+
+
+def small_targets(report: Report) -> list[Target]:
+    """The targets for small sizes, threads and first calls."""
+
+    def value(name: str, shape: tuple[int, int, int] = _ONE, measure: str = "both") -> float | None:
+        sizes = dict(zip(("batch", "inputs", "outputs"), shape, strict=True))
+        return report.value(section="small", implementation=name, measure=measure, **sizes)
+
+    def per_term(shape: tuple[int, int, int], measure: str) -> float | None:
+        found = value("operator, 1 thread", shape, measure)
+        return None if found is None else found / (shape[0] * shape[1] * shape[2])
+
+    found = []
+    for shape in _TINY:
+        size = f"{shape[0]}, {shape[1]} to {shape[2]}"
+        for kind, bound in (("operator", 2), ("layer", 3)):
+            linear = value("linear", shape)
+            found.append(at_most(f"{kind} at {size} against a linear layer", bound, times,
+                                 value(kind, shape), linear))  # fmt: skip
+    for shape in _NARROW:
+        for measure in ("forward", "both"):
+            what = f"a term with {shape[1]} inputs against one with 784, {measure}"
+            found.append(at_most(what, 1.5, times, per_term(shape, measure), per_term(_WIDE, measure)))
+    for name, bound in (("operator", 1.7), ("the paper's network", 1.6)):
+        shape = _NARROW[1] if name == "operator" else _WIDE
+        one, two = (value(f"{name}, {n} thread{'s' * (n > 1)}", shape) for n in (1, 2))
+        found.append(at_least(f"two threads against one, {name}", bound, times, one, two))
+    for name in _NETWORKS:
+        mixtures, mlp = (value(f"{kind} {name}", measure="step") for kind in ("UGMMNet", "MLP"))
+        found.append(at_most(f"a step of {name} against an MLP", 3, times, mixtures, mlp))
+    regrets = [value("auto over the best", shape, "regret") for shape in _shapes()]
+    worst = max((r for r in regrets if r is not None), default=None)
+    found.append(at_most("auto against the best, at worst", 1.15, times, worst, 1.0))
+    for name, bound in (("cold", 3), ("warm", 1)):
+        first = value(f"first call, {name} cache", measure="first")
+        found.append(at_most(f"first call, {name} cache", bound, seconds, first, 1.0))
+    return found
+
+
+def _shapes() -> list[tuple[int, int, int]]:
+    return [(b, k, k) for b, k in _GRID]
+
+
+def _tiny(patience: float) -> Iterable[Row]:
+    for shape in _TINY:
+        b, k, j = shape
+        x, upstream = torch.randn(b, k, requires_grad=True), torch.randn(b, j)
+        functions: dict[str, Callable] = {"operator": _operator(shape)}
+        for name, module in (
+            ("layer", UGMMLayer(k, j)),
+            ("linear", nn.Sequential(nn.Linear(k, j), nn.ReLU())),
+        ):
+            functions[name] = partial(_gradients, module, x, [x, *module.parameters()], upstream)
+        yield from _rows(functions, shape, "both", patience)
+
+
+def _narrow(patience: float) -> Iterable[Row]:
+    """Nanoseconds per term are compared, so all sizes take turns."""
+    shapes = (*_NARROW, _WIDE)
+    for measure, make in (("forward", _forward), ("both", _operator)):
+        timed = in_turns({str(shape): make(shape) for shape in shapes}, seconds=patience)
+        for shape in shapes:
+            yield _row("operator, 1 thread", shape, measure, timed[str(shape)])
+
+
+def _threads(patience: float) -> Iterable[Row]:
+    shape = _NARROW[1]
+    functions = {"operator, 2 threads": _with(2, _operator(shape))}
+    yield from _rows(functions, shape, "both", patience)
+    torch.manual_seed(0)
+    model, x, y = preset("uGMM-NN").train(), torch.rand(128, 784), torch.randint(10, (128,))
+
+    def step() -> None:
+        model.zero_grad()
+        cross_entropy(model(x), y).backward()
+
+    names = {f"the paper's network, {n} thread{'s' * (n > 1)}": _with(n, step) for n in (1, 2)}
+    yield from _rows(names, _WIDE, "both", patience)
+
+
+def _steps(patience: float) -> Iterable[Row]:
+    for name, widths in _NETWORKS.items():
+        functions = {}
+        for kind, network in (("UGMMNet", UGMMNet), ("MLP", MLP)):
+            model = network(widths)
+            take = Step(model, torch.optim.Adam(model.parameters(), fused=True))
+            x = torch.randn(128, widths[0])
+            # With a single output there are no classes to tell apart, and the step is as long.
+            functions[f"{kind} {name}"] = partial(take, x, torch.zeros(128, dtype=torch.int64))
+        yield from _rows(functions, _ONE, "step", patience)
+
+
+def _regret(patience: float, quick: bool) -> Iterable[Row]:
+    """How much longer ``auto`` takes than the best implementation that can run, forward and backward."""
+    for shape in _shapes()[:: 4 if quick else 1]:
+        names = ["auto", "numba"]
+        if shape[0] * shape[1] * shape[2] <= _LARGEST:
+            names.append("reference")
+        functions = {name: _operator(shape, name) for name in names}
+        timed = in_turns(functions, seconds=patience / 4)
+        ratio = [t / min(timed[n][i] for n in names) for i, t in enumerate(timed["auto"])]
+        yield Row("small", "auto over the best", *shape, 1, "regret", ratio[0], ratio[1], "ratio")
+
+
+def _first_calls() -> Iterable[Row]:
+    """Seconds of a layer's first call in a new process: with no compiled kernels in the cache, and later."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"NUMBA_CACHE_DIR": folder}
+        taken: dict[str, list[float]] = {"cold": [], "warm": []}
+        for name in ("cold", "warm", "warm", "warm"):
+            command = [sys.executable, "-c", _FIRST]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            taken[name].append(float(done.stdout))
+    for name, all_ in taken.items():
+        yield _row(f"first call, {name} cache", _ONE, "first", (min(all_), sorted(all_)[len(all_) // 2]))
+
+
+def _arguments(shape: tuple[int, int, int]) -> list[Tensor]:
+    b, k, j = shape
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(b, k, generator=generator)
+    mean, log_std, logits = (0.5 * torch.randn(j, k, generator=generator) for _ in range(3))
+    return [x, mean, log_std, torch.log_softmax(logits, dim=-1)]
+
+
+def _forward(shape: tuple[int, int, int]) -> Callable[[], Tensor]:
+    arguments = _arguments(shape)
+    return lambda: ugmm_log_density(*arguments)
+
+
+def _operator(shape: tuple[int, int, int], backend: str = "auto") -> Callable[[], object]:
+    leaves = [t.requires_grad_() for t in _arguments(shape)]
+    upstream = torch.ones(shape[0], shape[2])
+    return lambda: torch.autograd.grad(ugmm_log_density(*leaves, backend=backend), leaves, upstream)
+
+
+def _gradients(module: Callable, x: Tensor, wanted: list[Tensor], upstream: Tensor) -> object:
+    return torch.autograd.grad(module(x), wanted, upstream)
+
+
+def _with(threads: int, function: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        torch.set_num_threads(threads)
+        return function()
+
+    return run
+
+
+def _rows(
+    functions: dict[str, Callable], shape: tuple[int, int, int], measure: str, patience: float
+) -> Iterable[Row]:
+    timed = in_turns(functions, seconds=patience)
+    return [_row(name, shape, measure, found) for name, found in timed.items()]
+
+
+def _row(name: str, shape: tuple[int, int, int], measure: str, found: tuple[float, float]) -> Row:
+    return Row("small", name, *shape, 1, measure, *found, unit="s")
