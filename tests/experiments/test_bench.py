@@ -178,7 +178,7 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
 
 @NEEDS_KERNEL
 def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their_targets(monkeypatch):
-    from ugmm_tutorial.experiments.bench import small
+    from ugmm_tutorial.experiments.bench import small_sizes as small
 
     monkeypatch.setattr(timing, "_PAUSE", 0.0)
     monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
@@ -201,7 +201,7 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
 
 
 def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best():
-    from ugmm_tutorial.experiments.bench.small import small_targets
+    from ugmm_tutorial.experiments.bench.small_sizes import small_targets
 
     rows = [
         row("small", "operator", "both", 2.5, (1, 64, 10)),
@@ -219,7 +219,7 @@ def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best()
 
 @NEEDS_KERNEL
 def test_first_calls_are_those_of_new_processes(monkeypatch):
-    from ugmm_tutorial.experiments.bench import small
+    from ugmm_tutorial.experiments.bench import small_sizes as small
 
     monkeypatch.setattr(small, "_FIRST", "import os; print(len(os.environ['NUMBA_CACHE_DIR']) > 0 and 0.5)")
     assert [(r.implementation, r.value) for r in small._first_calls()] == [

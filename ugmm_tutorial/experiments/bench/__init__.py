@@ -12,7 +12,7 @@ from ugmm_tutorial.experiments.bench import sections
 from ugmm_tutorial.experiments.bench.networks import networks
 from ugmm_tutorial.experiments.bench.report import targets, text
 from ugmm_tutorial.experiments.bench.rows import Report, load
-from ugmm_tutorial.experiments.bench.small import small
+from ugmm_tutorial.experiments.bench.small_sizes import small
 from ugmm_tutorial.training.records import environment
 
 __all__ = ["SECTIONS", "Report", "load", "run", "targets", "text"]

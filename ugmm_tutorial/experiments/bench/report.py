@@ -6,7 +6,7 @@ import math
 
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.sections import LARGE, PAPER
-from ugmm_tutorial.experiments.bench.small import small_targets
+from ugmm_tutorial.experiments.bench.small_sizes import small_targets
 from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, error, minutes, percent, times
 
 __all__ = ["Target", "targets", "text"]
