@@ -236,6 +236,8 @@ def _gather(
 def _parts(work: _Work, per_thread: int) -> list[_Part]:
     """Cut the outputs into tasks: by examples where a layer is narrow or neurons are few, else by neurons."""
     threads, (b, j, _, m) = torch.get_num_threads(), work.sizes
+    if work.narrow:  # every task turns its inputs round, so more of them cost more
+        per_thread = 1
     tasks = 1 if threads == 1 else max(1, min(threads * per_thread, b * j * m // _ELEMENTS_PER_TASK))
     if j < tasks or (work.narrow and b >= tasks * _EXAMPLES_PER_TASK):
         return [(b0, b1, 0, j) for b0, b1 in _cut(b, tasks)]
