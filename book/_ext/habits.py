@@ -15,7 +15,7 @@ from measured import MEASURED, readable
 from questions import has_choices, is_answered
 
 #: The chapters that are rewritten for the second edition, by the beginning of their names.
-REWRITTEN = ("01", "02", "04", "05", "06", "07", "08", "09", "10", "11", "13", "14", "A", "B", "C", "D")
+REWRITTEN = ("01", "02", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "A", "B", "C", "D")
 
 MOST_VISIBLE, LONGEST_CELL, MOST_WORDS = 120, 20, 2600
 MOST_IN_A_SENTENCE, MOST_IN_A_PARAGRAPH, LONGEST_SENTENCE = 2, 4, 45

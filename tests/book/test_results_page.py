@@ -1,6 +1,7 @@
 """Numbers in results/README.md against the measurements and records that they come from."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -354,28 +355,30 @@ def test_results_of_tuned_settings_on_digits_are_those_of_the_records(title, nam
 
 
 def test_what_neurons_see_and_can_do_without_is_what_the_study_found():
-    outcome = studies.read("pruning", ROOT / "results")
-    half, seeds = outcome.settings["fractions"].index(0.5), outcome.results["deletion"]
-    first = [layers[0]["effective"] for layers in outcome.results["layers"]]
-    claim("502 of 784", [sum(first) / len(first), 784], within=0.5)
-    says("spread over 502 of 784 pixels")
-    longer = studies.read("concentration", ROOT / "results").results["networks"]["tuned-ugmm-long"]
-    claim("92 pixels", sum(run["after"][0]["effective"] for run in longer) / len(longer), within=0.5)
-    says("after 100 epochs over 92")
-    left = {name: [seed["all layers"][name][half] for seed in seeds] for name in ("responsibility", "weight")}
-    left["random"] = [order[half] for seed in seeds for order in seed["all layers"]["random"]]
-    mlps = [seed["all layers"] for seed in outcome.results["mlp"]]
-    left["size"] = [mlp["magnitude"][half] for mlp in mlps]
-    left["size, random"] = [order[half] for mlp in mlps for order in mlp["random"]]
-    means = [sum(values) / len(values) for values in left.values()]
-    shown = [f"{100 * mean:.1f} %" for mean in means]
-    says(f"leaves {shown[0]} right, by the weights {shown[1]}, at random {shown[2]}, and an MLP's")
-    says(f"weights by size {shown[3]}, at random {shown[4]}")
-    pruned = [rows[4] for rows in outcome.results["pruned"]]
-    assert all(row["keep"] == [0.1, 1.0, 1.0] for row in pruned)
-    accuracy = sum(row["tuned_accuracy"] for row in pruned) / len(pruned)
-    says(f"keeps {100 * accuracy:.1f} % and classifies three to four times as fast")
-    claim("3 to 4 times", [row["dense_milliseconds"] / row["milliseconds"] for row in pruned])
+    outcome = studies.read("reliance", ROOT / "results")
+    seeds, compared = outcome.results["seeds"], outcome.results["comparisons"]
+
+    def mean(kind, part, key, place=None):
+        values = [seed[kind][part][key] for seed in seeds]
+        return sum(v if place is None else v[place] for v in values) / len(values)
+
+    kinds = ("mixtures", "mlp")
+    claim("25 and 165", [mean(kind, "dependence", "effective") for kind in kinds])
+    says("depends on about 25 of 784 pixels, and in an MLP on about 165")
+    claim("567", mean("mixtures", "dependence", "responsibility"))
+    says("Its responsibilities are spread over 567")
+    tenth = outcome.settings["fractions"].index(0.9)
+    shown = [f"{100 * mean(kind, 'deletion', 'variance', tenth):.1f} %" for kind in kinds]
+    says(f"mixtures keep {shown[0]} right and the MLP {shown[1]}")
+    assert outcome.settings["keeps"] == [0.1, 0.05, 0.02]
+    tenth, fiftieth = ([f"{100 * mean(kind, 'pruned', 'after', n):.1f} %" for kind in kinds] for n in (0, 2))
+    says(f"mixtures have {tenth[0]} and the MLP {tenth[1]}, with a fiftieth {fiftieth[0]} and {fiftieth[1]}")
+    times = [seed["milliseconds"] for seed in seeds]
+    faster = [math.log(one["mixtures"] / one["pruned"][0]) for one in times]
+    claim("about four times", math.exp(sum(faster) / len(faster)))
+    slower = compared["milliseconds: pruned mixtures, dense MLP"]["mean"][0]
+    claim("about eight times", math.exp(slower))
+    says("about four times as fast as dense ones, and about eight times as slow as the dense MLP")
 
 
 def test_what_networks_know_is_what_the_study_found():

@@ -1,7 +1,7 @@
 """What neurons look at, as pictures: a grid for notebooks and paper, and data for the live viewer.
 
-In the built book, ``book/_static/viewer.js`` reads the data from the page and replaces the grid by a viewer
-with controls. Elsewhere, and without scripts, readers see the grid. Taught in chapter 12.
+In the built book, ``book/_static/viewer.js`` reads the data from the page and replaces a figure by a viewer
+with controls. Elsewhere, and without scripts, readers see the figure. Taught in chapter 12.
 """
 
 from __future__ import annotations
