@@ -155,7 +155,7 @@ def _regret(patience: float, quick: bool) -> Iterable[Row]:
         if shape[0] * shape[1] * shape[2] <= _LARGEST:
             names.append("reference")
         functions = {name: _operator(shape, name) for name in names}
-        timed = in_turns(functions, seconds=patience / 4)
+        timed = in_turns(functions, seconds=patience / 2)
         ratio = [t / min(timed[n][i] for n in names) for i, t in enumerate(timed["auto"])]
         yield Row("small", "auto over the best", *shape, 1, "regret", ratio[0], ratio[1], "ratio")
 
