@@ -49,7 +49,9 @@ def test_logits_are_the_outputs_in_evaluation_mode_and_modes_are_put_back(kind):
     assert said.dtype == torch.float64
     assert not said.requires_grad
     torch.testing.assert_close(said.float(), net.eval()(x()).detach())
-    torch.testing.assert_close(probabilities(net, x()).log(), torch.log_softmax(said, dim=1))
+    # Batches of another size may be computed by other loops, so float32's rounding differs.
+    again = probabilities(net, x()).log()
+    torch.testing.assert_close(again, torch.log_softmax(said, dim=1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "before", "after"])

@@ -45,7 +45,7 @@ def takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor
 
     Where it says no, the caller finds out whether that is an error.
     """
-    if backend not in ("auto", "numba") or not ordinary():
+    if not isinstance(backend, str) or backend not in ("auto", "numba") or not ordinary():
         return False
     if not all(map(plain, (x, mean, log_std, weight, *others))):
         return False
