@@ -1,7 +1,8 @@
 """The operator's implementations, and which of the fused ones can run here.
 
 ``reference`` is the specification; ``fused`` makes PyTorch operators of ``numba_kernels`` and
-``triton_kernels``; ``choice`` decides which implementation runs.
+``triton_kernels``; ``eager`` calls the former directly, where code runs step by step; ``choice`` decides
+which implementation runs.
 """
 
 from __future__ import annotations

@@ -67,12 +67,17 @@ def _log_weights(weight, penalty, j, mode, c):
         _normalise(c)
 
 
+@inner()
+def _bounded(value, low, high):
+    value = low if value < low else value  # unlike min and max, NaN stays
+    return high if value > high else value
+
+
 @inner(EXACT)
 def _scales(log_std, low, high, s, c):
     low, high = f32(low), f32(high)
     for k in range(s.shape[0]):
-        bounded = low if log_std[k] < low else log_std[k]
-        bounded = high if bounded > high else bounded
+        bounded = _bounded(log_std[k], low, high)
         s[k] = exp(min(-bounded, STEEPEST)) * SCALE
         c[k] = ((c[k] - bounded) - HALF_LOG_2PI) * LOG2E
 
@@ -110,13 +115,11 @@ def finish(log_std, weight, penalty, j, mode, low, high, c, r, rt, rtt):
     low, high = f32(low), f32(high)
     for k in range(c.shape[0]):
         value = log_std[k]
-        bounded = low if value < low else value
-        bounded = high if bounded > high else bounded
         g = rtt[k] * TWO_LN2 - r[k]
         if (value < low and g > f32(0.0)) or (value > high and g < f32(0.0)):
             g = f32(0.0)
         rtt[k] = g
-        rt[k] *= TWO_LN2 * SCALE * exp(min(-bounded, STEEPEST))
+        rt[k] *= TWO_LN2 * SCALE * exp(min(-_bounded(value, low, high), STEEPEST))
     if mode != GIVEN:
         _through_softmax(weight, penalty, j, mode, c, r)
 
