@@ -542,3 +542,39 @@ def test_the_kernel_still_works_while_the_interpreter_shuts_down():
     )
     assert done.stdout == "True\n"
     assert done.stderr == ""
+
+
+TWO_KINDS_OF_LOOPS = """
+import hashlib, torch
+from ugmm_tutorial.kernels import numba_columns, numba_kernels, numba_loops
+
+digest = hashlib.sha256()
+for b, k, j in ((32, 4, 8), (5, 30, 7)):
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(b, n, generator=generator) for n in (k, j))
+    parameters = [torch.randn(j, k, generator=generator) for _ in range(3)]
+    out, state = numba_kernels.forward(x, *parameters)
+    needed = {"needs_x": True, "needs_parameters": True}
+    for found in (out, *numba_kernels.backward(grad, x, *parameters, None, state, **needed)):
+        digest.update(found.numpy().tobytes())
+kernels = [getattr(m, n) for m in (numba_columns, numba_loops) for n in ("forward", "backward")]
+print(digest.hexdigest(), sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels))
+"""
+
+
+@pytest.mark.slow
+def test_kernels_from_the_cache_give_the_bits_of_those_just_compiled(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    just_compiled, cached = (
+        subprocess.run(
+            [sys.executable, "-c", TWO_KINDS_OF_LOOPS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    )
+    assert (just_compiled[1], cached[1]) == ("0", "4")
+    assert just_compiled[0] == cached[0]

@@ -74,8 +74,12 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
 
 
 def inner(fastmath: set[str] | None = None) -> Callable[[Callable], Callable]:
-    """Decorate a function that only kernels call: nothing is compiled for callers from outside."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    """Decorate a function that only kernels call: it becomes a part of each, and has no callers from outside.
+
+    A call that remained could reach either the copy in the kernel or the function as it was compiled alone.
+    The two may round differently, so a kernel from the cache would differ from the same one just compiled.
+    """
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
     return numba.njit(fastmath=fastmath or False, **options)
 
 
