@@ -457,6 +457,7 @@ def _fork_and_die(folder: str) -> None:
     for moment, checkpoint in deaths:
         child = os.fork()
         if child == 0:
+            torch.set_num_threads(1)  # see two_processes._work
             with contextlib.suppress(BaseException):
                 _run_and_die(moment, checkpoint)
             os._exit(1)  # it outlived its moment
