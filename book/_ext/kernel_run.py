@@ -19,6 +19,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 EXTENSION = Path(__file__).resolve().parent
 ROOT = EXTENSION.parents[1]
 CELL_TIMEOUT = 900
+#: How often a kernel is started that dies before it has run anything, as on a machine short of memory.
+_STARTS = 2
 
 
 @dataclass(frozen=True)
@@ -54,34 +56,48 @@ def execute(
         variables: additions to the environment of the kernel.
     """
     mode = {"UGMM_CLAIMS": "strict" if strict else "note", "UGMM_CHECK_FIGURES": "1"}
-    client = _Watched(
-        nbformat.reads(notebook, as_version=4),
-        timeout=CELL_TIMEOUT,
-        resources={"metadata": {"path": folder}},
-        kernel_name="python3",
-        record_timing=False,  # times in the metadata of cells would hide the result from Sphinx's cache
-    )
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch, "found.json")
-        error = None
-        try:
-            # The kernel's own messages are not an output of the chapter, but they say why it died.
-            with Path(scratch, "stderr").open("w+") as stderr:
-                options = {"env": os.environ | mode | dict(variables or {}), "stderr": stderr}
-                asyncio.run(client.run(file, strict, noise, options))
-        except (CellExecutionError, CellTimeoutError) as problem:
-            error = str(problem)
-        except DeadKernelError as problem:
-            error = f"{problem}\n{Path(scratch, 'stderr').read_text('utf-8', errors='replace')[-2000:]}"
-        seconds = time.perf_counter() - begun
-        kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    for _ in range(_STARTS):
+        client = _Watched(
+            nbformat.reads(notebook, as_version=4),
+            timeout=CELL_TIMEOUT,
+            resources={"metadata": {"path": folder}},
+            kernel_name="python3",
+            record_timing=False,  # times in the metadata of cells would hide the result from Sphinx's cache
+        )
+        kept, error = _outcome(client, strict, noise, os.environ | mode | dict(variables or {}))
+        if error is None or client.started:
+            break
+    seconds = time.perf_counter() - begun
     parts = {key: tuple(kept.get(key, ())) for key in ("found", "notes", "read")}
     return Run(name, nbformat.writes(client.nb), seconds, **parts, error=error)
 
 
+def _outcome(client: _Watched, strict: bool, noise: int | None, env: dict) -> tuple[dict, str | None]:
+    """What the probes have found, and the error that stopped the notebook."""
+    error = None
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "found.json")
+        try:
+            # The kernel's own messages are not an output of the chapter, but they say why it died.
+            with Path(scratch, "stderr").open("w+") as stderr:
+                asyncio.run(client.run(file, strict, noise, {"env": env, "stderr": stderr}))
+        except (CellExecutionError, CellTimeoutError) as problem:
+            error = str(problem)
+        except RuntimeError as problem:  # a dead kernel; one that died at once has no class of its own
+            if client.started and not isinstance(problem, DeadKernelError):
+                raise
+            error = f"{problem}\n{Path(scratch, 'stderr').read_text('utf-8', errors='replace')[-2000:]}"
+        return json.loads(file.read_text("utf-8")) if file.exists() else {}, error
+
+
 class _Watched(NotebookClient):
-    """A client that starts the probes before the first cell and collects them after the last."""
+    """A client that starts the probes before the first cell and collects them after the last.
+
+    ``started`` tells whether the kernel has run anything.
+    """
+
+    started = False
 
     async def run(self, file: Path, strict: bool, noise: int | None, options: dict) -> None:
         cells = {c.get("id", str(n)): c.source for n, c in enumerate(self.nb.cells) if c.cell_type == "code"}
@@ -93,6 +109,7 @@ class _Watched(NotebookClient):
             reply = await self.async_wait_for_reply(await ensure_async(self.kc.kernel_info()))
             self.nb.metadata["language_info"] = reply["content"]["language_info"]
             await self._hidden(begin)
+            self.started = True
             for index, cell in enumerate(list(self.nb.cells)):
                 await self.async_execute_cell(cell, index, execution_count=self.code_cells_executed + 1)
             self.set_widgets_metadata()

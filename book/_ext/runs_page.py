@@ -54,7 +54,10 @@ class FillRuns(SphinxPostTransform):
             notes = {name: note_of(_cache(self.app), name) for name in sorted(self.env.found_docs)}
             notes = {name: note for name, note in notes.items() if note}
             here = [_paragraphs(note.settings) for note in list(notes.values())[-1:]]
-            node.replace_self([_table(_rows(self.env, notes)), *(line for lines in here for line in lines)])
+            header = ("Page", "Last run", "Run time", "Commit")
+            node.replace_self(
+                [table_of(header, _rows(self.env, notes)), *(line for lines in here for line in lines)]
+            )
 
 
 def connect(app: Sphinx) -> None:
@@ -130,8 +133,8 @@ def _paragraphs(made_on: dict) -> list[nodes.Node]:
     return [nodes.paragraph(line, line) for line in lines]
 
 
-def _table(rows: list[tuple[str, ...]]) -> nodes.table:
-    header = ("Page", "Last run", "Run time", "Commit")
+def table_of(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.table:
+    """A table of plain texts."""
     table, group = nodes.table(classes=["colwidths-auto"]), nodes.tgroup(cols=len(header))
     table += group
     group += [nodes.colspec(colwidth=1) for _ in header]

@@ -1,8 +1,8 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
-``page_runs`` executes the chapters before Sphinx reads them. Four modules fill pages: ``claims_page``,
-``runs_page``, ``study_page`` and ``happens_page``. ``chapters`` reads notebooks, and ``lint`` has the rules
-for them.
+``page_runs`` executes the chapters before Sphinx reads them. Five modules fill pages: ``claims_page``,
+``runs_page``, ``study_page``, ``happens_page`` and ``licences``. ``chapters`` reads notebooks, and ``lint``
+has the rules for them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sphinx.util.fileutil import copy_asset
 
 import claims_page
 import happens_page
+import licences
 import page_runs
 import panels
 import runs_page
@@ -56,6 +57,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     page_runs.connect(app)
     panels.connect(app)
     runs_page.connect(app)
+    licences.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

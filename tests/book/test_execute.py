@@ -97,6 +97,29 @@ def test_strict_execution_stops_at_the_claim():
     assert "ClaimError" in run.error
 
 
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_kernel_that_dies_at_its_start_is_started_once_more(deaths, tmp_path):
+    """And a second death is told as an error of this page, with what the kernel said, so others go on."""
+    count = tmp_path / "starts"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nwith open({str(count)!r}, 'a+') as file:\n    file.seek(0)\n"
+        f"    started = file.read().count('.')\n    file.write('.')\n"
+        f"if started < {deaths}:\n    print('no more memory', file=sys.stderr, flush=True)\n    os._exit(1)\n"
+    )
+    run = kernel_run.execute(
+        "page",
+        nbformat.writes(notebook("print(6 * 7)")),
+        str(tmp_path),
+        variables={"PYTHONPATH": str(tmp_path)},
+    )
+    assert count.read_text() == ".."
+    if deaths == 1:
+        assert run.error is None
+        assert nbformat.reads(run.notebook, as_version=4).cells[-1].outputs[0]["text"] == "42\n"
+    else:
+        assert "no more memory" in run.error
+
+
 def test_document_is_executed_once_and_again_when_a_cell_or_a_setting_changes(document, tmp_path):
     folder, said = tmp_path / "cache", []
     do = lambda d, s: execute.bring_up_to_date([d], folder, s, None, said.append)  # noqa: E731

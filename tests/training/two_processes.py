@@ -256,8 +256,8 @@ def only_here() -> dict[str, str]:
 
 
 def _work(rank: int, port: int, work, folder: Path) -> None:
-    # After a fork, PyTorch replaces its thread pool at the next call of this function, and not safely from two
-    # threads: backward passes begin threads that call it too. So the child's first thread does it at once.
+    # After a fork, PyTorch replaces its thread pool at the next call of this function, and two calls at once
+    # do it badly. Backward passes begin threads that call it too. So the child does it at once.
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),

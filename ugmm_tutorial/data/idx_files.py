@@ -14,7 +14,11 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from ugmm_tutorial.data.splits import DataError, DataUnavailableError, Examples
+from ugmm_tutorial.optional import needed
 
 if TYPE_CHECKING:
     import pooch
@@ -59,13 +63,12 @@ def fetch(root: Path, name: str, *, download: bool) -> None:
 
 def read(root: Path, name: str, part: str) -> Examples:
     """The images (N, 1, 28, 28) in [0, 1] and labels of ``"train"``, N = 60,000, or ``"t10k"``, 10,000."""
-    # torchvision is slow to import, so this waits until it is needed. Its class MNIST is not used
-    # here: if an old version of it left a folder MNIST/processed, it would read that one, unchecked.
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
+    # Files that fetch() has checked hold what MD5 says: 16 or 8 bytes about shapes, then the numbers. So they
+    # are read without torchvision, which may be missing and is slow to import.
     raw = root / name / "raw"
-    x = read_image_file(str(raw / f"{part}-images-idx3-ubyte"))
-    return Examples(x.unsqueeze(1).float() / 255, read_label_file(str(raw / f"{part}-labels-idx1-ubyte")))
+    x = np.fromfile(raw / f"{part}-images-idx3-ubyte", np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    y = np.fromfile(raw / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    return Examples(torch.from_numpy(x).float() / 255, torch.from_numpy(y).long())
 
 
 def _missing_files(root: Path, name: str) -> list[str]:
@@ -101,7 +104,8 @@ def _md5(path: Path) -> str:
 
 def _download(root: Path, name: str) -> None:
     """Fetch the missing files into a temporary folder, check them, then move them into place."""
-    from torchvision import datasets
+    with needed("torchvision", by="A download of images"):
+        from torchvision import datasets
 
     files = _missing_files(root, name)
     mirrors = [mirror for mirror in getattr(datasets, name).mirrors if _answers(f"{mirror}{files[0]}.gz")]

@@ -19,6 +19,7 @@ from ugmm_tutorial.data.folder import data_folder
 from ugmm_tutorial.data.splits import DataUnavailableError, Examples, Splits, stratified
 from ugmm_tutorial.data.tables import TABLES, table
 from ugmm_tutorial.kernels.arguments import integer, one_of
+from ugmm_tutorial.optional import needed
 
 __all__ = ["NAMES", "digits", "fashion_mnist", "images", "iris", "load", "mnist", "mnist_5k"]
 
@@ -141,7 +142,8 @@ def digits(*, size: int = 8, seed: int = 0) -> Splits:
     >>> digits(size=28).train.x.shape
     torch.Size([1257, 1, 28, 28])
     """
-    from sklearn.datasets import load_digits
+    with needed("scikit-learn", by="digits()"):
+        from sklearn.datasets import load_digits
 
     size, raw = integer("size", size, 8), load_digits()
     x = torch.from_numpy(raw.images).float().div(16).unsqueeze(1)
@@ -167,7 +169,8 @@ def iris(*, validation: int = 0, test: int = 30, seed: int = 0) -> Splits:
     >>> iris().sizes
     {'train': 120, 'validation': 0, 'test': 30}
     """
-    from sklearn.datasets import load_iris
+    with needed("scikit-learn", by="iris()"):
+        from sklearn.datasets import load_iris
 
     validation, test = (integer(k, n, -sys.maxsize) for k, n in (("validation", validation), ("test", test)))
     if any(0 < n < 3 or n < 0 for n in (validation, test)) or validation + test > 147:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ugmm_tutorial.arrays import array_of
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.optional import needed
 
 __all__ = ["DataError", "DataUnavailableError", "Examples", "Splits", "stratified"]
 
@@ -107,7 +108,8 @@ def stratified(
     x: Tensor, y: Tensor, *, validation: int, test: int, seed: int
 ) -> tuple[Examples, Examples, Examples]:
     """Split into train, validation and test; each class has the same share in every part."""
-    from sklearn.model_selection import train_test_split
+    with needed("scikit-learn", by="Splitting by classes"):
+        from sklearn.model_selection import train_test_split
 
     seed, rest = check.seed(seed), torch.arange(len(y))
     parts = []

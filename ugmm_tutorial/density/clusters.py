@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.arrays import array_of
+from ugmm_tutorial.optional import needed
 
 __all__ = ["clusters"]
 
@@ -23,8 +24,9 @@ def clusters(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tenso
     """
     if len(rows) < count:
         raise ValueError(f"expected at least {count} rows, one for each component, got {len(rows)}")
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
+    with needed("scikit-learn", by="A start from clusters"):
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
     # In float64, and variances around each cluster's mean: differences of sums would lose all digits of data
     # far from zero.

@@ -7,8 +7,11 @@
 Taught in the chapter *When inputs break*.
 """
 
-from ugmm_tutorial.estimators.classifier import UGMMClassifier
-from ugmm_tutorial.estimators.density import UGMMDensity
-from ugmm_tutorial.estimators.regressor import UGMMRegressor
+from ugmm_tutorial.optional import needed
+
+with needed("scikit-learn", by="An estimator"):
+    from ugmm_tutorial.estimators.classifier import UGMMClassifier
+    from ugmm_tutorial.estimators.density import UGMMDensity
+    from ugmm_tutorial.estimators.regressor import UGMMRegressor
 
 __all__ = ["UGMMClassifier", "UGMMDensity", "UGMMRegressor"]

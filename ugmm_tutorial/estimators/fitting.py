@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+
+from ugmm_tutorial.training.progress import bar as progress_bar
 
 __all__ = ["Stopping", "epochs_for", "fit_network"]
 
@@ -81,7 +82,7 @@ def fit_network(
     shuffle = torch.Generator().manual_seed(seed)
     # Batch normalisation cannot learn from a batch of one.
     alone = any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
-    bar = tqdm(range(epochs), disable=not progress)
+    bar = progress_bar(range(epochs), disable=not progress)
     for _ in bar:
         model.train()
         total = torch.zeros((), dtype=weight.dtype, device=weight.device)

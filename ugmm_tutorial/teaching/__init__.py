@@ -7,7 +7,10 @@ figure_contract  the rules for every figure
 viewer           pictures that readers browse
 """
 
+from ugmm_tutorial.optional import needed
 from ugmm_tutorial.teaching.claims import claim
-from ugmm_tutorial.teaching.viewer import SubmodeViewer
+
+with needed("matplotlib seaborn", by="The classroom"):
+    from ugmm_tutorial.teaching.viewer import SubmodeViewer
 
 __all__ = ["SubmodeViewer", "claim"]

@@ -11,10 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ugmm_tutorial.data import Examples, Splits
 from ugmm_tutorial.kernels import arguments
@@ -24,6 +24,7 @@ from ugmm_tutorial.training import files, processes, records
 from ugmm_tutorial.training.checks import check_classes, check_parts
 from ugmm_tutorial.training.config import TrainConfig
 from ugmm_tutorial.training.evaluation import evaluate
+from ugmm_tutorial.training.progress import bar as progress_bar
 from ugmm_tutorial.training.reproducible import reproducible, seed_generators
 from ugmm_tutorial.training.run_state import RunState
 from ugmm_tutorial.training.shared_steps import SharedStep, check_shareable
@@ -156,7 +157,7 @@ class _Run(RunState):
             seed_generators(self.config.seed, self.device)
             if self.checkpoint is not None:
                 self.load(self.checkpoint)
-            with tqdm(
+            with progress_bar(
                 initial=self.epoch * steps,
                 total=self.config.epochs * steps,
                 unit="batch",
@@ -169,7 +170,7 @@ class _Run(RunState):
                     if after_epoch is not None:
                         after_epoch(self.metrics[-1])
 
-    def run_epoch(self, bar: tqdm) -> None:
+    def run_epoch(self, bar: Any) -> None:
         """One pass over the training part, then measurements, then a checkpoint."""
         start = time.perf_counter()
         learning_rate = float(self.scheduler.get_last_lr()[0])
@@ -198,7 +199,7 @@ class _Run(RunState):
             inputs, labels = (part.index_select(0, index).to(self.device) for part in (x, y))
             yield inputs, labels.long(), len(whole)
 
-    def _step_through(self, bar: tqdm) -> tuple[float, float]:
+    def _step_through(self, bar: Any) -> tuple[float, float]:
         """Optimise over all batches; return mean loss and accuracy as seen during training."""
         self.model.train()
         total = correct = 0.0

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers, whole_numbers
+from ugmm_tutorial.optional import needed
 
 __all__ = ["ClassGaussians"]
 
@@ -36,7 +37,8 @@ class ClassGaussians:
     """
 
     def __init__(self, features: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> None:
-        from sklearn.covariance import LedoitWolf
+        with needed("scikit-learn", by="A shrunk covariance"):
+            from sklearn.covariance import LedoitWolf
 
         f, y = numbers("features", features), whole_numbers("labels", labels)
         if f.ndim != 2 or y.shape != (len(f),) or len(f) < 2 or not np.isfinite(f).all():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers, whole_numbers
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.optional import needed
 
 __all__ = [
     "Reliability",
@@ -58,7 +59,8 @@ def negative_log_likelihood(probabilities: ArrayLike | Tensor, labels: ArrayLike
     >>> round(negative_log_likelihood([[0.5, 0.5]], [0]), 4)
     0.6931
     """
-    from sklearn.metrics import log_loss
+    with needed("scikit-learn", by="This measure"):
+        from sklearn.metrics import log_loss
 
     p, y = _checked(probabilities, labels)
     return float(log_loss(y, p, labels=np.arange(p.shape[1])))
@@ -74,7 +76,8 @@ def brier_score(probabilities: ArrayLike | Tensor, labels: ArrayLike | Tensor) -
     >>> brier_score([[0.5, 0.5], [1.0, 0.0]], [0, 0])
     0.25
     """
-    from sklearn.metrics import brier_score_loss
+    with needed("scikit-learn", by="This measure"):
+        from sklearn.metrics import brier_score_loss
 
     p, y = _checked(probabilities, labels)
     truth = np.arange(p.shape[1]) == y[:, None]
@@ -206,7 +209,8 @@ def auroc(inside: ArrayLike | Tensor, outside: ArrayLike | Tensor) -> float:
     >>> auroc(inside=[1.0, 2.0], outside=[2.0, 3.0])
     0.875
     """
-    from sklearn.metrics import roc_auc_score
+    with needed("scikit-learn", by="This measure"):
+        from sklearn.metrics import roc_auc_score
 
     scores = [numbers(name, s) for name, s in (("inside", inside), ("outside", outside))]
     for name, s in zip(("inside", "outside"), scores, strict=True):

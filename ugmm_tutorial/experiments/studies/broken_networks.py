@@ -198,7 +198,9 @@ def train(
     rate: float = 0.0,
 ) -> nn.Module:
     """Adam with decoupled weight decay, whose learning rate falls to zero along a cosine."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(x) / BATCH_SIZE))
     change = AUGMENTATIONS[augmentation]
     network.train()
