@@ -145,7 +145,7 @@ WRONG = [
         "it has one of its own",
     ),
     ("3.4", background_with(lambda out, b: out * LOG2E), "in base 2"),
-    ("3.4", background_with(lambda out, b: out + 1), "is l - log(background) what is summed"),
+    ("3.4", background_with(lambda out, b: out + 1), "is a term less log(background) what is summed"),
     ("3.4", background_with(lambda out, b: out.T), "stack along the other axis"),
     ("3.4", background_with(lambda out, b: b), "These are inputs, not neurons"),
     (

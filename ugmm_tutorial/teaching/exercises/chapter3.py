@@ -124,7 +124,7 @@ def with_background(answer: object) -> str:
             _right(x, *parameters, -background)
         ),
         "The background has no effect.": plain,
-        "The background is too small by a factor of log2(e): powers of two need it in base 2.": (
+        "The background is too small by a factor of log2(e): only powers of two would need it in base 2.": (
             _right(x, *parameters, _LN2 * background)
         ),
         "The background is too large by a factor of log2(e): it was in nats where nats are summed.": (
@@ -144,7 +144,7 @@ def with_background(answer: object) -> str:
         ),
         "The outputs are in base 2: they should be in nats.": right / _LN2,
     }
-    otherwise = "The outputs are others: is l - log(background) what is summed for every component?"
+    otherwise = "The outputs are others: is a term less log(background) what is summed for every component?"
     compare(got, right, mistakes, otherwise)
 
     # At forty deviations, every sum of plain exponentials underflows in float32.
@@ -246,7 +246,7 @@ EXERCISES = {
         "Change one line, run the cell of the failure, and look where the line in the picture leaves 0.",
     ),
     "3.4": Exercise(
-        with_background, "Begin with the terms l of the formula, (B, J, K) or one neuron after the other."
+        with_background, "Begin with the terms of the formula, (B, J, K) or one neuron after the other."
     ),
     "3.5": Exercise(
         exponents, "Expand (x - mean)^2 and sort by powers of x: which factors depend on the parameters only?"
