@@ -1,6 +1,6 @@
-"""The rules of the second edition: code that teaches is open, sentences are short, answers are a click away.
+"""The book's habits: code that teaches is open, sentences are short, answers are a click away.
 
-They hold for the chapters in ``REWRITTEN``. ``lint`` runs them with its own rules.
+``lint`` runs these rules with its own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from folds import folded, title_of
 from measured import MEASURED, readable
 from questions import has_choices, is_answered
 
-#: The chapters that are rewritten for the second edition, by the beginning of their names.
-REWRITTEN = ("01", "02", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "A", "B", "C", "D")
-
-MOST_VISIBLE, LONGEST_CELL, MOST_WORDS = 120, 20, 2600
+MOST_VISIBLE, LONGEST_CELL = 120, 20
 MOST_IN_A_SENTENCE, MOST_IN_A_PARAGRAPH, LONGEST_SENTENCE = 2, 4, 45
 
 #: Words that make a reader stumble, and what to write instead.
@@ -35,31 +32,22 @@ STILTED = {
 _BEHIND_THE_BOOK = re.compile(r"\bclaim\(|\bplt\.|\bplotting\.(?!use_style|COLORS)")
 
 
-def is_rewritten(stem: str) -> bool:
-    """Whether the chapter of this file belongs to the second edition."""
-    return stem.partition("_")[0] in REWRITTEN
-
-
 def folds(chapter: Chapter) -> list[str]:
-    """Cells with a title are folded everywhere. In the second edition those that draw or claim have one."""
+    """Cells with a title are folded everywhere, and those that draw or claim have one."""
     found = [
         f"{cell.id}: is not folded as its title says, run `make strip`"
         for cell in chapter.code
         if cell.metadata != folded(cell)
     ]
-    if is_rewritten(chapter.path.stem):
-        found += [
-            f"{cell.id}: draws or claims, so it needs a first line such as '# @title Picture: both curves'"
-            for cell in chapter.code
-            if _BEHIND_THE_BOOK.search(cell.source) and title_of(cell) is None
-        ]
-    return found
+    return found + [
+        f"{cell.id}: draws or claims, so it needs a first line such as '# @title Picture: both curves'"
+        for cell in chapter.code
+        if _BEHIND_THE_BOOK.search(cell.source) and title_of(cell) is None
+    ]
 
 
 def open_code(chapter: Chapter) -> list[str]:
     """Readers see at most 120 lines of code, in cells of at most 20."""
-    if not is_rewritten(chapter.path.stem):
-        return []
     lines = {cell.id: _lines(cell) for cell in chapter.code if title_of(cell) is None}
     found = [
         f"{name}: {count} open lines of code, not more than {LONGEST_CELL}"
@@ -73,8 +61,6 @@ def open_code(chapter: Chapter) -> list[str]:
 
 def predictions(chapter: Chapter) -> list[str]:
     """A prediction has choices, and its answer is a click away."""
-    if not is_rewritten(chapter.path.stem):
-        return []
     found = []
     for cell in chapter.text:
         for question in cell.source.split("**Predict, then run.**")[1:]:
@@ -87,8 +73,6 @@ def predictions(chapter: Chapter) -> list[str]:
 
 def plain_words(chapter: Chapter) -> list[str]:
     """Few measured numbers in a sentence and a paragraph, no endless sentences, no stilted words."""
-    if not is_rewritten(chapter.path.stem):
-        return []
     found = []
     for cell in chapter.text:
         for paragraph in _paragraphs(cell.source):
@@ -106,9 +90,6 @@ def plain_words(chapter: Chapter) -> list[str]:
                 for word, instead in STILTED.items()
                 if re.search(rf"\b{word}\b", paragraph, re.IGNORECASE)
             ]
-    words = len(_without_answers_and_formulas(chapter.prose).split())
-    if words > MOST_WORDS:
-        found.append(f"has {words} words, not more than {MOST_WORDS}")
     return found
 
 
@@ -122,10 +103,6 @@ def _paragraphs(markdown: str) -> list[str]:
     blocks = re.split(r"\n\s*\n|\n(?=- |\d\. )", text)
     kept = [b for b in blocks if not re.match(r"\s*(\||#|\*\*References|</?details|<summary)", b)]
     return [readable(block) for block in kept if block.strip()]
-
-
-def _without_answers_and_formulas(prose: str) -> str:
-    return re.sub(r"<details>.*?</details>|\$\$.*?\$\$|\$[^$\n]*\$", " ", prose, flags=re.DOTALL)
 
 
 HABITS = (folds, open_code, predictions, plain_words)

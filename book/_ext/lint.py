@@ -51,7 +51,7 @@ CHAPTER = Anatomy(
     ),
     first="A picture before any formula",
     last=("Limits, and the paper against this chapter", "Exercises", "Quiz", "Take-aways"),
-    words=(2000, 2800),
+    words=(2000, 2600),
     cells=(15, 22),
     figures=(5, 8),
     asserting=6,

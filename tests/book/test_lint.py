@@ -179,7 +179,7 @@ BREAKING = {
         replace("surface", "equal weights", "a and b respectively"),
         "a table, or",
     ),
-    "too many words": ("plain_words", replace("surface", "Take two", "Word. " * 700 + "Take two"), "2600"),
+    "too many words": ("anatomy", replace("surface", "Take two", "Word. " * 700 + "Take two"), "2600"),
     "quiz without explanation": (
         "quiz",
         lambda n: setattr(

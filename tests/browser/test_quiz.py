@@ -1,7 +1,6 @@
 """Quizzes: radio buttons with scripts, a list and <details> without, formulas whole in either case."""
 
 import pytest
-from habits import is_rewritten
 
 from .conftest import SITE
 from .inspect_page import broken_mathematics
@@ -88,10 +87,10 @@ def test_prediction_is_answered_like_a_question_and_counts_nowhere(quiz):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_every_prediction_of_a_rewritten_chapter_can_be_answered(chapter, quiz):
+def test_every_prediction_of_every_chapter_can_be_answered(chapter, quiz):
     found = predictions(quiz, chapter, formulas=False)
     asked = found.page.locator("article p > strong", has_text="Predict, then run.").count()
-    assert found.count() == asked if is_rewritten(chapter) else found.count() <= asked
+    assert found.count() == asked
     for fieldset in found.all():
         verdicts = []
         for radio in fieldset.get_by_role("radio").all():

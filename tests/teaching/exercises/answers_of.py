@@ -7,11 +7,11 @@ import torch
 from ugmm_tutorial.teaching.exercises import check
 
 #: Most chapters have three.
-COUNTS = {1: 4, 6: 4, 9: 4}
+COUNTS = {1: 4, 3: 5, 6: 4, 9: 4}
 NUMBERS = [f"{n}.{place}" for n in range(1, 15) for place in range(1, COUNTS.get(n, 3) + 1)]
 #: Exercises that ask for a function.
 FUNCTIONS = [
-    *("1.2", "1.3", "2.3", "3.2", "3.3", "4.2", "4.3", "5.2", "5.3", "6.2", "6.3", "7.2", "7.3"),
+    *("1.2", "1.3", "2.3", "3.4", "3.5", "4.2", "4.3", "5.2", "5.3", "6.2", "6.3", "7.2", "7.3"),
     *("8.2", "8.3"),
     *("9.2", "9.3", "9.4", "12.2", "12.3", "13.2", "13.3", "14.2", "14.3"),
 ]

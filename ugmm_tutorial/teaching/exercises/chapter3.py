@@ -20,7 +20,7 @@ from ugmm_tutorial.teaching.exercises.answers import (
     power_of_ten,
 )
 
-__all__ = ["EXERCISES", "exponents", "ridge", "with_background"]
+__all__ = ["EXERCISES", "exponents", "ridge", "second_look", "wider", "with_background"]
 
 _LN2 = math.log(2)
 
@@ -54,8 +54,60 @@ def ridge(answer: object) -> str:
 # --- 3.2 --------------------------------------------------------------------------------------------
 
 
+def second_look(answer: object) -> str:
+    """3.2: the distance of all inputs beyond which a sum of 128 equal components is below 2^-50."""
+    value = as_number(answer)
+
+    def distance(halvings: float, factor: float = 2 * _LN2) -> float:
+        return math.sqrt(factor * halvings)
+
+    right = distance(50 + 7)
+    mistakes = {
+        "There are 128 components, and all peaks are at the shift: the sum is 128 times one of its terms.": (
+            distance(50)
+        ),
+        "The factor 128 makes the sum larger, so the inputs can be farther away.": distance(50 - 7),
+        "This is the square of the distance.": right**2,
+        "The exponent is half of the squared distance: is the one half missing?": distance(57, _LN2),
+        "A power of two is e to the power of a multiple of ln 2: is the ln 2 missing?": distance(57, 2),
+        "ln 2 belongs there, not its inverse.": distance(57, 2 / _LN2),
+        "This is where a single term leaves float32. The second look comes earlier.": distance(149),
+    }
+    otherwise = "The sum is 128 exp(-d^2 / 2) and shall be 2^-50: take logarithms."
+    if abs(abs(value) - right) < 0.05:
+        otherwise = "That is close: two decimals are asked for."
+    compare(abs(value), right, mistakes, otherwise, rtol=0.0, atol=6e-3)
+    return "The more components a neuron has, the farther away its inputs may be before it looks twice."
+
+
+# --- 3.3 --------------------------------------------------------------------------------------------
+
+
+def wider(answer: object) -> str:
+    """3.3: the first whole distance at which an output is lost when the deviations are doubled."""
+    value = as_number(answer)
+    # The smallest of 64 largest means is near 2.5. Some processors lose a term at 13.2 deviations, others at
+    # 14.4: what is exact below 2^-126 differs.
+    first, last = 28, 33
+    if value != int(value):
+        raise NotYet("A whole distance is asked for, as the cell goes through them.")
+    if value < 20:
+        raise NotYet("This is where it begins with a deviation of 1. Are the components twice as wide?")
+    if value > last:
+        raise NotYet(
+            "Not so far out. The way from the last mean to the failure doubles, but the means stay. Run it, "
+            "and take the first distance at which the share is above zero."
+        )
+    if value < first:
+        raise NotYet("There all outputs are finite still: let the distances go on to 40, and look again.")
+    return "Less than twice: only the way from the last mean doubles, and that mean lies where it did."
+
+
+# --- 3.4 --------------------------------------------------------------------------------------------
+
+
 def with_background(answer: object) -> str:
-    """3.2: the operator with a background log-density subtracted from every component."""
+    """3.4: the operator with a background log-density subtracted from every component."""
     signature = "with_background(x, mean, log_std, log_weight, log_background)"
     function = as_function(answer, signature)
     x, mean, log_std = (draw(*s, seed=n, dtype=torch.float32) for n, s in enumerate(((5, 3), (4, 3), (4, 3))))
@@ -72,7 +124,7 @@ def with_background(answer: object) -> str:
             _right(x, *parameters, -background)
         ),
         "The background has no effect.": plain,
-        "The background is too small by a factor of log2(e): powers of two need it in base 2.": (
+        "The background is too small by a factor of log2(e): only powers of two would need it in base 2.": (
             _right(x, *parameters, _LN2 * background)
         ),
         "The background is too large by a factor of log2(e): it was in nats where nats are summed.": (
@@ -92,7 +144,7 @@ def with_background(answer: object) -> str:
         ),
         "The outputs are in base 2: they should be in nats.": right / _LN2,
     }
-    otherwise = "The outputs are others: is l - log(background) what is summed for every component?"
+    otherwise = "The outputs are others: is a term less log(background) what is summed for every component?"
     compare(got, right, mistakes, otherwise)
 
     # At forty deviations, every sum of plain exponentials underflows in float32.
@@ -121,11 +173,11 @@ def _right(x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor, backgro
     return ugmm_log_density(*arguments, log_background=background, backend="reference")
 
 
-# --- 3.3 --------------------------------------------------------------------------------------------
+# --- 3.5 --------------------------------------------------------------------------------------------
 
 
 def exponents(answer: object) -> str:
-    """3.3: the exponents as a sum of three products, which matrix units can compute."""
+    """3.5: the exponents as a sum of three products, which matrix units can compute."""
     function = as_function(answer, "exponents(x, mean, std)")
     x, mean = draw(5, 3, seed=0), draw(4, 3, seed=1)
     std = 1.5 + 0.2 * draw(4, 3, seed=2)
@@ -186,9 +238,17 @@ EXERCISES = {
         ridge, "At the ridge the slope, bandwidth times intensity, meets the roof, the exponentials a second."
     ),
     "3.2": Exercise(
-        with_background, "Begin with the terms l of the formula, (B, J, K) or one neuron after the other."
+        second_look,
+        "All peaks are equally high: what is one term below the static shift, and the sum of all?",
     ),
     "3.3": Exercise(
+        wider,
+        "Change one line, run the cell of the failure, and look where the line in the picture leaves 0.",
+    ),
+    "3.4": Exercise(
+        with_background, "Begin with the terms of the formula, (B, J, K) or one neuron after the other."
+    ),
+    "3.5": Exercise(
         exponents, "Expand (x - mean)^2 and sort by powers of x: which factors depend on the parameters only?"
     ),
 }

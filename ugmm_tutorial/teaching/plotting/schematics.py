@@ -66,22 +66,21 @@ def broadcast_schematic(ax: Axes | None = None) -> Axes:
 
 def fused_schematic(ax: Axes | None = None) -> Axes:
     """Where the terms are stored: a block in memory when broadcast, a few in registers when fused."""
-    ax = axes(ax, figsize=(7.4, 4.2))
-    for height, title in ((2.6, "broadcast"), (0.0, "fused")):
-        _box(ax, (0.0, height), (1.1, 1.2), 0.0, "inputs and\nparameters", COLORS[0])
-        _box(ax, (7.2, height), (0.8, 1.2), 0.0, "outputs\n(B, J)", COLORS[3])
-        ax.text(-0.5, height + 0.6, title, ha="center", va="center", rotation=90, color=INK)
-    _box(ax, (3.3, 2.45), (1.1, 0.8), 0.6, "terms (B, J, K)\nin memory", COLORS[1])
-    _box(ax, (4.0, 0.45), (0.35, 0.3), 0.0, "a few terms\nin registers", COLORS[2])
-    for height, end in ((3.2, 3.15), (0.6, 3.85)):
-        _arrow(ax, (1.3, height), (end, height), INK)
-    for height, start in ((3.2, 5.2), (0.6, 4.5)):
-        _arrow(ax, (start, height), (7.05, height), INK)
-    ax.text(2.2, 3.35, "write, pass by pass", ha="center", color=INK, fontsize=9)
-    ax.text(6.1, 3.35, "read, pass by pass", ha="center", color=INK, fontsize=9)
-    ax.text(2.5, 0.75, "read once", ha="center", color=INK, fontsize=9)
-    ax.text(5.8, 0.75, "add to the sum", ha="center", color=INK, fontsize=9)
-    ax.set(xlim=(-0.7, 8.4), ylim=(-0.7, 4.3), aspect="equal")
+    ax = axes(ax, figsize=(5.6, 3.6))
+    for height, title in ((2.5, "broadcast"), (0.0, "fused")):
+        _box(ax, (0.0, height), (1.1, 1.0), 0.0, "inputs and\nparameters", COLORS[0])
+        _box(ax, (5.4, height), (0.8, 1.0), 0.0, "outputs\n(B, J)", COLORS[3])
+        ax.text(-0.35, height + 0.5, title, ha="center", va="center", rotation=90, color=INK)
+    _box(ax, (2.6, 2.3), (1.0, 0.7), 0.5, "terms (B, J, K)\nin memory", COLORS[1])
+    _box(ax, (3.1, 0.35), (0.3, 0.3), 0.0, "a few terms\nin registers", COLORS[2])
+    arrows = (
+        ("write", 1.2, 2.5, 3.0), ("read back", 4.2, 5.3, 3.0),
+        ("read once", 1.2, 2.95, 0.5), ("add up", 3.55, 5.3, 0.5),
+    )  # fmt: skip
+    for words, start, end, height in arrows:
+        _arrow(ax, (start, height), (end, height), INK)
+        ax.text((start + end) / 2, height + 0.12, words, ha="center", color=INK)
+    ax.set(xlim=(-0.6, 6.4), ylim=(-0.8, 3.7), aspect="equal")
     ax.axis("off")
     return ax
 
