@@ -15,13 +15,13 @@ import triton.language as tl
 
 from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, tile_position
 
-__all__ = ["input_kernel", "parameter_kernel"]
+__all__ = ["TWO_LN2", "input_kernel", "input_sums", "parameter_kernel", "parameter_sums"]
 
 TWO_LN2 = tl.constexpr(2.0 * math.log(2.0))
 
 
 @triton.jit
-def _parameter_sums(
+def parameter_sums(
     rows,
     columns,
     row,
@@ -98,11 +98,11 @@ def parameter_kernel(
     rows = row_panels + (row_tile * B + first) * (2 * R * RT)
     columns = column_panels + (column_tile * B + first) * ((2 if BACKGROUND else 1) * C * CT)
     if tl.load(lowest) < 0.0:
-        s0, s1, s2 = _parameter_sums(
+        s0, s1, s2 = parameter_sums(
             rows, columns, row, column, m, s, w, first, last, BACKGROUND, True, R, RT, C, CT
         )
     else:
-        s0, s1, s2 = _parameter_sums(
+        s0, s1, s2 = parameter_sums(
             rows, columns, row, column, m, s, w, first, last, BACKGROUND, False, R, RT, C, CT
         )
     address = tl.program_id(1).to(tl.int64) * J * K + jk
@@ -112,7 +112,7 @@ def parameter_kernel(
 
 
 @triton.jit
-def _input_sums(
+def input_sums(
     rows,
     columns,
     row,
@@ -179,11 +179,11 @@ def input_kernel(
     rows = row_panels + (row_tile * J + first) * (2 * R * RT)
     columns = column_panels + (column_tile * J + first) * (3 * C * CT)
     if tl.load(lowest) < 0.0:
-        sum_x, sum_n = _input_sums(
+        sum_x, sum_n = input_sums(
             rows, columns, row, column, inputs, background, first, last, True, R, RT, C, CT
         )
     else:
-        sum_x, sum_n = _input_sums(
+        sum_x, sum_n = input_sums(
             rows, columns, row, column, inputs, background, first, last, False, R, RT, C, CT
         )
     address = tl.program_id(1).to(tl.int64) * B * K + bk

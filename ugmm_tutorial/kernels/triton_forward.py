@@ -14,7 +14,7 @@ import triton.language as tl
 
 from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, tile_position
 
-__all__ = ["STRIP_ROWS", "finish_kernel", "sum_kernel"]
+__all__ = ["STRIP_ROWS", "UNDERFLOW", "finish_kernel", "sum_kernel", "write_outputs"]
 
 # A sum below this may have lost digits that matter to underflow: its row is redone with its true maximum.
 UNDERFLOW = tl.constexpr(2.0**-50)
@@ -107,7 +107,7 @@ def _any(mask):
 
 
 @triton.jit
-def _write(out, state, shift, background_shift, b, j, B, J, delta, total):
+def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total):
     nats = tl.load(shift + j)
     if background_shift is not None:
         nats += tl.load(background_shift + b)
@@ -131,9 +131,9 @@ def _finish_strip(
         delta, sums = _redo(x, mean, scale, c, n, b, j, K)
         delta = tl.where(redo, delta, 0.0)
         total = tl.where(redo, sums, total)
-        _write(out, state, shift, background_shift, b, j, B, J, delta, total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total)
     else:
-        _write(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -171,4 +171,4 @@ def finish_kernel(
                 partial, x, mean, scale, c, n, shift, background_shift, out, state, b, first, B, J, K, splits
             )
     else:
-        _write(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)

@@ -1,4 +1,4 @@
-"""A dense layer's forward pass as one kernel instead of a dozen operations, where this is possible.
+"""A dense layer's forward pass on the CPU as one kernel instead of a dozen operations, where this is possible.
 
 Bounds, softmax and dropout are part of the kernel then. Outputs and gradients are those of the layer's own
 methods, up to rounding. So are second derivatives, except beyond a bound of the deviations: there the
@@ -21,7 +21,7 @@ from ugmm_tutorial.layers.limits import bounded
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import UGMMLayer
 
-__all__ = ["log_density"]
+__all__ = ["as_built", "log_density", "specification"]
 
 
 def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
@@ -32,20 +32,21 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
         x: inputs of which none is left out.
         kind: the class whose outputs the kernel computes.
     """
-    if not (eager.ordinary() and _as_built(type(layer), kind)):
+    if not (eager.ordinary() and as_built(type(layer), kind)):
         return None
     parameters = (layer.mean, layer.log_std, layer.mix_logits)
     if not eager.takes(layer.backend, x, *parameters):
         return None
     mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
     transform = Transform(mode, penalty, *layer.log_std_bounds)
-    specification = partial(_specification, transform)
-    return eager.log_density(x, *parameters, transform=transform, reference=specification)
+    reference = partial(specification, transform)
+    return eager.log_density(x, *parameters, transform=transform, reference=reference)
 
 
-def _specification(
+def specification(
     transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
 ) -> Tensor:
+    """Outputs (B, J) at x (B, K), by operations that can be differentiated twice."""
     penalty = 0.0 if transform.penalty is None else transform.penalty
     first = transform.mode == DROPPED_FIRST
     log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
@@ -54,7 +55,7 @@ def _specification(
 
 
 @cache
-def _as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
+def as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
     return all(getattr(own, name) is getattr(kind, name) for name in names.split())

@@ -1,0 +1,209 @@
+"""A layer's learnt parameters on a GPU: into the panels that loops read, and sums of loops into gradients.
+
+As ``numba_parameters``, for whole layers at once. One kernel stands before the loops of either pass, one
+behind those of the backward pass. A program takes ROWS neurons or ROWS examples, and walks along their
+components in blocks.
+
+The backward pass computes s and c again instead of keeping them. They must have the same bits then, because
+delta was one y. So nothing here depends on whether a compiler fuses multiplications and additions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+
+from ugmm_tutorial.kernels.reference import HALF_LOG_2PI as _HALF_LOG_2PI
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
+from ugmm_tutorial.kernels.triton_backward import TWO_LN2
+from ugmm_tutorial.kernels.triton_elements import SIZES
+
+__all__ = ["layer_finish", "layer_panels"]
+
+FIRST, LAST = tl.constexpr(DROPPED_FIRST), tl.constexpr(DROPPED_LAST)
+HALF_LOG_2PI = tl.constexpr(_HALF_LOG_2PI)
+LOG2_E = tl.constexpr(math.log2(math.e))
+LN2_HIGH, LN2_LOW = tl.constexpr(355.0 / 512.0), tl.constexpr(math.log(2.0) - 355.0 / 512.0)
+SCALE = tl.constexpr(math.sqrt(0.5 * math.log2(math.e)))
+
+
+@triton.jit
+def _exp(v):
+    """e**v for -87 <= v <= 88, to the last digit or two; a GPU's own loses those that stand before the point."""
+    n = tl.floor(tl.fma(v, LOG2_E, 0.5))
+    r = tl.fma(-n, LN2_LOW, tl.fma(-n, LN2_HIGH, v))
+    p = tl.fma(r, 1.9875691500e-4, 1.3981999507e-3)
+    p = tl.fma(tl.fma(p, r, 8.3334519073e-3), r, 4.1665795894e-2)
+    p = tl.fma(tl.fma(p, r, 1.6666665459e-1), r, 5.0000001201e-1)
+    p = tl.fma(tl.fma(p, r, 1.0), r, 1.0)
+    return p * ((n.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _exp_or_zero(v):
+    """e**v, but exactly 0 far below: a dropped component has no weight, not a small one."""
+    return tl.where(v < -80.0, 0.0, _exp(tl.where(v < -80.0, -80.0, v)))
+
+
+@triton.jit
+def _logits(logits, penalty, j, k, K, MODE: tl.constexpr):
+    """What the softmax is taken of; -inf beyond the last component."""
+    value = tl.load(logits + (j * K + k), k < K, other=float("-inf"))
+    if MODE == FIRST:
+        value += tl.load(penalty + (j * K + k), k < K, other=0.0)
+    return value
+
+
+@triton.jit
+def _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE: tl.constexpr):
+    """s, and the logarithm of weight over standard deviation, in which NaN stays."""
+    weight = (_logits(logits, penalty, j, k, K, MODE) - top) - rest
+    if MODE == LAST:
+        weight += tl.load(penalty + (j * K + k), k < K, other=0.0)
+    value = tl.load(log_std + (j * K + k), k < K, other=0.0)
+    value = tl.where(value < low, low, value)
+    value = tl.where(value > high, high, value)
+    return _exp(tl.minimum(tl.maximum(-value, -87.0), 80.0)) * SCALE, weight - value
+
+
+@triton.jit
+def _statistics(
+    log_std, logits, penalty, j, K, low, high, MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Of every neuron: the largest logit, the logarithm of the sum relative to it, the largest coefficient."""
+    lane = tl.arange(0, BLOCK)[None, :]
+    top = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
+    for start in range(0, K, BLOCK):
+        top = tl.maximum(top, _logits(logits, penalty, j, start + lane, K, MODE))
+    top = tl.max(top, 1)[:, None]
+    total = tl.zeros([ROWS, BLOCK], tl.float32)
+    for start in range(0, K, BLOCK):
+        total += _exp_or_zero(_logits(logits, penalty, j, start + lane, K, MODE) - top)
+    rest = tl.log(tl.sum(total, 1))[:, None]
+    peak = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
+    for start in range(0, K, BLOCK):
+        _, c = _coefficients(log_std, logits, penalty, j, start + lane, K, low, high, top, rest, MODE)
+        peak = tl.maximum(peak, c)
+    peak = tl.max(peak, 1)[:, None]
+    return top, rest, tl.where(peak > float("-inf"), peak, 0.0)  # all weights are zero
+
+
+@triton.jit
+def _panel(panels, place, step, steps, QUANTITIES: tl.constexpr, WIDTH: tl.constexpr):
+    """Where (steps, size) is kept as (tiles, steps, QUANTITIES, WIDTH)."""
+    return panels + (((place // WIDTH).to(tl.int64) * steps + step) * (QUANTITIES * WIDTH) + place % WIDTH)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def layer_panels(
+    x, mean, log_std, logits, penalty, statistics, parameter_panels, input_panels,
+    grad, state, by_neuron, by_example, lowest, low, high,
+    B, J, K, steps, neurons, row_stride, column_stride,
+    MODE: tl.constexpr, BACKWARD: tl.constexpr, PARAMETER_WIDTH: tl.constexpr, INPUT_WIDTH: tl.constexpr,
+    NEURONS: tl.constexpr, EXAMPLES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """What the loops read, by programs of neurons and then of examples.
+
+    Components from K to ``steps`` have no weight. Forward, the panels are (J tiles, steps, 3, width) of mean,
+    s and c, and (B tiles, steps, 1, width) of x; statistics (4, J) is written. Backward, they are (K tiles,
+    J, 3, width) and (K tiles, B, 1, width), and ``grad`` (B, J) becomes g, beside delta, in (J tiles, B, 2,
+    NEURONS) and in (B tiles, J, 2, EXAMPLES). ``lowest`` has the lowest delta of each program.
+    """
+    row, lane = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
+    if tl.program_id(0) < neurons:
+        place = tl.program_id(0) * ROWS + row
+        j = tl.minimum(place, J - 1).to(tl.int64)
+        if BACKWARD:
+            top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
+            peak = tl.load(statistics + (2 * J + j))
+        else:
+            top, rest, peak = _statistics(log_std, logits, penalty, j, K, low, high, MODE, ROWS, BLOCK)
+            tl.store(statistics + j, top)
+            tl.store(statistics + (J + j), rest)
+            tl.store(statistics + (2 * J + j), peak)
+            tl.store(statistics + (3 * J + j), peak - HALF_LOG_2PI)
+        for start in range(0, steps, BLOCK):
+            k = start + lane
+            s, c = _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE)
+            if BACKWARD:
+                panel = _panel(parameter_panels, k, j, J, 3, PARAMETER_WIDTH)
+            else:
+                panel = _panel(parameter_panels, place, k, steps, 3, PARAMETER_WIDTH)
+            tl.store(panel, tl.load(mean + (j * K + k), k < K, other=0.0), k < steps)
+            tl.store(panel + PARAMETER_WIDTH, s, k < steps)
+            tl.store(panel + 2 * PARAMETER_WIDTH, (c - peak) * LOG2_E, k < steps)
+    else:
+        group = tl.program_id(0) - neurons
+        example = group * ROWS + row
+        b = tl.minimum(example, B - 1).to(tl.int64)
+        for start in range(0, steps, BLOCK):
+            k = start + lane
+            if BACKWARD:
+                panel = _panel(input_panels, k, b, B, 1, INPUT_WIDTH)
+            else:
+                panel = _panel(input_panels, example, k, steps, 1, INPUT_WIDTH)
+            tl.store(panel, tl.load(x + (b * K + k), k < K, other=0.0), k < steps)
+        if BACKWARD:
+            least = tl.zeros([ROWS, BLOCK], tl.float32)
+            for start in range(0, J, BLOCK):
+                n = start + lane
+                bj, inside = b * J + n, n < J
+                delta = tl.load(state + bj, inside, other=0.0)
+                g = tl.load(grad + (b * row_stride + n * column_stride), inside, other=0.0)
+                g *= tl.load(state + (B.to(tl.int64) * J + bj), inside, other=0.0)
+                least = tl.minimum(least, delta)
+                panel = _panel(by_neuron, n, b, B, 2, NEURONS)
+                tl.store(panel, g, inside)
+                tl.store(panel + NEURONS, delta, inside)
+                panel = _panel(by_example, example, n, J, 2, EXAMPLES)
+                tl.store(panel, g, inside)
+                tl.store(panel + EXAMPLES, delta, inside)
+            tl.store(lowest + group, tl.min(tl.min(least, 1), 0))
+
+
+@triton.jit
+def _added(partial, address, inside, splits, stride):
+    total = tl.load(partial + address, inside, other=0.0)
+    for split in range(1, splits):
+        total += tl.load(partial + (address + split * stride), inside, other=0.0)
+    return total
+
+
+@triton.jit(do_not_specialize=SIZES)
+def layer_finish(
+    sums, partial, log_std, logits, penalty, statistics, grad_mean, grad_log_std, grad_logits, grad_x,
+    low, high, B, J, K, splits, input_splits, neurons,
+    MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the parameters, through softmax and bounds, from S0, S1 and S2 in ``sums`` (splits, 3, J, K).
+
+    Programs from ``neurons`` on add up the gradient of x, from (input_splits, B, K).
+    """
+    if tl.program_id(0) < neurons:
+        j = tl.minimum(tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], J - 1).to(tl.int64)
+        lane, size = tl.arange(0, BLOCK)[None, :], J.to(tl.int64) * K
+        top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
+        total = tl.zeros([ROWS, BLOCK], tl.float32)
+        for start in range(0, K, BLOCK):
+            total += _added(sums, j * K + (start + lane), start + lane < K, splits, 3 * size)
+        total = tl.sum(total, 1)[:, None]
+        for start in range(0, K, BLOCK):
+            k = start + lane
+            jk, inside = j * K + k, k < K
+            s0 = _added(sums, jk, inside, splits, 3 * size)
+            s1 = _added(sums, jk + size, inside, splits, 3 * size)
+            s2 = _added(sums, jk + 2 * size, inside, splits, 3 * size)
+            s, _ = _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE)
+            value, g = tl.load(log_std + jk, inside, other=0.0), tl.fma(s2, TWO_LN2, -s0)
+            # At a bound only a gradient passes that would lead away from it.
+            stopped = ((value < low) & (g > 0.0)) | ((value > high) & (g < 0.0))
+            share = _exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
+            tl.store(grad_mean + jk, s1 * s * TWO_LN2, inside)
+            tl.store(grad_log_std + jk, tl.where(stopped, 0.0, g), inside)
+            tl.store(grad_logits + jk, tl.fma(-share, total, s0), inside)
+    else:
+        bk = (tl.program_id(0) - neurons).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        inside = bk < B.to(tl.int64) * K
+        tl.store(grad_x + bk, _added(partial, bk, inside, input_splits, B.to(tl.int64) * K), inside)

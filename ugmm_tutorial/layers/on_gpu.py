@@ -1,0 +1,113 @@
+"""A dense layer on a GPU as five kernels, in operators that compiled code and CUDA graphs see through.
+
+``kernels.triton_layer`` has the kernels, and says what they have been tried on. Everything else is left to
+:mod:`direct` or to the layer's own methods: float64, second derivatives, missing inputs, vmap, exporters.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import kernels
+from ugmm_tutorial.kernels import eager
+from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
+from ugmm_tutorial.kernels.fused import one_after_the_other
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
+from ugmm_tutorial.layers import direct
+
+if TYPE_CHECKING:
+    from ugmm_tutorial.layers.dense import UGMMLayer
+
+__all__ = ["ENABLED", "log_density"]
+
+# Whether layers use these kernels at all. Without them a layer calls the operator, with kernels of its own.
+ENABLED = True
+_ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor logits, Tensor? penalty"
+_RULE = "int mode, float low, float high"
+_LARGEST = torch.finfo(torch.float32).max
+
+
+def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
+    """As :func:`direct.log_density`, which has the CPU's part, for tensors on any device."""
+    parameters = (layer.mean, layer.log_std, layer.mix_logits)
+    if not _takes(layer.backend, x, *parameters):
+        return direct.log_density(layer, x, kind)
+    if not direct.as_built(type(layer), kind):
+        return None
+    mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
+    low, high = layer.log_std_bounds
+    # Finite bounds, because not everything that writes code can write infinity.
+    rule = mode, max(low, -_LARGEST), min(high, _LARGEST)
+    out, _, _ = torch.ops.ugmm.layer(x.reshape(-1, x.shape[-1]), *parameters, penalty, *rule)
+    return out.reshape(*x.shape[:-1], layer.out_features)
+
+
+def _takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor) -> bool:
+    on_cpu = backend == "triton" and kernels.interpreted()
+    if backend not in ("auto", "triton") or not ENABLED or not isinstance(x, Tensor):
+        return False
+    if not (x.is_cuda or on_cpu) or x.dim() == 0 or x.shape[-1] != mean.shape[-1] or x.numel() == 0:
+        return False
+    if torch.compiler.is_exporting() or not (torch.compiler.is_compiling() or eager.ordinary()):
+        return False
+    fits = log_std.shape == logits.shape == mean.shape
+    for tensor in (x, mean, log_std, logits):
+        fits &= type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == torch.float32
+        fits &= tensor.device == x.device and tensor.layout == torch.strided
+    return fits and _registered()
+
+
+def _registered() -> bool:
+    """Whether the operators exist. Triton takes long to import, so that waits until there is a use for them."""
+    if kernels.unavailable("triton") is None and not hasattr(torch.ops.ugmm, "layer"):
+        from ugmm_tutorial.kernels import triton_layer
+
+        # Interpreted kernels cannot be traced, so there the operators are opaque.
+        operator: Any = torch.library.custom_op if kernels.interpreted() else torch.library.triton_op
+        forward = operator(
+            "ugmm::layer", triton_layer.forward, mutates_args=(),
+            schema=f"({_ARGUMENTS}, {_RULE}) -> (Tensor, Tensor, Tensor)",
+        )  # fmt: skip
+        backward = operator(
+            "ugmm::layer_backward", triton_layer.backward, mutates_args=(),
+            schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, Tensor statistics, {_RULE}, bool needs_x, "
+            "bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor)",
+        )  # fmt: skip
+        forward.register_fake(triton_layer.unfilled)
+        backward.register_fake(triton_layer.unfilled_gradients)
+        forward.register_autograd(_differentiate, setup_context=_setup_context)
+        for one in (forward, backward):
+            one.register_vmap(partial(one_after_the_other, one))
+    return kernels.unavailable("triton") is None
+
+
+# A constant for torch.compile, like kernels.unavailable.
+_registered._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output[1:])
+    ctx.rule = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    *arguments, penalty, state, statistics = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:4]
+    if grad is None:
+        return (None,) * 8
+    if torch.is_grad_enabled():
+        transform = Transform(ctx.rule[0], penalty, *ctx.rule[1:])
+        specification = partial(direct.specification, transform)
+        gradients = differentiable_gradients(specification, grad, arguments, needed)
+    else:
+        wanted = needed[0], any(needed[1:])
+        found = torch.ops.ugmm.layer_backward(
+            grad, *arguments, penalty, state, statistics, *ctx.rule, *wanted
+        )
+        gradients = tuple(g if need else None for g, need in zip(found, needed, strict=True))
+    return (*gradients, None, None, None, None)
