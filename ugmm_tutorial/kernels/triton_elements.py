@@ -22,15 +22,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["CHUNK", "SIZES", "UNROLL", "exponent", "lanes", "tile_place", "tile_position"]
+__all__ = ["CHUNK", "SIZES", "UNROLL", "exponent", "lanes", "tile_position"]
 
 # Terms are added in chunks, and chunks to a total: rounding errors then grow with sqrt(CHUNK), not sqrt(K).
 CHUNK = tl.constexpr(64)
 UNROLL = tl.constexpr(4)
 # Arguments that change between calls, as B does in the last batch of an epoch. Kernels are compiled once for
 # all values, so Triton cannot see where addresses would allow wide loads and stores in another layout.
-SIZES = ("B", "J", "K", "span", "splits", "input_span", "input_splits", "steps", "neurons", "parameters", "group")
-SIZES += ("row_width", "column_width", "row_stride", "column_stride")
+SIZES = ("B", "J", "K", "span", "splits", "steps", "neurons", "inputs", "row_stride", "column_stride")
 
 
 @triton.jit
@@ -49,15 +48,9 @@ def lanes(REGISTERS: tl.constexpr, THREADS: tl.constexpr):
 
 
 @triton.jit
-def tile_place(tile, columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
+def tile_position(tile, columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
     """A tile's row tile and column tile, counted row by row, and the positions inside."""
     column_tiles = tl.cdiv(columns, C * CT)
     row_tile = (tile // column_tiles).to(tl.int64)
     column_tile = (tile % column_tiles).to(tl.int64)
     return row_tile, column_tile, lanes(R, RT)[:, None, :, None], lanes(C, CT)[None, :, None, :]
-
-
-@triton.jit
-def tile_position(columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
-    """The same of this program's tile."""
-    return tile_place(tl.program_id(0), columns, R, RT, C, CT)

@@ -41,7 +41,7 @@ def sum_kernel(
     CT: tl.constexpr,
 ):
     """sum_k 2**y with delta = 0, rows J and columns B, for a whole tile, over ``span`` components."""
-    row_tile, column_tile, row, column = tile_position(B, R, RT, C, CT)
+    row_tile, column_tile, row, column = tile_position(tl.program_id(0), B, R, RT, C, CT)
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
     first = tl.program_id(1) * span
     last = tl.minimum(first + span, K)

@@ -17,7 +17,6 @@ import triton.language as tl
 
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI as _HALF_LOG_2PI
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
-from ugmm_tutorial.kernels.triton_backward import TWO_LN2
 from ugmm_tutorial.kernels.triton_elements import SIZES
 
 __all__ = ["layer_finish", "layer_panels"]
@@ -31,7 +30,7 @@ SCALE = tl.constexpr(math.sqrt(0.5 * math.log2(math.e)))
 
 @triton.jit
 def _exp(v):
-    """e**v for -87 <= v <= 88, to the last digit or two; a GPU's own loses those that stand before the point."""
+    """e**v for -87 <= v <= 88, to the last digits; a GPU's own loses as many as stand before the point."""
     n = tl.floor(tl.fma(v, LOG2_E, 0.5))
     r = tl.fma(-n, LN2_LOW, tl.fma(-n, LN2_HIGH, v))
     p = tl.fma(r, 1.9875691500e-4, 1.3981999507e-3)
@@ -72,7 +71,7 @@ def _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE:
 def _statistics(
     log_std, logits, penalty, j, K, low, high, MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Of every neuron: the largest logit, the logarithm of the sum relative to it, the largest coefficient."""
+    """Of every neuron: the largest logit, the logarithm of the sum relative to it, the largest c in nats."""
     lane = tl.arange(0, BLOCK)[None, :]
     top = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
     for start in range(0, K, BLOCK):
@@ -98,69 +97,70 @@ def _panel(panels, place, step, steps, QUANTITIES: tl.constexpr, WIDTH: tl.const
 
 @triton.jit(do_not_specialize=SIZES)
 def layer_panels(
-    x, mean, log_std, logits, penalty, statistics, parameter_panels, input_panels,
-    grad, state, by_neuron, by_example, lowest, low, high,
+    x, mean, log_std, logits, penalty, low, high, statistics, parameter_panels, input_panels, lowest,
+    scale, coefficient, grad, state, by_neuron, by_example,
     B, J, K, steps, neurons, row_stride, column_stride,
     MODE: tl.constexpr, BACKWARD: tl.constexpr, PARAMETER_WIDTH: tl.constexpr, INPUT_WIDTH: tl.constexpr,
     NEURONS: tl.constexpr, EXAMPLES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """What the loops read, by programs of neurons and then of examples.
 
-    Components from K to ``steps`` have no weight. Forward, the panels are (J tiles, steps, 3, width) of mean,
-    s and c, and (B tiles, steps, 1, width) of x; statistics (4, J) is written. Backward, they are (K tiles,
-    J, 3, width) and (K tiles, B, 1, width), and ``grad`` (B, J) becomes g, beside delta, in (J tiles, B, 2,
-    NEURONS) and in (B tiles, J, 2, EXAMPLES). ``lowest`` has the lowest delta of each program.
+    Statistics, (3, J), are the largest logit, the rest of the normaliser, and what outputs are shifted by.
+    Forward, the panels are (J tiles, steps, 3, width) of mean, s and c, and (B tiles, steps, 1, width) of x.
+    Components from K to ``steps`` have no weight. Backward, they are (K tiles, J, 3, width) and (K tiles, B,
+    1, width); s and c, (J, K), are written too, and ``grad`` becomes g, beside delta, in (J tiles, B, 2,
+    NEURONS) and in (B tiles, J, 2, EXAMPLES).
     """
     row, lane = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
     if tl.program_id(0) < neurons:
         place = tl.program_id(0) * ROWS + row
         j = tl.minimum(place, J - 1).to(tl.int64)
-        if BACKWARD:
-            top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
-            peak = tl.load(statistics + (2 * J + j))
-        else:
-            top, rest, peak = _statistics(log_std, logits, penalty, j, K, low, high, MODE, ROWS, BLOCK)
-            tl.store(statistics + j, top)
-            tl.store(statistics + (J + j), rest)
-            tl.store(statistics + (2 * J + j), peak)
-            tl.store(statistics + (3 * J + j), peak - HALF_LOG_2PI)
+        top, rest, peak = _statistics(log_std, logits, penalty, j, K, low, high, MODE, ROWS, BLOCK)
+        tl.store(statistics + j, top)
+        tl.store(statistics + (J + j), rest)
+        tl.store(statistics + (2 * J + j), peak - HALF_LOG_2PI)
+        if not BACKWARD:
+            tl.store(lowest, 0.0)
         for start in range(0, steps, BLOCK):
-            k = start + lane
+            step = start + lane
+            k = tl.minimum(step, K - 1) if BACKWARD else step
+            m = tl.load(mean + (j * K + k), k < K, other=0.0)
             s, c = _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE)
+            c = (c - peak) * LOG2_E
             if BACKWARD:
-                panel = _panel(parameter_panels, k, j, J, 3, PARAMETER_WIDTH)
+                tl.store(scale + (j * K + k), s)
+                tl.store(coefficient + (j * K + k), c)
+                panel = _panel(parameter_panels, step, j, J, 3, PARAMETER_WIDTH)
             else:
-                panel = _panel(parameter_panels, place, k, steps, 3, PARAMETER_WIDTH)
-            tl.store(panel, tl.load(mean + (j * K + k), k < K, other=0.0), k < steps)
-            tl.store(panel + PARAMETER_WIDTH, s, k < steps)
-            tl.store(panel + 2 * PARAMETER_WIDTH, (c - peak) * LOG2_E, k < steps)
+                panel = _panel(parameter_panels, place, step, steps, 3, PARAMETER_WIDTH)
+            tl.store(panel, m, step < steps)
+            tl.store(panel + PARAMETER_WIDTH, s, step < steps)
+            tl.store(panel + 2 * PARAMETER_WIDTH, c, step < steps)
     else:
-        group = tl.program_id(0) - neurons
-        example = group * ROWS + row
-        b = tl.minimum(example, B - 1).to(tl.int64)
+        place = (tl.program_id(0) - neurons) * ROWS + row
+        b = tl.minimum(place, B - 1).to(tl.int64)
         for start in range(0, steps, BLOCK):
-            k = start + lane
+            step = start + lane
+            k = tl.minimum(step, K - 1) if BACKWARD else step
             if BACKWARD:
-                panel = _panel(input_panels, k, b, B, 1, INPUT_WIDTH)
+                panel = _panel(input_panels, step, b, B, 1, INPUT_WIDTH)
             else:
-                panel = _panel(input_panels, example, k, steps, 1, INPUT_WIDTH)
-            tl.store(panel, tl.load(x + (b * K + k), k < K, other=0.0), k < steps)
+                panel = _panel(input_panels, place, step, steps, 1, INPUT_WIDTH)
+            tl.store(panel, tl.load(x + (b * K + k), k < K, other=0.0), step < steps)
         if BACKWARD:
-            least = tl.zeros([ROWS, BLOCK], tl.float32)
-            for start in range(0, J, BLOCK):
-                n = start + lane
-                bj, inside = b * J + n, n < J
-                delta = tl.load(state + bj, inside, other=0.0)
-                g = tl.load(grad + (b * row_stride + n * column_stride), inside, other=0.0)
-                g *= tl.load(state + (B.to(tl.int64) * J + bj), inside, other=0.0)
-                least = tl.minimum(least, delta)
-                panel = _panel(by_neuron, n, b, B, 2, NEURONS)
+            for start in range(0, tl.cdiv(J, NEURONS) * NEURONS, BLOCK):
+                step = start + lane
+                n = tl.minimum(step, J - 1)
+                inside, bj = step < tl.cdiv(J, NEURONS) * NEURONS, b * J + n
+                delta = tl.load(state + bj)
+                g = tl.load(grad + (b * row_stride + n * column_stride))
+                g *= tl.load(state + (B.to(tl.int64) * J + bj))
+                panel = _panel(by_neuron, step, b, B, 2, NEURONS)
                 tl.store(panel, g, inside)
                 tl.store(panel + NEURONS, delta, inside)
-                panel = _panel(by_example, example, n, J, 2, EXAMPLES)
-                tl.store(panel, g, inside)
-                tl.store(panel + EXAMPLES, delta, inside)
-            tl.store(lowest + group, tl.min(tl.min(least, 1), 0))
+                panel = _panel(by_example, place, n, J, 2, EXAMPLES)
+                tl.store(panel, g)
+                tl.store(panel + EXAMPLES, delta)
 
 
 @triton.jit
@@ -173,37 +173,30 @@ def _added(partial, address, inside, splits, stride):
 
 @triton.jit(do_not_specialize=SIZES)
 def layer_finish(
-    sums, partial, log_std, logits, penalty, statistics, grad_mean, grad_log_std, grad_logits, grad_x,
-    low, high, B, J, K, splits, input_splits, neurons,
+    sums, log_std, logits, penalty, low, high, statistics, gradients, J, K, splits,
     MODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the parameters, through softmax and bounds, from S0, S1 and S2 in ``sums`` (splits, 3, J, K).
+    """Add up the gradients of ``parameter_tile``, (3, splits, J, K), and go back through softmax and bounds.
 
-    Programs from ``neurons`` on add up the gradient of x, from (input_splits, B, K).
+    Both have them in the order of mean, log_std, and log-weights or logits.
     """
-    if tl.program_id(0) < neurons:
-        j = tl.minimum(tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], J - 1).to(tl.int64)
-        lane, size = tl.arange(0, BLOCK)[None, :], J.to(tl.int64) * K
-        top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
-        total = tl.zeros([ROWS, BLOCK], tl.float32)
-        for start in range(0, K, BLOCK):
-            total += _added(sums, j * K + (start + lane), start + lane < K, splits, 3 * size)
-        total = tl.sum(total, 1)[:, None]
-        for start in range(0, K, BLOCK):
-            k = start + lane
-            jk, inside = j * K + k, k < K
-            s0 = _added(sums, jk, inside, splits, 3 * size)
-            s1 = _added(sums, jk + size, inside, splits, 3 * size)
-            s2 = _added(sums, jk + 2 * size, inside, splits, 3 * size)
-            s, _ = _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE)
-            value, g = tl.load(log_std + jk, inside, other=0.0), tl.fma(s2, TWO_LN2, -s0)
-            # At a bound only a gradient passes that would lead away from it.
-            stopped = ((value < low) & (g > 0.0)) | ((value > high) & (g < 0.0))
-            share = _exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
-            tl.store(grad_mean + jk, s1 * s * TWO_LN2, inside)
-            tl.store(grad_log_std + jk, tl.where(stopped, 0.0, g), inside)
-            tl.store(grad_logits + jk, tl.fma(-share, total, s0), inside)
-    else:
-        bk = (tl.program_id(0) - neurons).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        inside = bk < B.to(tl.int64) * K
-        tl.store(grad_x + bk, _added(partial, bk, inside, input_splits, B.to(tl.int64) * K), inside)
+    j = tl.minimum(tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], J - 1).to(tl.int64)
+    lane, size = tl.arange(0, BLOCK)[None, :], J.to(tl.int64) * K
+    top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
+    weights = sums + 2 * splits * size
+    total = tl.zeros([ROWS, BLOCK], tl.float32)
+    for start in range(0, K, BLOCK):
+        total += _added(weights, j * K + (start + lane), start + lane < K, splits, size)
+    total = tl.sum(total, 1)[:, None]
+    for start in range(0, K, BLOCK):
+        k = start + lane
+        jk, inside = j * K + k, k < K
+        tl.store(gradients + jk, _added(sums, jk, inside, splits, size), inside)
+        g = _added(sums + splits * size, jk, inside, splits, size)
+        # At a bound only a gradient passes that would lead away from it.
+        value = tl.load(log_std + jk, inside, other=0.0)
+        stopped = ((value < low) & (g > 0.0)) | ((value > high) & (g < 0.0))
+        tl.store(gradients + (size + jk), tl.where(stopped, 0.0, g), inside)
+        share = _exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
+        g = tl.fma(-share, total, _added(weights, jk, inside, splits, size))
+        tl.store(gradients + (2 * size + jk), g, inside)

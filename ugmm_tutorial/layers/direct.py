@@ -1,4 +1,4 @@
-"""A dense layer's forward pass on the CPU as one kernel instead of a dozen operations, where this is possible.
+"""A dense layer's forward pass on a CPU as one kernel instead of a dozen operations, if this is possible.
 
 Bounds, softmax and dropout are part of the kernel then. Outputs and gradients are those of the layer's own
 methods, up to rounding. So are second derivatives, except beyond a bound of the deviations: there the

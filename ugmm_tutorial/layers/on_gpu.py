@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import eager
-from ugmm_tutorial.kernels.autograd import differentiable_gradients, outputs_and_state
+from ugmm_tutorial.kernels.autograd import differentiable_gradients
 from ugmm_tutorial.kernels.fused import one_after_the_other
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
 from ugmm_tutorial.layers import direct
@@ -62,7 +62,7 @@ def _takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tenso
 
 
 def _registered() -> bool:
-    """Whether the operators exist. Triton takes long to import, so that waits until there is a use for them."""
+    """Whether the operators exist. Triton takes long to import, so they are made when they are needed."""
     if kernels.unavailable("triton") is None and not hasattr(torch.ops.ugmm, "layer"):
         from ugmm_tutorial.kernels import triton_layer
 
@@ -74,8 +74,8 @@ def _registered() -> bool:
         )  # fmt: skip
         backward = operator(
             "ugmm::layer_backward", triton_layer.backward, mutates_args=(),
-            schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, Tensor statistics, {_RULE}, bool needs_x, "
-            "bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor)",
+            schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, Tensor lowest, {_RULE}, bool needs_x, "
+            "bool needs_parameters) -> (Tensor, Tensor)",
         )  # fmt: skip
         forward.register_fake(triton_layer.unfilled)
         backward.register_fake(triton_layer.unfilled_gradients)
@@ -96,7 +96,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    *arguments, penalty, state, statistics = ctx.saved_tensors
+    *arguments, penalty, state, lowest = ctx.saved_tensors
     needed = ctx.needs_input_grad[:4]
     if grad is None:
         return (None,) * 8
@@ -106,8 +106,9 @@ def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Te
         gradients = differentiable_gradients(specification, grad, arguments, needed)
     else:
         wanted = needed[0], any(needed[1:])
-        found = torch.ops.ugmm.layer_backward(
-            grad, *arguments, penalty, state, statistics, *ctx.rule, *wanted
+        grad_x, rest = torch.ops.ugmm.layer_backward(
+            grad, *arguments, penalty, state, lowest, *ctx.rule, *wanted
         )
+        found = grad_x, *(rest.unbind() if wanted[1] else (rest,) * 3)
         gradients = tuple(g if need else None for g, need in zip(found, needed, strict=True))
     return (*gradients, None, None, None, None)
