@@ -22,22 +22,9 @@ TWO_LN2 = tl.constexpr(2.0 * math.log(2.0))
 
 @triton.jit
 def _parameter_sums(
-    rows,
-    columns,
-    row,
-    column,
-    mean,
-    scale,
-    c,
-    first,
-    last,
-    BACKGROUND: tl.constexpr,
-    REDONE: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    rows, columns, row, column, mean, scale, c, first, last, BACKGROUND: tl.constexpr, REDONE: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """S0, S1 and S2 over the examples from ``first`` to ``last``."""
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
     total0 = tl.zeros([R, C, RT, CT], tl.float32)
@@ -126,20 +113,9 @@ def parameter_kernel(
 
 @triton.jit
 def _input_sums(
-    rows,
-    columns,
-    row,
-    column,
-    x,
-    n,
-    first,
-    last,
-    REDONE: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    rows, columns, row, column, x, n, first, last, REDONE: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """sum_j g 2**y t s, and sum_j g 2**y if there is a background, from neuron ``first`` to ``last``."""
     total_x = tl.zeros([R, C, RT, CT], tl.float32)
     total_n = tl.zeros([R, C, RT, CT], tl.float32)

@@ -110,15 +110,9 @@ def backward(
 
 
 def _parameter_gradients(
-    x: Tensor,
-    n: Tensor | None,
-    mean: Tensor,
-    scale: Tensor,
-    c: Tensor,
-    g: Tensor,
-    delta: Tensor,
+    x: Tensor, n: Tensor | None, mean: Tensor, scale: Tensor, c: Tensor, g: Tensor, delta: Tensor,
     lowest: Tensor,
-) -> list[Tensor]:
+) -> list[Tensor]:  # fmt: skip
     """Gradients of mean, log_std and log_weight, (J, K)."""
     (b, k), j = x.shape, len(mean)
     tile, configuration = PARAMETER_TILE, tiles.parameter_configuration(n is not None)
@@ -141,15 +135,9 @@ def _parameter_gradients(
 
 
 def _input_gradients(
-    x: Tensor,
-    n: Tensor | None,
-    mean: Tensor,
-    scale: Tensor,
-    c: Tensor,
-    g: Tensor,
-    delta: Tensor,
+    x: Tensor, n: Tensor | None, mean: Tensor, scale: Tensor, c: Tensor, g: Tensor, delta: Tensor,
     lowest: Tensor,
-) -> list[Tensor | None]:
+) -> list[Tensor | None]:  # fmt: skip
     """Gradients of x and of the background, if there is one, (B, K)."""
     (b, k), j = x.shape, len(mean)
     tile, configuration = INPUT_TILE, tiles.input_configuration(n is not None)

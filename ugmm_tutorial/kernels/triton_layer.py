@@ -1,12 +1,12 @@
-"""A whole dense layer on a GPU: two launches forward, three backward. Taught in chapter 3.
+"""A whole dense layer on a GPU: two launches forward, three backward.
 
 Softmax, bounds and dropout's penalty are part of them. ``triton_learnt`` packs what the loops read, and makes
 gradients of their sums. Of the two kernels here, one makes outputs, the other is both kernels of
 ``triton_backward`` in one launch. Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 
 **These kernels have run in Triton's interpreter, and have been compiled for GPUs on a machine without any.
-They have not run on a GPU yet.** ``layers.on_gpu.ENABLED = False`` switches them off. What they take over from
-``triton_backward`` has run on an H200.
+They have not run on a GPU yet.** ``layers.on_gpu.ENABLED = False`` switches them off. Only what they take
+over from ``triton_backward`` has run on an H200.
 
 No output is split over programs, or a third launch would have to add its parts. Where there are few outputs,
 tiles are small and the threads of a block share the components: each sums one of ST parts.
@@ -154,7 +154,7 @@ def forward(
     mode: int, low: float, high: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Outputs, their state, and a number below zero if a sum had vanished."""
-    x, *learnt, mode = _read(x, mean, log_std, logits, penalty, mode)
+    x, mean, *learnt, mode = _read(x, mean, log_std, logits, penalty, mode)
     (b, k), j = x.shape, mean.shape[0]
     tile, block = tile_for(b, j), blocks(b + j)
     steps = -(-k // (tile.ST * UNROLL.value)) * tile.ST * UNROLL.value
@@ -164,9 +164,9 @@ def forward(
     statistics = x.new_empty(3, j)
     panels = x.new_empty(j_tiles, steps, 3, tile.rows), x.new_empty(b_tiles, steps, 1, tile.columns)
     _launch(
-        wrap_triton(layer_panels), neurons + examples, x, *learnt, low, high, statistics, *panels, lowest,
-        *(x,) * 6, b, j, k, steps, neurons, 0, 0, MODE=mode, BACKWARD=False, PARAMETER_WIDTH=tile.rows,
-        INPUT_WIDTH=tile.columns, NEURONS=1, EXAMPLES=1, **block,
+        wrap_triton(layer_panels), neurons + examples, x, mean, *learnt, low, high, statistics, *panels,
+        lowest, *(x,) * 6, b, j, k, steps, neurons, 0, 0, MODE=mode, BACKWARD=False,
+        PARAMETER_WIDTH=tile.rows, INPUT_WIDTH=tile.columns, NEURONS=1, EXAMPLES=1, **block,
     )  # fmt: skip
     _launch(
         wrap_triton(layer_outputs), j_tiles * b_tiles, *panels, statistics, out, state, lowest, b, j, steps,
@@ -180,39 +180,40 @@ def backward(
     state: Tensor, lowest: Tensor, mode: int, low: float, high: float, needs_x: bool, needs_parameters: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of x, (B, K), and of mean, log_std and logits, (3, J, K); what is not needed is empty."""
-    x, *learnt, mode = _read(x, mean, log_std, logits, penalty, mode)
+    x, mean, *learnt, mode = _read(x, mean, log_std, logits, penalty, mode)
     (b, k), j = x.shape, mean.shape[0]
     tile, block = PARAMETER_TILE, blocks(b + j)
     b_tiles, j_tiles, k_tiles = -(-b // INPUT_TILE.rows), -(-j // tile.rows), -(-k // tile.columns)
     neurons = -(-j // block["ROWS"])
     panels = x.new_empty(k_tiles, j, 3, tile.columns), x.new_empty(k_tiles, b, 1, tile.columns)
     g = x.new_empty(j_tiles, b, 2, tile.rows), x.new_empty(b_tiles, j, 2, INPUT_TILE.rows)
-    coefficients, statistics = x.new_empty(2, j, k).unbind(), x.new_empty(3, j)
+    coefficients, statistics = (torch.empty_like(mean), torch.empty_like(mean)), x.new_empty(3, j)
     _launch(
-        wrap_triton(layer_panels), neurons + b_tiles * INPUT_TILE.rows // block["ROWS"], x, *learnt, low, high,
-        statistics, *panels, lowest, *coefficients, grad, state, *g, b, j, k, k_tiles * tile.columns, neurons,
-        *grad.stride(), MODE=mode, BACKWARD=True, PARAMETER_WIDTH=tile.columns, INPUT_WIDTH=tile.columns,
-        NEURONS=tile.rows, EXAMPLES=INPUT_TILE.rows, **block,
+        wrap_triton(layer_panels), neurons + b_tiles * INPUT_TILE.rows // block["ROWS"], x, mean, *learnt,
+        low, high, statistics, *panels, lowest, *coefficients, grad, state, *g, b, j, k,
+        k_tiles * tile.columns, neurons, *grad.stride(), MODE=mode, BACKWARD=True,
+        PARAMETER_WIDTH=tile.columns, INPUT_WIDTH=tile.columns, NEURONS=tile.rows, EXAMPLES=INPUT_TILE.rows,
+        **block,
     )  # fmt: skip
     grad_x, gradients = unfilled_gradients(grad, x, mean, needs_x, needs_parameters)
     split, span = splits(parameter_kernel, j_tiles * k_tiles, b)
     sums = x.new_empty((3, split, j, k) if needs_parameters else (1,))
     inputs, parameters = needs_x * b_tiles * k_tiles, needs_parameters * j_tiles * k_tiles * split
     _launch(
-        wrap_triton(layer_gradients), inputs + parameters, *g, *panels, x, learnt[0], *coefficients, lowest,
+        wrap_triton(layer_gradients), inputs + parameters, *g, *panels, x, mean, *coefficients, lowest,
         sums, grad_x, b, j, k, span, split, inputs, **asdict(tile), INPUT_R=INPUT_TILE.R,
         INPUT_RT=INPUT_TILE.RT,
     )  # fmt: skip
     if needs_parameters:
         _launch(
-            wrap_triton(layer_finish), neurons, sums, *learnt[1:], low, high, statistics, gradients, j, k, split,
-            MODE=mode, **block,
+            wrap_triton(layer_finish), neurons, sums, *learnt, low, high, statistics, gradients, j, k,
+            split, MODE=mode, **block,
         )  # fmt: skip
     return grad_x, gradients
 
 
 def _read(*arguments: Any) -> tuple[Any, ...]:
-    """Contiguous tensors and the mode. Without a penalty it is zero, and something stands in for the tensor."""
+    """Contiguous tensors and the mode; without a penalty it is zero, and another tensor stands in for it."""
     *tensors, penalty, mode = arguments
     tensors = [t.contiguous() for t in tensors]
     return *tensors, *((tensors[-1], 0) if penalty is None else (penalty.contiguous(), mode))

@@ -32,7 +32,7 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
         x: inputs of which none is left out.
         kind: the class whose outputs the kernel computes.
     """
-    if not (eager.ordinary() and as_built(type(layer), kind)):
+    if not (eager.ordinary() and _as_built(type(layer), kind)):
         return None
     parameters = (layer.mean, layer.log_std, layer.mix_logits)
     if not eager.takes(layer.backend, x, *parameters):
@@ -54,8 +54,10 @@ def specification(
     return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
 
 
-@cache
 def as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
     return all(getattr(own, name) is getattr(kind, name) for name in names.split())
+
+
+_as_built = cache(as_built)

@@ -47,10 +47,11 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
 
 
 def _takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor) -> bool:
-    on_cpu = backend == "triton" and kernels.interpreted()
-    if backend not in ("auto", "triton") or not ENABLED or not isinstance(x, Tensor):
+    if not (ENABLED and isinstance(x, Tensor) and isinstance(backend, str) and backend in ("auto", "triton")):
         return False
-    if not (x.is_cuda or on_cpu) or x.dim() == 0 or x.shape[-1] != mean.shape[-1] or x.numel() == 0:
+    if not (x.is_cuda or (backend == "triton" and kernels.interpreted())):
+        return False
+    if x.dim() == 0 or x.shape[-1] != mean.shape[-1] or x.numel() == 0:
         return False
     if torch.compiler.is_exporting() or not (torch.compiler.is_compiling() or eager.ordinary()):
         return False
