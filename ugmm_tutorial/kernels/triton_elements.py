@@ -44,6 +44,7 @@ def exponent(x, mean, scale, c, n):
 
 @triton.jit
 def lanes(REGISTERS: tl.constexpr, THREADS: tl.constexpr):
+    """The positions along one side of a tile, (REGISTERS, THREADS)."""
     return tl.arange(0, REGISTERS)[:, None] * THREADS + tl.arange(0, THREADS)[None, :]
 
 

@@ -108,6 +108,7 @@ def _any(mask):
 
 @triton.jit
 def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total):
+    """Store what sums with these maxima, in any layout, make of the outputs (b, j)."""
     nats = tl.load(shift + j)
     if background_shift is not None:
         nats += tl.load(background_shift + b)

@@ -22,8 +22,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import wrap_triton
 
+from ugmm_tutorial.kernels import interpreted
 from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.triton_backward import input_tile, parameter_kernel, parameter_tile
 from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, lanes, tile_position
@@ -31,8 +31,12 @@ from ugmm_tutorial.kernels.triton_forward import UNDERFLOW, write_outputs
 from ugmm_tutorial.kernels.triton_learnt import layer_finish, layer_panels
 from ugmm_tutorial.kernels.triton_tiles import INPUT_TILE, PARAMETER_TILE, Tile, splits
 
-__all__ = ["backward", "forward", "unfilled", "unfilled_gradients"]
+__all__ = ["backward", "blocks", "forward", "layer_gradients", "layer_outputs", "tile_for", "unfilled"]
+__all__ += ["OPAQUE", "unfilled_gradients", "wrap_triton"]
 
+# Whether compilers see operators instead of kernels: those that are interpreted cannot be traced, and older
+# compilers would not pass the options on.
+OPAQUE = interpreted() or torch.__version__ < (2, 14)  # type: ignore[operator]
 OPTIONS = {"num_warps": 4, "maxnreg": 96, "enable_fp_fusion": False}
 
 
@@ -212,6 +216,11 @@ def backward(
     return grad_x, gradients
 
 
+def wrap_triton(kernel: Any) -> Any:
+    """PyTorch's function of this name, which lets compilers see a kernel, where that is possible."""
+    return kernel if OPAQUE else torch.library.wrap_triton(kernel)
+
+
 def _read(*arguments: Any) -> tuple[Any, ...]:
     """Contiguous tensors and the mode; without a penalty it is zero, and another tensor stands in for it."""
     *tensors, penalty, mode = arguments
@@ -220,8 +229,5 @@ def _read(*arguments: Any) -> tuple[Any, ...]:
 
 
 def _launch(kernel: Any, programs: int, *arguments: Any, **constants: int) -> None:
-    # Compiled code takes all options from PyTorch 2.14 on, and before that only one.
-    whole = type(arguments[0]) is Tensor or torch.__version__ >= (2, 14)  # type: ignore[operator]
-    options = OPTIONS if whole else {"num_warps": OPTIONS["num_warps"]}
     with torch.cuda.device_of(arguments[0]), np.errstate(all="ignore"):  # as in triton_tiles.launch
-        kernel[(programs,)](*arguments, **constants, **options)
+        kernel[(programs,)](*arguments, **constants, **OPTIONS)

@@ -1,4 +1,4 @@
-"""A dense layer on a GPU as five kernels, in operators that compiled code and CUDA graphs see through.
+"""A dense layer on a GPU as five kernels, in operators that compilers see through from PyTorch 2.14 on.
 
 ``kernels.triton_layer`` has the kernels, and says what they have been tried on. Everything else is left to
 :mod:`direct` or to the layer's own methods: float64, second derivatives, missing inputs, vmap, exporters.
@@ -67,8 +67,7 @@ def _registered() -> bool:
     if kernels.unavailable("triton") is None and not hasattr(torch.ops.ugmm, "layer"):
         from ugmm_tutorial.kernels import triton_layer
 
-        # Interpreted kernels cannot be traced, so there the operators are opaque.
-        operator: Any = torch.library.custom_op if kernels.interpreted() else torch.library.triton_op
+        operator: Any = torch.library.custom_op if triton_layer.OPAQUE else torch.library.triton_op
         forward = operator(
             "ugmm::layer", triton_layer.forward, mutates_args=(),
             schema=f"({_ARGUMENTS}, {_RULE}) -> (Tensor, Tensor, Tensor)",
