@@ -94,16 +94,9 @@ def parameter_kernel(
     grad_mean,  # (splits, J, K), like the next two
     grad_log_std,
     grad_log_weight,
-    B,
-    J,
-    K,
-    span,
-    BACKGROUND: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    B, J, K, span, BACKGROUND: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """Gradients of the parameters, rows J and columns K, for a whole tile, summed over ``span`` examples."""
     parameter_tile(
         tl.program_id(0), tl.program_id(1), row_panels, column_panels, mean, scale, c, lowest, grad_mean,
@@ -177,15 +170,9 @@ def input_kernel(
     lowest,  # the lowest delta, a scalar
     grad_x,  # (splits, B, K)
     grad_n,  # (splits, B, K) or None
-    B,
-    J,
-    K,
-    span,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    B, J, K, span,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """Gradients of inputs and background, rows B and columns K, for a whole tile, over ``span`` neurons."""
     input_tile(
         tl.program_id(0), tl.program_id(1), row_panels, column_panels, x, n, lowest, grad_x, grad_n, B, J, K,

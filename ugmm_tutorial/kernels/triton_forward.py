@@ -30,16 +30,9 @@ def sum_kernel(
     row_panels,  # (J tiles, K, 3, rows): mean, s, c
     column_panels,  # (B tiles, K, 1 or 2, columns): x, and n if there is a background
     partial,  # (splits, J, B)
-    B,
-    J,
-    K,
-    span,
-    BACKGROUND: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    B, J, K, span, BACKGROUND: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """sum_k 2**y with delta = 0, rows J and columns B, for a whole tile, over ``span`` components."""
     row_tile, column_tile, row, column = tile_position(tl.program_id(0), B, R, RT, C, CT)
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
@@ -149,12 +142,8 @@ def finish_kernel(
     background_shift,  # (B,) or None
     out,  # (B, J)
     state,  # (2, B, J)
-    B,
-    J,
-    K,
-    splits,
-    COLUMNS: tl.constexpr,
-):
+    B, J, K, splits, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """Add the partial sums, redo the rows that underflowed, and write outputs and state: rows B, columns J.
 
     One warp writes STRIP_ROWS x COLUMNS outputs. It redoes them in strips of STRIP_COLUMNS, with its lanes

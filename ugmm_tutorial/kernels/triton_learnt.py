@@ -4,8 +4,9 @@ As ``numba_parameters``, for whole layers at once. One kernel stands before the 
 behind those of the backward pass. A program takes ROWS neurons or ROWS examples, and walks along their
 components in blocks.
 
-The backward pass computes s and c again instead of keeping them. They must have the same bits then, because
-delta was one y. So nothing here depends on whether a compiler fuses multiplications and additions.
+The backward pass computes s and c again instead of keeping them, by the same operations, whether or not a
+compiler fuses multiplications and additions. Only the sum of a softmax may be added up in another order. That
+changes all terms of a neuron alike, in the last bit.
 """
 
 from __future__ import annotations
