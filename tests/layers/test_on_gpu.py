@@ -182,6 +182,17 @@ def test_second_derivatives_are_those_of_the_layers_own_methods():
         assert (got - want).norm() <= 1e-4 * want.norm()
 
 
+@runs
+def test_batches_of_gradients_are_computed_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(triton_layer, "blocks", lambda rows: LARGE)
+    layer = made(2, 3)
+    x = torch.randn(2, 3, device=DEVICE, requires_grad=True)
+    out, upstream = layer(x), torch.randn(2, 2, 2, device=DEVICE)
+    (got,) = torch.autograd.grad(out, x, upstream, is_grads_batched=True, retain_graph=True)
+    for one, alone in zip(got, upstream, strict=True):
+        assert torch.equal(one, torch.autograd.grad(out, x, alone, retain_graph=True)[0])
+
+
 # --- the operators
 
 

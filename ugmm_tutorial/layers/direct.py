@@ -1,4 +1,4 @@
-"""A dense layer's forward pass on a CPU as one kernel instead of a dozen operations, if this is possible.
+"""A dense layer's forward pass as one kernel instead of a dozen operations, where this is possible.
 
 Bounds, softmax and dropout are part of the kernel then. Outputs and gradients are those of the layer's own
 methods, up to rounding. So are second derivatives, except beyond a bound of the deviations: there the
@@ -21,7 +21,7 @@ from ugmm_tutorial.layers.limits import bounded
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import UGMMLayer
 
-__all__ = ["as_built", "log_density", "specification"]
+__all__ = ["log_density"]
 
 
 def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
@@ -39,14 +39,13 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
         return None
     mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
     transform = Transform(mode, penalty, *layer.log_std_bounds)
-    reference = partial(specification, transform)
-    return eager.log_density(x, *parameters, transform=transform, reference=reference)
+    specification = partial(_specification, transform)
+    return eager.log_density(x, *parameters, transform=transform, reference=specification)
 
 
-def specification(
+def _specification(
     transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
 ) -> Tensor:
-    """Outputs (B, J) at x (B, K), by operations that can be differentiated twice."""
     penalty = 0.0 if transform.penalty is None else transform.penalty
     first = transform.mode == DROPPED_FIRST
     log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
@@ -54,10 +53,8 @@ def specification(
     return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
 
 
-def as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
+@cache
+def _as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
     return all(getattr(own, name) is getattr(kind, name) for name in names.split())
-
-
-_as_built = cache(as_built)
