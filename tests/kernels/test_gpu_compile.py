@@ -111,12 +111,10 @@ def machine_code(index: int, architecture: int) -> Machine:
     )
 
 
-def cubin(kernel, signature, constants, options, architecture) -> bytes:
+def cubin(kernel, signature, constants, options, architecture, aligned=("*fp32",)) -> bytes:
     # As a launch has it: PyTorch's memory is aligned, and integers are not specialised.
-    aligned = {
-        (i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind == "*fp32"
-    }
-    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    attrs = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind in aligned}
+    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
     target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
     return triton.compile(source, target=target, options=options).asm["cubin"]
 
@@ -333,12 +331,15 @@ LAYER_CASES = list(layer_cases())
 
 
 @cache
-def layer_code(index: int, architecture: int) -> Machine:
+def layer_code(index: int, architecture: int, by_inductor: bool = False) -> Machine:
+    """As Triton compiles it, or PyTorch's compiler, which passes float64 and looks at all integers."""
     kernel, constants = LAYER_CASES[index]
-    kinds = dict.fromkeys(gpu_elements.SIZES, "i32") | {"low": "fp32", "high": "fp32"}
+    kinds = dict.fromkeys(gpu_elements.SIZES, "i32")
+    kinds |= dict.fromkeys(("low", "high"), "fp64" if by_inductor else "fp32")
     kinds |= dict.fromkeys(constants, "constexpr")
     signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
-    return disassembled(cubin(kernel, signature, constants, gpu_layer.OPTIONS, architecture))
+    aligned = ("*fp32", "i32") if by_inductor else ("*fp32",)
+    return disassembled(cubin(kernel, signature, constants, gpu_layer.OPTIONS, architecture, aligned))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -350,6 +351,22 @@ def test_a_layers_kernels_spill_nothing_and_twenty_warps_fit(index, architecture
     assert machine.stack == 0
     assert not [text for _, text in machine.instructions if text.startswith(("LDL", "STL"))]
     assert machine.registers <= 96
+
+
+@pytest.mark.parametrize("index", range(len(LAYER_CASES)))
+def test_pytorchs_compiler_gets_the_same_loops_from_it(index):
+    machine = layer_code(index, 90, by_inductor=True)
+    assert machine.stack == 0
+    assert not [text for _, text in machine.instructions if re.match("D(ADD|MUL|FMA|SETP|MNMX)", text)]
+
+    def work(machine):
+        loops = [loop for loop in machine.inner_loops() if loop["MUFU.EX2"]]
+        fp32 = [count(loop, "FADD", "FMUL", "FFMA") for loop in loops]
+        exchanged = [count(loop, "LDS", "STS", "SHFL", "BAR") for loop in loops]
+        loads = [count(loop, "LDG") for loop in loops]
+        return sorted(zip([loop["MUFU.EX2"] for loop in loops], fp32, loads, exchanged, strict=True))
+
+    assert work(machine) == work(layer_code(index, 90))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -454,7 +471,7 @@ def test_a_compiled_layer_is_two_launches_and_nothing_else(rows, pretended_gpu):
 def test_its_backward_pass_is_three_launches_and_nothing_else(pretended_gpu):
     layer = UGMMLayer(40, 20, device=pretended_gpu)
     x = torch.randn(33, 40, device=pretended_gpu)
-    layer(x)
+    assert graphs_of(layer, (x,))  # registers the operators, too
     penalty = torch.zeros_like(layer.mean)
     arguments, rule = (x, *layer.parameters(), penalty), (DROPPED_LAST, -1.0, 1.0)
     grad, state, lowest = torch.ops.ugmm.layer(*arguments, *rule)

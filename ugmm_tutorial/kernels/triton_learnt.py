@@ -112,6 +112,7 @@ def layer_panels(
     1, width); s and c, (J, K), are written too, and ``grad`` becomes g, beside delta, in (J tiles, B, 2,
     NEURONS) and in (B tiles, J, 2, EXAMPLES).
     """
+    low, high = tl.cast(low, tl.float32), tl.cast(high, tl.float32)  # PyTorch's compiler passes float64
     row, lane = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
     if tl.program_id(0) < neurons:
         place = tl.program_id(0) * ROWS + row
@@ -181,6 +182,7 @@ def layer_finish(
 
     Both have them in the order of mean, log_std, and log-weights or logits.
     """
+    low, high = tl.cast(low, tl.float32), tl.cast(high, tl.float32)
     j = tl.minimum(tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], J - 1).to(tl.int64)
     lane, size = tl.arange(0, BLOCK)[None, :], J.to(tl.int64) * K
     top, rest = tl.load(statistics + j), tl.load(statistics + (J + j))
