@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -14,6 +16,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from functorch.compile import make_boxed_compiler
+from torch._dynamo.backends.common import aot_autograd
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ugmm_tutorial import UGMMLayer, kernels
+from ugmm_tutorial.kernels.transform import DROPPED_LAST
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("Triton interprets its kernels instead of compiling them", allow_module_level=True)
@@ -21,6 +29,7 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: it exist
 gpu = pytest.importorskip("ugmm_tutorial.kernels.triton_kernels")
 gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.triton_elements")
 gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.triton_tiles")
+gpu_layer = pytest.importorskip("ugmm_tutorial.kernels.triton_layer")
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,17 +105,18 @@ class Machine(NamedTuple):
 @cache
 def machine_code(index: int, architecture: int) -> Machine:
     configuration = CONFIGURATIONS[index]
-    signature = configuration.signature()
-    # As a launch has it: PyTorch's memory is aligned, and integers are not specialised.
-    aligned = {
-        (i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind == "*fp32"
-    }
-    source = triton.compiler.ASTSource(
-        fn=configuration.kernel, signature=signature, constexprs=configuration.constants, attrs=aligned
+    constants, options = configuration.constants, configuration.options
+    return disassembled(
+        cubin(configuration.kernel, configuration.signature(), constants, options, architecture)
     )
+
+
+def cubin(kernel, signature, constants, options, architecture, aligned=("*fp32",)) -> bytes:
+    # As a launch has it: PyTorch's memory is aligned, and integers are not specialised.
+    attrs = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind in aligned}
+    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
     target = triton.backends.compiler.GPUTarget("cuda", architecture, 32)
-    compiled = triton.compile(source, target=target, options=configuration.options)
-    return disassembled(compiled.asm["cubin"])
+    return triton.compile(source, target=target, options=options).asm["cubin"]
 
 
 def disassembled(cubin: bytes) -> Machine:
@@ -298,3 +308,180 @@ def test_panels_hold_what_each_step_reads():
     for tile, step, column in product(range(3), range(5), range(4)):
         k = min(4 * tile + column, 9)  # beyond the end the last column stands again
         assert packed[tile, step, :, column].tolist() == [first[step, k].item(), second[step, k].item()]
+
+
+# --- A whole layer in five kernels
+
+
+def layer_cases():
+    """Every kernel and tile; of the others only one mode, which has everything that the rest have."""
+    panels = gpu_layer.layer_panels, gpu_layer.layer_finish
+    forward = {"BACKWARD": False, "PARAMETER_WIDTH": 16, "INPUT_WIDTH": 64, "NEURONS": 1, "EXAMPLES": 1}
+    backward = {"BACKWARD": True, "PARAMETER_WIDTH": 32, "INPUT_WIDTH": 32, "NEURONS": 16, "EXAMPLES": 32}
+    for tile in gpu_layer.TILES:
+        yield gpu_layer.layer_outputs, asdict(tile)
+    both = gpu_tiles.PARAMETER_TILE, gpu_tiles.INPUT_TILE
+    yield gpu_layer.layer_gradients, asdict(both[0]) | {"INPUT_R": both[1].R, "INPUT_RT": both[1].RT}
+    for block in (gpu_layer.blocks(1), gpu_layer.blocks(10**6)):
+        for kernel, constants in ((panels[0], forward), (panels[0], backward), (panels[1], {})):
+            yield kernel, {"MODE": DROPPED_LAST, **constants, **block}
+
+
+LAYER_CASES = list(layer_cases())
+
+
+@cache
+def layer_code(index: int, architecture: int, by_inductor: bool = False) -> Machine:
+    """As Triton compiles it, or PyTorch's compiler, which passes float64 and looks at all integers."""
+    kernel, constants = LAYER_CASES[index]
+    kinds = dict.fromkeys(gpu_elements.SIZES, "i32")
+    kinds |= dict.fromkeys(("low", "high"), "fp64" if by_inductor else "fp32")
+    kinds |= dict.fromkeys(constants, "constexpr")
+    signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
+    aligned = ("*fp32", "i32") if by_inductor else ("*fp32",)
+    return disassembled(cubin(kernel, signature, constants, gpu_layer.OPTIONS, architecture, aligned))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "index", range(len(LAYER_CASES)), ids=[f"{i}-{k.__name__}" for i, (k, _) in enumerate(LAYER_CASES)]
+)
+def test_a_layers_kernels_spill_nothing_and_twenty_warps_fit(index, architecture):
+    machine = layer_code(index, architecture)
+    assert machine.stack == 0
+    assert not [text for _, text in machine.instructions if text.startswith(("LDL", "STL"))]
+    assert machine.registers <= 96
+
+
+@pytest.mark.parametrize("index", range(len(LAYER_CASES)))
+def test_pytorchs_compiler_gets_the_same_loops_from_it(index):
+    machine = layer_code(index, 90, by_inductor=True)
+    assert machine.stack == 0
+    assert not [text for _, text in machine.instructions if re.match("D(ADD|MUL|FMA|SETP|MNMX)", text)]
+
+    def work(machine):
+        loops = [loop for loop in machine.inner_loops() if loop["MUFU.EX2"]]
+        fp32 = [count(loop, "FADD", "FMUL", "FFMA") for loop in loops]
+        exchanged = [count(loop, "LDS", "STS", "SHFL", "BAR") for loop in loops]
+        loads = [count(loop, "LDG") for loop in loops]
+        return sorted(zip([loop["MUFU.EX2"] for loop in loops], fp32, loads, exchanged, strict=True))
+
+    assert work(machine) == work(layer_code(index, 90))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("index", range(len(gpu_layer.TILES)))
+def test_a_layers_outputs_cost_what_those_of_the_operator_do(index, architecture):
+    """Sums with and without delta, and maxima: the plan of ``sum_kernel``, and nothing between threads."""
+    tile, seen = gpu_layer.TILES[index], set()
+    for loop in layer_code(index, architecture).inner_loops():
+        elements = count(loop, "FFMA")
+        if not (loop["MUFU.EX2"] or count(loop, "FMNMX")) or elements % (tile.R * tile.C):
+            continue
+        assert count(loop, "MUFU") in (0, elements)
+        fp32 = count(loop, "FADD", "FMUL", "FFMA") / elements
+        seen.add((count(loop, "MUFU") // elements, fp32))
+        assert count(loop, "LDG") * tile.R * tile.C == (3 * tile.R + tile.C) * elements
+        assert not count(loop, "LDS", "LDSM", "STS", "STSM", "BAR", "SHFL")
+        if elements > tile.R * tile.C:
+            rest = loop.total() - count(loop, "FADD", "FMUL", "FFMA", "MUFU", "FMNMX", "LDG")
+            # Counters and addresses weigh more where a thread has four elements instead of eight.
+            assert rest <= (OVERHEAD if tile.R * tile.C > 4 else 1.0) * elements
+    assert seen == {(1, 4), (1, 5), (0, 3)}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_layers_gradients_have_the_loops_of_both_kernels(architecture):
+    loops = layer_code(len(gpu_layer.TILES), architecture).inner_loops()
+    found = {
+        (count(c, "FADD", "FMUL", "FFMA") / c["MUFU.EX2"], count(c, "FFMA") / c["MUFU.EX2"])
+        for c in loops
+        if c["MUFU.EX2"]
+    }
+    plans = PLAN["parameter_kernel"], PLAN["input_kernel"]
+    assert found == {(p.fp32 + redone, p.fma) for p in plans for redone in (0, p.redone)}
+
+
+def test_few_outputs_get_small_tiles_and_every_tile_is_chosen_for_some_size():
+    of = gpu_layer.tile_for
+    assert [of(4096, 1024), of(8, 65536), of(512, 128), of(128, 128)] == list(gpu_layer.TILES)
+    for tile in gpu_layer.TILES:
+        assert tile.ST * tile.RT * tile.CT == 4 * 32
+        assert max(tile.R * tile.RT, tile.C * tile.CT) * tile.ST < 4 * 32
+        assert all(side % gpu_layer.blocks(10**6)["ROWS"] == 0 for side in (tile.rows, tile.columns))
+    assert gpu_tiles.PARAMETER_TILE.columns == gpu_tiles.INPUT_TILE.columns  # they share their panels
+
+
+class NoGpu:
+    """What Triton asks of a driver before it compiles."""
+
+    def get_current_target(self):
+        return triton.backends.compiler.GPUTarget("cuda", 90, 32)
+
+    def is_active(self):
+        return True
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Tensors that have a device, but no memory there."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    if not torch.backends.cuda.is_built() or gpu_layer.OPAQUE:
+        pytest.skip("this PyTorch knows no GPUs, or cannot trace these kernels")
+    monkeypatch.setattr(kernels, "_triton_unavailable", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: nullcontext())
+    monkeypatch.setattr(triton.runtime.driver, "_active", NoGpu())
+    torch._dynamo.reset()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        yield torch.device("cuda")
+    torch._dynamo.reset()
+
+
+def graphs_of(function, *calls):
+    """What every graph calls that the compiler is given, besides memory, views and sizes."""
+    graphs, cheap = [], ("new_empty", "empty_like", "view", "built-in function", "sym_size")
+
+    def record(module, _):
+        nodes = [n for n in module.graph.nodes if n.op == "call_function"]
+        graphs.append([n for n in nodes if not any(name in str(n.target) for name in cheap)])
+        return module.forward
+
+    compiled = torch.compile(
+        function, fullgraph=True, backend=aot_autograd(fw_compiler=make_boxed_compiler(record))
+    )
+    for call in calls:
+        compiled(*call)
+    return graphs
+
+
+@pytest.mark.parametrize("rows", [(33,), (33, 65, 66, 130)], ids=["", "any batch"])
+def test_a_compiled_layer_is_two_launches_and_nothing_else(rows, pretended_gpu):
+    layer = UGMMLayer(40, 20, min_std=0.1, max_std=3.0, device=pretended_gpu)
+    graphs = graphs_of(layer, *((torch.randn(n, 40, device=pretended_gpu),) for n in rows))
+    assert len(graphs) == min(len(rows), 2)  # the second is for all other batches
+    for graph in graphs:
+        written = [sorted(node.kwargs["tensors_to_clone"]) for node in graph]
+        assert written == [
+            ["input_panels", "lowest", "parameter_panels", "statistics"],
+            ["lowest", "out", "state"],
+        ]
+
+
+def test_its_backward_pass_is_three_launches_and_nothing_else(pretended_gpu):
+    layer = UGMMLayer(40, 20, device=pretended_gpu)
+    x = torch.randn(33, 40, device=pretended_gpu)
+    assert graphs_of(layer, (x,))  # registers the operators, too
+    penalty = torch.zeros_like(layer.mean)
+    arguments, rule = (x, *layer.parameters(), penalty), (DROPPED_LAST, -1.0, 1.0)
+    grad, state, lowest = torch.ops.ugmm.layer(*arguments, *rule)
+
+    def backward(grad):
+        return torch.ops.ugmm.layer_backward(grad, *arguments, state, lowest, *rule, True, True)
+
+    (graph,) = graphs_of(backward, (grad.t().contiguous().t(),))
+    assert [sorted(node.kwargs["tensors_to_clone"])[-1] for node in graph] == [
+        "statistics",
+        "sums",
+        "gradients",
+    ]

@@ -19,7 +19,7 @@ from torch._decomp import register_decomposition
 from ugmm_tutorial.kernels.autograd import called_by_inductor, differentiable_gradients, outputs_and_state
 from ugmm_tutorial.kernels.reference import reference_log_density
 
-__all__ = ["log_density"]
+__all__ = ["log_density", "one_after_the_other"]
 
 _ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor log_weight, Tensor? log_background"
 _Tensors = tuple[Tensor, ...]
@@ -137,7 +137,7 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | N
 log_density.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-def _one_after_the_other(
+def one_after_the_other(
     function: Callable[..., _Tensors], info: Any, in_dims: tuple[int | None, ...], *arguments: Any
 ) -> tuple[_Tensors, tuple[int, ...]]:
     """Call an operator once per entry: the rule for vmap, which mainly meets batched gradients."""
@@ -150,6 +150,6 @@ def _one_after_the_other(
 
 
 for _operator in (log_density, _log_density_backward):
-    _operator.register_vmap(partial(_one_after_the_other, _operator))
+    _operator.register_vmap(partial(one_after_the_other, _operator))
 for _device in ("cpu", "cuda"):
     log_density.register_autocast(_device, torch.float32)

@@ -15,29 +15,16 @@ import triton.language as tl
 
 from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, tile_position
 
-__all__ = ["input_kernel", "parameter_kernel"]
+__all__ = ["input_kernel", "input_tile", "parameter_kernel", "parameter_tile"]
 
 TWO_LN2 = tl.constexpr(2.0 * math.log(2.0))
 
 
 @triton.jit
 def _parameter_sums(
-    rows,
-    columns,
-    row,
-    column,
-    mean,
-    scale,
-    c,
-    first,
-    last,
-    BACKGROUND: tl.constexpr,
-    REDONE: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    rows, columns, row, column, mean, scale, c, first, last, BACKGROUND: tl.constexpr, REDONE: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """S0, S1 and S2 over the examples from ``first`` to ``last``."""
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
     total0 = tl.zeros([R, C, RT, CT], tl.float32)
@@ -66,34 +53,19 @@ def _parameter_sums(
     return total0, total1, total2
 
 
-@triton.jit(do_not_specialize=SIZES)
-def parameter_kernel(
-    row_panels,  # (J tiles, B, 2, rows): g, delta
-    column_panels,  # (K tiles, B, 1 or 2, columns): x, and n if there is a background
-    mean,  # (J, K), like the next two
-    scale,
-    c,
-    lowest,  # the lowest delta, a scalar
-    grad_mean,  # (splits, J, K), like the next two
-    grad_log_std,
-    grad_log_weight,
-    B,
-    J,
-    K,
-    span,
-    BACKGROUND: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
-    """Gradients of the parameters, rows J and columns K, for a whole tile, summed over ``span`` examples."""
-    row_tile, column_tile, row, column = tile_position(K, R, RT, C, CT)
+@triton.jit
+def parameter_tile(
+    tile, split, row_panels, column_panels, mean, scale, c, lowest, grad_mean, grad_log_std, grad_log_weight,
+    B, J, K, span, BACKGROUND: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """What a program of ``parameter_kernel`` does."""
+    row_tile, column_tile, row, column = tile_position(tile, K, R, RT, C, CT)
     jk = tl.minimum(row_tile * (R * RT) + row, J - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
     m = tl.load(mean + jk)
     s = tl.load(scale + jk)
     w = tl.load(c + jk)
-    first = tl.program_id(1) * span
+    first = split * span
     last = tl.minimum(first + span, B)
     rows = row_panels + (row_tile * B + first) * (2 * R * RT)
     columns = column_panels + (column_tile * B + first) * ((2 if BACKGROUND else 1) * C * CT)
@@ -105,28 +77,38 @@ def parameter_kernel(
         s0, s1, s2 = _parameter_sums(
             rows, columns, row, column, m, s, w, first, last, BACKGROUND, False, R, RT, C, CT
         )
-    address = tl.program_id(1).to(tl.int64) * J * K + jk
+    address = split.to(tl.int64) * J * K + jk
     tl.store(grad_mean + address, s1 * s * TWO_LN2)
     tl.store(grad_log_std + address, tl.fma(s2, TWO_LN2, -s0))
     tl.store(grad_log_weight + address, s0)
 
 
+@triton.jit(do_not_specialize=SIZES)
+def parameter_kernel(
+    row_panels,  # (J tiles, B, 2, rows): g, delta
+    column_panels,  # (K tiles, B, 1 or 2, columns): x, and n if there is a background
+    mean,  # (J, K), like the next two
+    scale,
+    c,
+    lowest,  # the lowest delta, a scalar
+    grad_mean,  # (splits, J, K), like the next two
+    grad_log_std,
+    grad_log_weight,
+    B, J, K, span, BACKGROUND: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the parameters, rows J and columns K, for a whole tile, summed over ``span`` examples."""
+    parameter_tile(
+        tl.program_id(0), tl.program_id(1), row_panels, column_panels, mean, scale, c, lowest, grad_mean,
+        grad_log_std, grad_log_weight, B, J, K, span, BACKGROUND, R, RT, C, CT,
+    )  # fmt: skip
+
+
 @triton.jit
 def _input_sums(
-    rows,
-    columns,
-    row,
-    column,
-    x,
-    n,
-    first,
-    last,
-    REDONE: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    rows, columns, row, column, x, n, first, last, REDONE: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """sum_j g 2**y t s, and sum_j g 2**y if there is a background, from neuron ``first`` to ``last``."""
     total_x = tl.zeros([R, C, RT, CT], tl.float32)
     total_n = tl.zeros([R, C, RT, CT], tl.float32)
@@ -151,30 +133,17 @@ def _input_sums(
     return total_x, total_n
 
 
-@triton.jit(do_not_specialize=SIZES)
-def input_kernel(
-    row_panels,  # (B tiles, J, 2, rows): g, delta
-    column_panels,  # (K tiles, J, 3, columns): mean, s, c
-    x,  # (B, K)
-    n,  # (B, K) or None
-    lowest,  # the lowest delta, a scalar
-    grad_x,  # (splits, B, K)
-    grad_n,  # (splits, B, K) or None
-    B,
-    J,
-    K,
-    span,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
-    """Gradients of inputs and background, rows B and columns K, for a whole tile, over ``span`` neurons."""
-    row_tile, column_tile, row, column = tile_position(K, R, RT, C, CT)
+@triton.jit
+def input_tile(
+    tile, split, row_panels, column_panels, x, n, lowest, grad_x, grad_n, B, J, K, span,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """What a program of ``input_kernel`` does."""
+    row_tile, column_tile, row, column = tile_position(tile, K, R, RT, C, CT)
     bk = tl.minimum(row_tile * (R * RT) + row, B - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
     inputs = tl.load(x + bk)
     background = tl.load(n + bk) if n is not None else None
-    first = tl.program_id(1) * span
+    first = split * span
     last = tl.minimum(first + span, J)
     rows = row_panels + (row_tile * J + first) * (2 * R * RT)
     columns = column_panels + (column_tile * J + first) * (3 * C * CT)
@@ -186,7 +155,26 @@ def input_kernel(
         sum_x, sum_n = _input_sums(
             rows, columns, row, column, inputs, background, first, last, False, R, RT, C, CT
         )
-    address = tl.program_id(1).to(tl.int64) * B * K + bk
+    address = split.to(tl.int64) * B * K + bk
     tl.store(grad_x + address, sum_x * -TWO_LN2)
     if n is not None:
         tl.store(grad_n + address, -sum_n)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def input_kernel(
+    row_panels,  # (B tiles, J, 2, rows): g, delta
+    column_panels,  # (K tiles, J, 3, columns): mean, s, c
+    x,  # (B, K)
+    n,  # (B, K) or None
+    lowest,  # the lowest delta, a scalar
+    grad_x,  # (splits, B, K)
+    grad_n,  # (splits, B, K) or None
+    B, J, K, span,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """Gradients of inputs and background, rows B and columns K, for a whole tile, over ``span`` neurons."""
+    input_tile(
+        tl.program_id(0), tl.program_id(1), row_panels, column_panels, x, n, lowest, grad_x, grad_n, B, J, K,
+        span, R, RT, C, CT,
+    )  # fmt: skip

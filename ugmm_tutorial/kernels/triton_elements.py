@@ -22,14 +22,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["CHUNK", "SIZES", "UNROLL", "exponent", "tile_position"]
+__all__ = ["CHUNK", "SIZES", "UNROLL", "exponent", "lanes", "tile_position"]
 
 # Terms are added in chunks, and chunks to a total: rounding errors then grow with sqrt(CHUNK), not sqrt(K).
 CHUNK = tl.constexpr(64)
 UNROLL = tl.constexpr(4)
 # Arguments that change between calls, as B does in the last batch of an epoch. Kernels are compiled once for
 # all values, so Triton cannot see where addresses would allow wide loads and stores in another layout.
-SIZES = ("B", "J", "K", "span", "splits")
+SIZES = ("B", "J", "K", "span", "splits", "steps", "neurons", "inputs", "row_stride", "column_stride")
 
 
 @triton.jit
@@ -43,15 +43,15 @@ def exponent(x, mean, scale, c, n):
 
 
 @triton.jit
-def _lanes(REGISTERS: tl.constexpr, THREADS: tl.constexpr):
+def lanes(REGISTERS: tl.constexpr, THREADS: tl.constexpr):
+    """The positions along one side of a tile, (REGISTERS, THREADS)."""
     return tl.arange(0, REGISTERS)[:, None] * THREADS + tl.arange(0, THREADS)[None, :]
 
 
 @triton.jit
-def tile_position(columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
-    """This program's row tile and column tile, counted row by row, and the positions inside."""
+def tile_position(tile, columns, R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr):
+    """A tile's row tile and column tile, counted row by row, and the positions inside."""
     column_tiles = tl.cdiv(columns, C * CT)
-    tile = tl.program_id(0)
     row_tile = (tile // column_tiles).to(tl.int64)
     column_tile = (tile % column_tiles).to(tl.int64)
-    return row_tile, column_tile, _lanes(R, RT)[:, None, :, None], _lanes(C, CT)[None, :, None, :]
+    return row_tile, column_tile, lanes(R, RT)[:, None, :, None], lanes(C, CT)[None, :, None, :]

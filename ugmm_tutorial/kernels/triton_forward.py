@@ -14,7 +14,7 @@ import triton.language as tl
 
 from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, tile_position
 
-__all__ = ["STRIP_ROWS", "finish_kernel", "sum_kernel"]
+__all__ = ["STRIP_ROWS", "UNDERFLOW", "finish_kernel", "sum_kernel", "write_outputs"]
 
 # A sum below this may have lost digits that matter to underflow: its row is redone with its true maximum.
 UNDERFLOW = tl.constexpr(2.0**-50)
@@ -30,18 +30,11 @@ def sum_kernel(
     row_panels,  # (J tiles, K, 3, rows): mean, s, c
     column_panels,  # (B tiles, K, 1 or 2, columns): x, and n if there is a background
     partial,  # (splits, J, B)
-    B,
-    J,
-    K,
-    span,
-    BACKGROUND: tl.constexpr,
-    R: tl.constexpr,
-    RT: tl.constexpr,
-    C: tl.constexpr,
-    CT: tl.constexpr,
-):
+    B, J, K, span, BACKGROUND: tl.constexpr,
+    R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
     """sum_k 2**y with delta = 0, rows J and columns B, for a whole tile, over ``span`` components."""
-    row_tile, column_tile, row, column = tile_position(B, R, RT, C, CT)
+    row_tile, column_tile, row, column = tile_position(tl.program_id(0), B, R, RT, C, CT)
     QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
     first = tl.program_id(1) * span
     last = tl.minimum(first + span, K)
@@ -107,7 +100,8 @@ def _any(mask):
 
 
 @triton.jit
-def _write(out, state, shift, background_shift, b, j, B, J, delta, total):
+def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total):
+    """Store what sums with these maxima, in any layout, make of the outputs (b, j)."""
     nats = tl.load(shift + j)
     if background_shift is not None:
         nats += tl.load(background_shift + b)
@@ -131,9 +125,9 @@ def _finish_strip(
         delta, sums = _redo(x, mean, scale, c, n, b, j, K)
         delta = tl.where(redo, delta, 0.0)
         total = tl.where(redo, sums, total)
-        _write(out, state, shift, background_shift, b, j, B, J, delta, total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total)
     else:
-        _write(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -148,12 +142,8 @@ def finish_kernel(
     background_shift,  # (B,) or None
     out,  # (B, J)
     state,  # (2, B, J)
-    B,
-    J,
-    K,
-    splits,
-    COLUMNS: tl.constexpr,
-):
+    B, J, K, splits, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """Add the partial sums, redo the rows that underflowed, and write outputs and state: rows B, columns J.
 
     One warp writes STRIP_ROWS x COLUMNS outputs. It redoes them in strips of STRIP_COLUMNS, with its lanes
@@ -171,4 +161,4 @@ def finish_kernel(
                 partial, x, mean, scale, c, n, shift, background_shift, out, state, b, first, B, J, K, splits
             )
     else:
-        _write(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)
+        write_outputs(out, state, shift, background_shift, b, j, B, J, tl.zeros_like(total), total)

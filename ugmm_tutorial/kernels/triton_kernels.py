@@ -53,48 +53,26 @@ def forward(
     split, span = tiles.splits(configuration.kernel, count, k)
     partial = x.new_empty(split, j, b)
     launch(
-        configuration,
-        (count, split),
-        row_panels=panels(tile.rows, mean.t(), scale.t(), c.t()),
-        column_panels=panels(tile.columns, *(v.t() for v in (x, n) if v is not None)),
-        partial=partial,
-        span=span,
-        **sizes,
-    )
+        configuration, (count, split), row_panels=panels(tile.rows, mean.t(), scale.t(), c.t()),
+        column_panels=panels(tile.columns, *(v.t() for v in (x, n) if v is not None)), partial=partial,
+        span=span, **sizes,
+    )  # fmt: skip
     out, state = outputs_and_state(x, mean)
     columns = tiles.finish_columns(b, j)
     launch(
-        tiles.finish_configuration(columns, n is not None),
-        (tiles.finish_programs(columns, b, j),),
-        partial=partial,
-        x=x,
-        mean=mean,
-        scale=scale,
-        c=c,
-        n=n,
-        shift=shift,
+        tiles.finish_configuration(columns, n is not None), (tiles.finish_programs(columns, b, j),),
+        partial=partial, x=x, mean=mean, scale=scale, c=c, n=n, shift=shift,
         background_shift=None if background_shift is None else background_shift.squeeze(1),
-        out=out,
-        state=state,
-        splits=split,
-        **sizes,
-    )
+        out=out, state=state, splits=split, **sizes,
+    )  # fmt: skip
     return out, state
 
 
 @torch.no_grad()
 def backward(
-    grad: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    log_std: Tensor,
-    log_weight: Tensor,
-    log_background: Tensor | None,
-    state: Tensor,
-    *,
-    needs_x: bool,
-    needs_parameters: bool,
-) -> tuple[Tensor, ...]:
+    grad: Tensor, x: Tensor, mean: Tensor, log_std: Tensor, log_weight: Tensor,
+    log_background: Tensor | None, state: Tensor, *, needs_x: bool, needs_parameters: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """As ``numba_kernels.backward``, on a CUDA device."""
     scale, c, _ = _prepared(log_std, log_weight)
     n, _ = below_its_maximum(log_background)
@@ -110,15 +88,9 @@ def backward(
 
 
 def _parameter_gradients(
-    x: Tensor,
-    n: Tensor | None,
-    mean: Tensor,
-    scale: Tensor,
-    c: Tensor,
-    g: Tensor,
-    delta: Tensor,
+    x: Tensor, n: Tensor | None, mean: Tensor, scale: Tensor, c: Tensor, g: Tensor, delta: Tensor,
     lowest: Tensor,
-) -> list[Tensor]:
+) -> list[Tensor]:  # fmt: skip
     """Gradients of mean, log_std and log_weight, (J, K)."""
     (b, k), j = x.shape, len(mean)
     tile, configuration = PARAMETER_TILE, tiles.parameter_configuration(n is not None)
@@ -126,30 +98,18 @@ def _parameter_gradients(
     split, span = tiles.splits(configuration.kernel, count, b)
     gradients = [x.new_empty(split, j, k) for _ in range(3)]
     launch(
-        configuration,
-        (count, split),
-        row_panels=panels(tile.rows, g, delta),
+        configuration, (count, split), row_panels=panels(tile.rows, g, delta),
         column_panels=panels(tile.columns, *(v for v in (x, n) if v is not None)),
-        mean=mean,
-        scale=scale,
-        c=c,
-        lowest=lowest,
+        mean=mean, scale=scale, c=c, lowest=lowest, B=b, J=j, K=k, span=span,
         **dict(zip(("grad_mean", "grad_log_std", "grad_log_weight"), gradients, strict=True)),
-        **{"B": b, "J": j, "K": k, "span": span},
-    )
+    )  # fmt: skip
     return [_add_splits(v) for v in gradients]
 
 
 def _input_gradients(
-    x: Tensor,
-    n: Tensor | None,
-    mean: Tensor,
-    scale: Tensor,
-    c: Tensor,
-    g: Tensor,
-    delta: Tensor,
+    x: Tensor, n: Tensor | None, mean: Tensor, scale: Tensor, c: Tensor, g: Tensor, delta: Tensor,
     lowest: Tensor,
-) -> list[Tensor | None]:
+) -> list[Tensor | None]:  # fmt: skip
     """Gradients of x and of the background, if there is one, (B, K)."""
     (b, k), j = x.shape, len(mean)
     tile, configuration = INPUT_TILE, tiles.input_configuration(n is not None)
@@ -158,17 +118,10 @@ def _input_gradients(
     grad_x = x.new_empty(split, b, k)
     grad_n = None if n is None else torch.empty_like(grad_x)
     launch(
-        configuration,
-        (count, split),
-        row_panels=panels(tile.rows, g.t(), delta.t()),
-        column_panels=panels(tile.columns, mean, scale, c),
-        x=x,
-        n=n,
-        lowest=lowest,
-        grad_x=grad_x,
-        grad_n=grad_n,
-        **{"B": b, "J": j, "K": k, "span": span},
-    )
+        configuration, (count, split), row_panels=panels(tile.rows, g.t(), delta.t()),
+        column_panels=panels(tile.columns, mean, scale, c), x=x, n=n, lowest=lowest, grad_x=grad_x,
+        grad_n=grad_n, B=b, J=j, K=k, span=span,
+    )  # fmt: skip
     return [None if v is None else _add_splits(v) for v in (grad_x, grad_n)]
 
 

@@ -18,25 +18,10 @@ from torch.nn import functional as F
 from ugmm_tutorial.kernels import triton_backward, triton_forward
 from ugmm_tutorial.kernels.triton_elements import SIZES, UNROLL
 
-__all__ = [
-    "FINISH_COLUMNS",
-    "INPUT_TILE",
-    "PARAMETER_TILE",
-    "SUM_TILES",
-    "Configuration",
-    "Tile",
-    "configurations",
-    "finish_columns",
-    "finish_configuration",
-    "finish_programs",
-    "input_configuration",
-    "launch",
-    "panels",
-    "parameter_configuration",
-    "splits",
-    "sum_configuration",
-    "sum_tile",
-]
+__all__ = ["FINISH_COLUMNS", "INPUT_TILE", "PARAMETER_TILE", "SUM_TILES", "Configuration", "Tile"]
+__all__ += ["configurations", "finish_columns", "finish_configuration", "finish_programs"]
+__all__ += ["input_configuration", "launch"]
+__all__ += ["panels", "parameter_configuration", "splits", "sum_configuration", "sum_tile"]
 
 # How many programs fill a large GPU, and the fewest steps of the summed axis that are worth a program. With
 # these, partial sums take less memory than arguments and gradients; more splits would need more.

@@ -21,7 +21,7 @@ from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.kernels.kinds import device as checked_device
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
-from ugmm_tutorial.layers import direct
+from ugmm_tutorial.layers import direct, on_gpu
 from ugmm_tutorial.layers.limits import bounded
 from ugmm_tutorial.layers.masks import dropout_penalty, input_penalty
 from ugmm_tutorial.layers.missing import MISSING, absent_inputs, divided, sums_of
@@ -320,7 +320,8 @@ class UGMMLayer(MixtureLayer):
         super().__init__(in_features, out_features, components=in_features, **options)
 
     def _of_whole_rows(self, x: Tensor) -> Tensor:
-        out = direct.log_density(self, x, UGMMLayer)
+        out = on_gpu.log_density(self, x, UGMMLayer)
+        out = direct.log_density(self, x, UGMMLayer) if out is None else out
         return super()._of_whole_rows(x) if out is None else out
 
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:

@@ -1,0 +1,143 @@
+"""A dense layer on a GPU as five kernels, in operators that compilers see through from PyTorch 2.14 on.
+
+``kernels.triton_layer`` has the kernels, and says what they have been tried on. The layer's own methods do
+everything else: float64, missing inputs, vmap, exporters. So do the same operations for second derivatives.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ugmm_tutorial import kernels
+from ugmm_tutorial.kernels import eager
+from ugmm_tutorial.kernels.autograd import differentiable_gradients
+from ugmm_tutorial.kernels.fused import one_after_the_other
+from ugmm_tutorial.kernels.reference import reference_log_density
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST
+from ugmm_tutorial.layers.limits import bounded
+
+if TYPE_CHECKING:
+    from ugmm_tutorial.layers.dense import UGMMLayer
+
+__all__ = ["ENABLED", "log_density"]
+
+# Whether layers use these kernels at all. Without them a layer calls the operator, with kernels of its own.
+ENABLED = True
+_ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor logits, Tensor? penalty"
+_RULE = "int mode, float low, float high"
+_lock = threading.Lock()
+_LARGEST = torch.finfo(torch.float32).max
+
+
+def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
+    """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if others have to tell them.
+
+    Args:
+        layer: computes as ``kind`` does, or is left to its own methods.
+        x: inputs of which none is left out.
+        kind: the class whose outputs the kernels compute.
+    """
+    if not (_takes(layer, x) and _computes_as(type(layer), kind)):
+        return None
+    mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
+    low, high = layer.log_std_bounds
+    # Finite bounds, because not everything that writes code can write infinity.
+    rule = mode, max(low, -_LARGEST), min(high, _LARGEST)
+    parameters = layer.mean, layer.log_std, layer.mix_logits, penalty
+    out, _, _ = torch.ops.ugmm.layer(x.reshape(-1, x.shape[-1]), *parameters, *rule)
+    return out.reshape(*x.shape[:-1], layer.out_features)
+
+
+def _computes_as(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
+    names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
+    return all(getattr(own, name) is getattr(kind, name) for name in names.split())
+
+
+def _takes(layer: UGMMLayer, x: Tensor) -> bool:
+    backend = layer.backend
+    if not (ENABLED and isinstance(x, Tensor) and isinstance(backend, str) and backend in ("auto", "triton")):
+        return False
+    if not (x.is_cuda or (backend == "triton" and kernels.interpreted())):
+        return False
+    if torch.compiler.is_exporting() or not (torch.compiler.is_compiling() or eager.ordinary()):
+        return False
+    mean, log_std, logits = layer.mean, layer.log_std, layer.mix_logits
+    if x.dim() == 0 or x.shape[-1] != mean.shape[-1] or x.numel() == 0:
+        return False
+    fits = log_std.shape == logits.shape == mean.shape
+    for tensor in (x, mean, log_std, logits):
+        fits &= type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == torch.float32
+        fits &= tensor.device == x.device and tensor.layout == torch.strided
+    return fits and _registered()
+
+
+def _registered() -> bool:
+    """Whether the operators exist. Triton takes long to import, so they are made when they are needed."""
+    with _lock:
+        if kernels.unavailable("triton") is None and not hasattr(torch.ops.ugmm, "layer"):
+            _register()
+    return kernels.unavailable("triton") is None
+
+
+# A constant for torch.compile, like kernels.unavailable.
+_registered._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _register() -> None:
+    from ugmm_tutorial.kernels import triton_layer
+
+    operator: Any = torch.library.custom_op if triton_layer.OPAQUE else torch.library.triton_op
+    forward = operator(
+        "ugmm::layer", triton_layer.forward, mutates_args=(),
+        schema=f"({_ARGUMENTS}, {_RULE}) -> (Tensor, Tensor, Tensor)",
+    )  # fmt: skip
+    backward = operator(
+        "ugmm::layer_backward", triton_layer.backward, mutates_args=(),
+        schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, Tensor lowest, {_RULE}, bool needs_x, "
+        "bool needs_parameters) -> (Tensor, Tensor)",
+    )  # fmt: skip
+    forward.register_fake(triton_layer.unfilled)
+    backward.register_fake(triton_layer.unfilled_gradients)
+    forward.register_autograd(_differentiate, setup_context=_setup_context)
+    for one in (forward, backward):
+        one.register_vmap(partial(one_after_the_other, one))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output[1:])
+    ctx.rule = inputs[5:]
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    *arguments, penalty, state, lowest = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:4]
+    if grad is None:
+        return (None,) * 8
+    if torch.is_grad_enabled():
+        reference = partial(_specification, penalty, *ctx.rule)
+        gradients = differentiable_gradients(reference, grad, arguments, needed)
+    else:
+        wanted = needed[0], any(needed[1:])
+        grad_x, rest = torch.ops.ugmm.layer_backward(
+            grad, *arguments, penalty, state, lowest, *ctx.rule, *wanted
+        )
+        found = grad_x, *(rest.unbind() if wanted[1] else (rest,) * 3)
+        gradients = tuple(g if need else None for g, need in zip(found, needed, strict=True))
+    return (*gradients, None, None, None, None)
+
+
+def _specification(
+    penalty: Tensor | None, mode: int, low: float, high: float, x: Tensor, mean: Tensor, log_std: Tensor,
+    logits: Tensor,
+) -> Tensor:  # fmt: skip
+    added = torch.zeros_like(logits) if penalty is None else penalty
+    first = mode == DROPPED_FIRST
+    log_weight = torch.log_softmax(logits + added if first else logits, dim=-1)
+    log_weight = log_weight if first else log_weight + added
+    return reference_log_density(x, mean, bounded(log_std, low, high), log_weight)
