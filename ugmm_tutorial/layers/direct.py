@@ -7,6 +7,7 @@ gradient is a rule without a derivative, and what a second one finds depends on 
 
 from __future__ import annotations
 
+import math
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.reference import reference_log_density
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
 from ugmm_tutorial.layers.limits import bounded
+from ugmm_tutorial.layers.missing import divided
 
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import UGMMLayer
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["log_density"]
 
 
-def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
+def log_density(
+    layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer], *, missing: bool = False
+) -> Tensor | None:
     """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if only its own methods can tell them.
 
     Args:
         layer: computes as ``kind`` does, or is left to its own methods.
-        x: inputs of which none is left out.
+        x: inputs.
         kind: the class whose outputs the kernel computes.
+        missing: whether inputs that are NaN are left out, as the layer's option says.
     """
     if not (eager.ordinary() and _as_built(type(layer), kind)):
         return None
@@ -38,23 +43,33 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
     if not eager.takes(layer.backend, x, *parameters):
         return None
     mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
-    transform = Transform(mode, penalty, *layer.log_std_bounds)
+    divides = missing and layer.missing == "renormalize"
+    transform = Transform(mode, penalty, *layer.log_std_bounds, missing=missing, divides=divides)
     specification = partial(_specification, transform)
     return eager.log_density(x, *parameters, transform=transform, reference=specification)
 
 
 def _specification(
-    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, background: None = None
+    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, *_: None
 ) -> Tensor:
     penalty = 0.0 if transform.penalty is None else transform.penalty
     first = transform.mode == DROPPED_FIRST
     log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
     log_weight = log_weight if first else log_weight + penalty
-    return reference_log_density(x, mean, bounded(log_std, transform.low, transform.high), log_weight)
+    # Every neuron is a layer, which reads its own inputs.
+    each = [p.unsqueeze(-2) for p in (mean, bounded(log_std, transform.low, transform.high), log_weight)]
+    read = x.unsqueeze(-2)
+    if not transform.missing:
+        return reference_log_density(read, *each).squeeze(-1)
+    absent = read.isnan()
+    background = torch.zeros_like(read).masked_fill_(absent, math.inf)
+    out = reference_log_density(read.masked_fill(absent, 0.0), *each, background).squeeze(-1)
+    left = ((~absent).to(out.dtype) * torch.softmax(log_weight, dim=-1)).sum(dim=-1)
+    return divided(out, left) if transform.divides else out
 
 
 @cache
 def _as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
-    return all(getattr(own, name) is getattr(kind, name) for name in names.split())
+    return all(getattr(own, name) is getattr(kind, name) for name in (*names.split(), "weight_left"))
