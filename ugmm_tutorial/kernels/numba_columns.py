@@ -106,21 +106,22 @@ def _again(x, index, mean, s, c, n, words, odd, threshold, share, weight, y, rea
 @inner(FAST)
 def _logarithms(sums, tops, shift, lefts, outs):
     for b in range(outs.shape[0]):
-        out = (shift + tops[b]) * LN2 + ln(sums[b])
         if lefts is not None:
-            out = divided(out, lefts[b])
-        outs[b] = out
+            outs[b] = divided((shift + tops[b]) * LN2, sums[b], lefts[b])
+        else:
+            outs[b] = (shift + tops[b]) * LN2 + ln(sums[b])
 
 
 @inner()
-def _keep(tops, sums, lefts, delta, total, left):
+def _keep(tops, sums, lefts, words, delta, total, left):
     for b in range(delta.shape[0]):
         # Without a component left, density and gradients are 0.
         delta[b] = f32(np.inf) if tops[b] == -np.inf else tops[b]
         total[b] = sums[b]
         if lefts is not None:
             delta[b] = f32(np.inf) if lefts[b] <= f32(0.0) else delta[b]
-            left[b] = lefts[b]
+            if words is not None:
+                left[b] = lefts[b]
 
 
 @compiled(FAST)
@@ -175,7 +176,7 @@ def forward(
                 _logarithms(sums_j, tops_j, shift[i], lefts_j, outs[j - first, :width])
                 if state != 0:
                     delta, total = state_[j, start:stop], state_[j_all + j, start:stop]
-                    _keep(tops_j, sums_j, lefts_j, delta, total, state_[2 * j_all + j, start:stop])
+                    _keep(tops_j, sums_j, lefts_j, words, delta, total, state_[2 * j_all + j, start:stop])
             for b in range(start, stop):
                 for j in range(first, end):
                     out_[b, j] = outs[j - first, b - start]
@@ -247,17 +248,17 @@ def _upstream(delta, total, left, g, q):
 
     Unless q is None, it gets them over the weights that are left. Their sum is returned, too.
     """
-    alone, whole = False, f32(0.0)
-    for b in range(delta.shape[0]):
-        if q is not None:
+    far, whole = f32(0.0), f32(0.0)
+    if q is not None:
+        for b in range(delta.shape[0]):
             q[b], gb = of_left(g[b], left[b])
             whole += gb
-        again = delta[b] != f32(0.0)
-        alone |= again
-        g[b] = f32(0.0) if again else g[b] / total[b]
-    if q is not None:
         q[delta.shape[0] :] = f32(0.0)
-    return alone, whole
+    for b in range(delta.shape[0]):
+        far += abs(delta[b])
+        over = g[b] / total[b]
+        g[b] = over if delta[b] == f32(0.0) else f32(0.0)
+    return far != f32(0.0), whole
 
 
 @inner()
@@ -280,7 +281,8 @@ def backward(
     index_ = None if index is None else integers(index, j_all, m)
     n_ = None if n is None else floats(n, b_all, k_all)
     words_ = None if words is None else words_at(words, b_all, k_all)
-    state_, limit = floats(state, 4 * j_all, b_all), np.int32(threshold)
+    state_, limit = floats(state, 3 * j_all, b_all), np.int32(threshold)
+    over = None if divides is None else floats(divides, j_all, b_all)
     rows = j_all if own else 1
     r_, rt_, rtt_ = floats(r, rows, m), floats(rt, rows, m), floats(rtt, rows, m)
     rows_m = j1 - j0, m
@@ -324,7 +326,7 @@ def backward(
                 delta, total, gj = state_[j, start:stop], state_[j_all + j, start:stop], g[j - first, :width]
                 qj = None if divides is None else q[:width]
                 if divides is not None and words is None:
-                    qj = state_[3 * j_all + j, start:stop]
+                    qj = over[j, start:stop]
                 oj = None if words is None else words_at(odd, j_all, m)[j]
                 alone, whole_g = _upstream(delta, total, state_[2 * j_all + j, start:stop], gj, qj)
                 _pull(

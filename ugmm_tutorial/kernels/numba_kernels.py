@@ -55,7 +55,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
 
-    Where outputs are divided, the state is (4, B, J).
+    Where outputs are divided, the state is (3, B, J).
 
     Args:
         x: (B, K), B >= 1; log_background is (B, K) or None.
@@ -70,7 +70,7 @@ def forward(
     work = _Work(x, mean, index)
     rows = _Rows(x, transform)
     if transform.divides:
-        state, keeps_state = out.new_empty((4, *out.shape)), True
+        state, keeps_state = out.new_empty((3, *out.shape)), True
     if rows.present is not None and transform.divides:
         share = _shares(weight, transform)
         one, other = (share, rows.present) if work.narrow else (rows.present, share)
@@ -113,7 +113,10 @@ def backward(
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
     parameters = (log_std, weight, transform.penalty)
-    rows = _Rows(x, transform)
+    rows, over = _Rows(x, transform), None
+    if transform.divides and rows.present is not None:
+        over = torch.empty(work.sizes[1::-1] if work.narrow else work.sizes[:2])
+        rows.settings = (0, over.data_ptr())
     fixed = _Fixed(
         (*_addresses(grad, rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0),
         (_address(n), *rows.addresses, state.data_ptr()),
@@ -123,10 +126,8 @@ def backward(
     _add_up(work, parts, fixed, gx, gn, sums, needs_parameters)
     if needs_parameters and sums.others is not None:
         _gather(work, parts, parameters, sums, transform)
-    if needs_parameters and rows.present is not None and transform.divides:
-        # How the weight that is left depends on the logits.
-        over = state[3].view(mean.shape[0], -1) if work.narrow else state[3].T
-        share, taken = _shares(weight, transform), over @ rows.present
+    if needs_parameters and over is not None:  # how the weight that is left depends on the logits
+        share, taken = _shares(weight, transform), (over if work.narrow else over.T) @ rows.present
         sums.r.addcmul_(share, (share * taken).sum(dim=1, keepdim=True) - taken)
     if gx is not None and transform.missing:
         gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
@@ -169,7 +170,7 @@ class _Rows:
             numba_left_out.apart(*_addresses(x, self.x, self.present), x.numel())
         tables = (None, None) if masks is None else (masks.examples, masks.neurons)
         self.addresses = (True if transform.missing else None, *_addresses(*tables))
-        self.settings = (0 if masks is None else masks.threshold, True if transform.divides else None)
+        self.settings = (0 if masks is None else masks.threshold, 1 if transform.divides else None)
 
 
 class _Sums(NamedTuple):

@@ -15,7 +15,7 @@ __all__ = ["JUST_BELOW", "apart", "divided", "keep_only", "kept", "of_kept", "of
 
 # The largest maximum of a row that was summed again: 0 would say that it was not.
 JUST_BELOW = f32(-1e-30)
-_TINY, _LN_TINY = f32(2.0**-60), f32(-60.0 * np.log(2.0))
+_TINY, _LARGE, _LN_LARGE = f32(2.0**-60), f32(2.0**120), f32(120.0 * np.log(2.0))
 
 
 @inner()
@@ -51,19 +51,21 @@ def keep_only(y, odd, words, threshold, share, weight):
 
 
 @inner(FAST)
-def divided(out, left):
-    """An output in nats, divided by the part of the weight that is left; 0 where none is."""
-    small = left < _TINY  # its logarithm is taken of a number that is not subnormal
-    log = ln(left / (_TINY * _TINY) if small else left) + (f32(2.0) * _LN_TINY if small else f32(0.0))
-    return f32(0.0) if left <= f32(0.0) else out - log
+def divided(base, total, left):
+    """The base plus the logarithm of the total over the part of the weight that is left; 0 where none is."""
+    factor, log = f32(1.0), base
+    if left < _TINY:  # it may be subnormal
+        factor, log = _LARGE, base + _LN_LARGE
+    found = log + ln(total / (left * factor))
+    return f32(0.0) if left <= f32(0.0) else found
 
 
 @inner(FAST)
 def of_left(grad, left):
     """The gradient over the part of the weight that is left, and the gradient; 0 where none is."""
-    if left <= f32(0.0):
-        return f32(0.0), f32(0.0)
-    return grad / left, grad
+    nothing = left <= f32(0.0)
+    over = grad / left
+    return f32(0.0) if nothing else over, f32(0.0) if nothing else grad
 
 
 @inner(FAST)

@@ -10,7 +10,7 @@ Components leave the sum of one example in two ways, unless what says so is None
 as ``numba_left_out.apart`` makes it. With int32 ``words`` (B, K) and ``odd`` (J, K), a component stays where the
 product of its two words is above the ``threshold``. If ``divides``, outputs are divided by the weight that is
 left. This is the state's third part, which masks fill, and which is filled before where inputs are skipped. For
-these, ``backward`` fills a fourth part with the outputs' gradients, divided.
+these, ``divides`` is the address where ``backward`` writes the outputs' gradients over what is left.
 """
 
 from __future__ import annotations
@@ -93,13 +93,12 @@ def forward(
                     top = JUST_BELOW
                 top = min(top, largest(y)) if words is not None else largest(y)
                 total = f32(1.0) if top == -np.inf else sum_below(y, top)
-            found = (shift + top) * LN2 + ln(total)
+            out_[b, j] = (shift + top) * LN2 + ln(total)
             if divides is not None:
                 if words is None:
                     left = state_[2 * b_all + b, j]
-                found = divided(found, left)
+                out_[b, j] = divided((shift + top) * LN2, total, left)
                 top = f32(-np.inf) if left <= f32(0.0) else top
-            out_[b, j] = found
             if state != 0:
                 # Without a component left, density and gradients are 0.
                 state_[b, j] = np.inf if top == -np.inf else top
@@ -201,7 +200,7 @@ def _of_neuron(
     gx, gn, s0, s1, s2, j, b0, b1,
 ):  # fmt: skip
     """Add the shares of neuron j: four examples at a time, or one where a row was summed again."""
-    if divides is not None and words is None:
+    if over is not None and words is None:
         for i in range(b0, b1):
             over[i, j], _ = of_left(grad[i, j], left[i, j])
     b = b0
@@ -248,9 +247,9 @@ def backward(
     std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
     n_ = None if n is None else floats(n, b_all, k_all)
     words_ = None if words is None else words_at(words, b_all, k_all)
-    state_, limit = floats(state, 4 * b_all, j_all), np.int32(threshold)
-    delta, total = state_[:b_all], state_[b_all : 2 * b_all]
-    left, over = state_[2 * b_all : 3 * b_all], state_[3 * b_all :]
+    state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
+    delta, total, left = state_[:b_all], state_[b_all : 2 * b_all], state_[2 * b_all :]
+    over = None if divides is None else floats(divides, b_all, j_all)
     gx_ = None if gx is None else floats(gx, b1 - b0, k_all)
     gn_ = None if gn is None else floats(gn, b1 - b0, k_all)
     rows = j_all if own else 1
