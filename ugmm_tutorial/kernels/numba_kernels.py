@@ -21,7 +21,7 @@ from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 from ugmm_tutorial.kernels.transform import PLAIN, Transform
 
-__all__ = ["backward", "forward", "penalties", "probe"]
+__all__ = ["backward", "forward", "names_inputs", "penalties", "probe"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
@@ -146,6 +146,12 @@ def penalties(draws: Tensor, logits: Tensor, threshold: int) -> Tensor:
     parts = max(1, min(torch.get_num_threads(), logits.numel() // _ELEMENTS_PER_TASK))
     _run([partial(numba_parameters.penalties, *given, *rows) for rows in _cut(len(logits), parts)])
     return penalty
+
+
+def names_inputs(index: Tensor, inputs: int) -> bool:
+    """Whether all numbers of an int64 tensor are from 0 to ``inputs - 1``."""
+    index = index.contiguous()
+    return numba_left_out.within(index.data_ptr(), index.numel(), inputs)
 
 
 class _Work:

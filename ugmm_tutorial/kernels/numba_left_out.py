@@ -9,9 +9,9 @@ import numpy as np
 
 from ugmm_tutorial.kernels.compiled import compiled, inner
 from ugmm_tutorial.kernels.numba_elements import EXACT, FAST, TWO_LN2, f32, ln
-from ugmm_tutorial.kernels.numba_memory import floats
+from ugmm_tutorial.kernels.numba_memory import floats, integers
 
-__all__ = ["JUST_BELOW", "apart", "divided", "keep_only", "kept", "of_kept", "of_left", "of_weight"]
+__all__ = ["JUST_BELOW", "apart", "divided", "keep_only", "kept", "of_kept", "of_left", "of_weight", "within"]
 
 # The largest maximum of a row that was summed again: 0 would say that it was not.
 JUST_BELOW = f32(-1e-30)
@@ -88,3 +88,12 @@ def apart(x, there, present, size):
         value = f32(np.inf) if value == -np.inf else value
         there_[i] = value if number else f32(-np.inf)
         present_[i] = f32(1.0) if number else f32(0.0)
+
+
+@compiled(EXACT)
+def within(index, size, inputs):
+    """Whether all of the ``size`` int64 numbers at an address are from 0 to ``inputs - 1``."""
+    outside = False
+    for i in integers(index, 1, size)[0]:
+        outside |= i < 0 or i >= inputs
+    return not outside

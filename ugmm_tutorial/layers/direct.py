@@ -1,4 +1,4 @@
-"""A dense layer's forward pass as one kernel instead of a dozen operations, where this is possible.
+"""A layer's forward pass as one kernel instead of a dozen operations, where this is possible.
 
 Bounds, softmax and dropout are part of the kernel then. Outputs and gradients are those of the layer's own
 methods, up to rounding. So are second derivatives, except beyond a bound of the deviations: there the
@@ -21,13 +21,18 @@ from ugmm_tutorial.layers.limits import bounded
 from ugmm_tutorial.layers.missing import divided
 
 if TYPE_CHECKING:
-    from ugmm_tutorial.layers.dense import UGMMLayer
+    from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["log_density"]
 
 
 def log_density(
-    layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer], *, missing: bool = False
+    layer: MixtureLayer,
+    x: Tensor,
+    kind: type[MixtureLayer],
+    *,
+    missing: bool = False,
+    index: Tensor | None = None,
 ) -> Tensor | None:
     """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if only its own methods can tell them.
 
@@ -36,21 +41,29 @@ def log_density(
         x: inputs.
         kind: the class whose outputs the kernel computes.
         missing: whether inputs that are NaN are left out, as the layer's option says.
+        index: the inputs that each neuron reads, (J, m); None: all of them.
     """
     if not (eager.ordinary() and _as_built(type(layer), kind)):
         return None
     parameters = (layer.mean, layer.log_std, layer.mix_logits)
-    if not eager.takes(layer.backend, x, *parameters):
+    fits = eager.takes(layer.backend, x, *parameters, index=index)
+    if not fits or x.shape[-1] != layer.in_features:  # a sparse layer may name none of the last inputs
         return None
     mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
     divides = missing and layer.missing == "renormalize"
     transform = Transform(mode, penalty, *layer.log_std_bounds, missing=missing, divides=divides)
-    specification = partial(_specification, transform)
-    return eager.log_density(x, *parameters, transform=transform, reference=specification)
+    specification = partial(_specification, transform, index)
+    return eager.log_density(x, *parameters, index=index, transform=transform, reference=specification)
 
 
 def _specification(
-    transform: Transform, x: Tensor, mean: Tensor, log_std: Tensor, logits: Tensor, *_: None
+    transform: Transform,
+    index: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    logits: Tensor,
+    *_: None,
 ) -> Tensor:
     penalty = 0.0 if transform.penalty is None else transform.penalty
     first = transform.mode == DROPPED_FIRST
@@ -58,7 +71,7 @@ def _specification(
     log_weight = log_weight if first else log_weight + penalty
     # Every neuron is a layer, which reads its own inputs.
     each = [p.unsqueeze(-2) for p in (mean, bounded(log_std, transform.low, transform.high), log_weight)]
-    read = x.unsqueeze(-2)
+    read = x.unsqueeze(-2) if index is None else x[..., index]
     if not transform.missing:
         return reference_log_density(read, *each).squeeze(-1)
     absent = read.isnan()
@@ -69,7 +82,7 @@ def _specification(
 
 
 @cache
-def _as_built(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
+def _as_built(own: type[MixtureLayer], kind: type[MixtureLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
     return all(getattr(own, name) is getattr(kind, name) for name in (*names.split(), "weight_left"))
