@@ -7,6 +7,8 @@ Taught in chapters 3 and 12.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ugmm_tutorial.kernels.compiled import compiled, inner
@@ -25,9 +27,8 @@ from ugmm_tutorial.kernels.numba_elements import (
     sum_below,
     terms,
 )
-from ugmm_tutorial.kernels.numba_left_out import JUST_BELOW, divided, keep_only, of_kept, of_left, of_weight
-from ugmm_tutorial.kernels.numba_memory import floats, integers
-from ugmm_tutorial.kernels.numba_memory import words as words_at
+from ugmm_tutorial.kernels.numba_left_out import JUST_BELOW, divided, keep_only, of_kept, of_weight, upstream
+from ugmm_tutorial.kernels.numba_memory import floats, integers, words_at
 from ugmm_tutorial.kernels.numba_parameters import finish, prepare, shares
 
 __all__ = ["backward", "forward"]
@@ -54,7 +55,7 @@ def _turned(x, b0, b1, turned):
 
 @inner(FAST)
 def _sums(xt, index, mean, s, c, nt, wt, odd, threshold, share, sums, lefts):
-    """Fill the totals of one neuron, (b,), from xt (K, b), and the weights that are left unless they are None."""
+    """Fill the totals of one neuron, (b,), from xt (K, b), and what masks leave of the weights."""
     sums[:] = f32(0.0)
     if wt is not None and lefts is not None:
         lefts[:] = f32(0.0)
@@ -89,7 +90,9 @@ def _vanish(sums):
 
 
 @inner(FAST)
-def _again(x, index, mean, s, c, n, words, odd, threshold, share, weight, y, read, sums, tops, lefts, count, b0):
+def _again(
+    x, index, mean, s, c, n, words, odd, threshold, share, weight, y, read, sums, tops, lefts, count, b0
+):
     """Sum once more, below their true maxima, the rows whose sums vanish."""
     for b in range(count):
         if sums[b] < VANISHING:
@@ -135,11 +138,10 @@ def forward(
     std_, weight_ = floats(log_std, j_all, m), floats(weight, j_all, m)
     index_ = None if index is None else integers(index, j_all, m)
     n_ = None if n is None else floats(n, b_all, k_all)
-    words_ = None if words is None else words_at(words, b_all, k_all)
+    words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * j_all, b_all), np.int32(threshold)
-    rows_m = j1 - j0, m
-    s, c = np.empty(rows_m, np.float32), np.empty(rows_m, np.float32)
-    share = np.empty(rows_m, np.float32)
+    each = j1 - j0, m
+    s, c, share = np.empty(each, np.float32), np.empty(each, np.float32), np.empty(each, np.float32)
     shift, y, read = np.empty(j1 - j0, np.float32), np.empty(m, np.float32), np.empty(m, np.float32)
     for j in range(j0, j1):
         shift[j - j0] = prepare(std_[j], weight_[j], penalty, j, mode, low, high, s[j - j0], c[j - j0])
@@ -148,7 +150,7 @@ def forward(
     nt = None if n is None else np.empty((k_all, _WIDTH), np.float32)
     wt = None if words is None else np.empty((k_all, _WIDTH), np.int32)
     tile = _NEURONS, _WIDTH
-    lefts = None if divides is None else np.empty(tile, np.float32)
+    lefts: Any = None if divides is None else np.empty(tile, np.float32)
     sums, tops, outs = np.empty(tile, np.float32), np.empty(tile, np.float32), np.empty(tile, np.float32)
     for start in range(b0, b1, _WIDTH):
         stop = min(b1, start + _WIDTH)
@@ -216,7 +218,8 @@ def _pull(xt, index, mean, s, c, nt, skips, wt, odd, threshold, share, g, q, who
 
 @inner(FAST)
 def _pull_again(
-    x, index, mean, s, c, n, skips, words, odd, threshold, share, weight, delta, g, q, gxt, gnt, s0, s1, s2, b, y, read
+    x, index, mean, s, c, n, skips, words, odd, threshold, share, weight, delta, g, q, gxt, gnt, s0, s1, s2,
+    b, y, read,
 ):  # fmt: skip
     """The same for one example that was summed again below its true maximum; ``b`` is its place in gxt.
 
@@ -242,25 +245,6 @@ def _pull_again(
             gnt[k, b] -= r
 
 
-@inner(FAST)
-def _upstream(delta, total, left, g, q):
-    """Divide the gradients g by the totals; 0 where a row was summed again. Return whether one was.
-
-    Unless q is None, it gets them over the weights that are left. Their sum is returned, too.
-    """
-    far, whole = f32(0.0), f32(0.0)
-    if q is not None:
-        for b in range(delta.shape[0]):
-            q[b], gb = of_left(g[b], left[b])
-            whole += gb
-        q[delta.shape[0] :] = f32(0.0)
-    for b in range(delta.shape[0]):
-        far += abs(delta[b])
-        over = g[b] / total[b]
-        g[b] = over if delta[b] == f32(0.0) else f32(0.0)
-    return far != f32(0.0), whole
-
-
 @inner()
 def _back(turned, b0, b1, start, factor, rows):
     """Write the columns of ``turned`` into rows; the first row is that of example ``start``."""
@@ -280,14 +264,13 @@ def backward(
     std_, weight_ = floats(log_std, j_all, m), floats(weight, j_all, m)
     index_ = None if index is None else integers(index, j_all, m)
     n_ = None if n is None else floats(n, b_all, k_all)
-    words_ = None if words is None else words_at(words, b_all, k_all)
+    words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * j_all, b_all), np.int32(threshold)
-    over = None if divides is None else floats(divides, j_all, b_all)
+    over: Any = None if divides is None else floats(divides, j_all, b_all)
     rows = j_all if own else 1
     r_, rt_, rtt_ = floats(r, rows, m), floats(rt, rows, m), floats(rtt, rows, m)
-    rows_m = j1 - j0, m
-    s, c = np.empty(rows_m, np.float32), np.empty(rows_m, np.float32)
-    share = np.empty(rows_m, np.float32)
+    each = j1 - j0, m
+    s, c, share = np.empty(each, np.float32), np.empty(each, np.float32), np.empty(each, np.float32)
     y, read = np.empty(m, np.float32), np.empty(m, np.float32)
     for j in range(j0, j1):
         prepare(std_[j], weight_[j], penalty, j, mode, low, high, s[j - j0], c[j - j0])
@@ -301,7 +284,7 @@ def backward(
     gxt = None if gx is None else np.empty((k_all, _WIDTH), np.float32)
     gnt = None if gn is None else np.empty((k_all, _WIDTH), np.float32)
     g = np.empty((_NEURONS, _WIDTH), np.float32)
-    q = None if divides is None else np.zeros(_WIDTH, np.float32)
+    q: Any = None if divides is None else np.zeros(_WIDTH, np.float32)
     for start in range(b0, b1, _WIDTH):
         stop = min(b1, start + _WIDTH)
         width = _turned(x_, start, stop, xt)
@@ -328,7 +311,7 @@ def backward(
                 if divides is not None and words is None:
                     qj = over[j, start:stop]
                 oj = None if words is None else words_at(odd, j_all, m)[j]
-                alone, whole_g = _upstream(delta, total, state_[2 * j_all + j, start:stop], gj, qj)
+                alone, whole_g = upstream(delta, total, state_[2 * j_all + j, start:stop], gj, qj)
                 _pull(
                     xt, place, mean_[j], s[i], c[i], nt, skips, wt, oj, limit, share[i], gj, qj, whole_g, gxt,
                     gnt, s0, s1, s2,
@@ -340,8 +323,8 @@ def backward(
                             nb, gb = None if n_ is None else n_[b], grad_[b, j] / total[b - start]
                             wb = None if words is None else words_[b]
                             _pull_again(
-                                x_[b], place, mean_[j], s[i], c[i], nb, skips, wb, oj, limit, share[i], weight_[j],
-                                top, gb, qj, gxt, gnt, s0, s1, s2, b - start, y, read,
+                                x_[b], place, mean_[j], s[i], c[i], nb, skips, wb, oj, limit, share[i],
+                                weight_[j], top, gb, qj, gxt, gnt, s0, s1, s2, b - start, y, read,
                             )  # fmt: skip
         if gx is not None:
             _back(gxt, start, stop, b0, TWO_LN2 if whole else f32(1.0), floats(gx, b1 - b0, k_all))

@@ -76,7 +76,13 @@ def forward(
         one, other = (share, rows.present) if work.narrow else (rows.present, share)
         torch.mm(one, other.T, out=state[2].view(len(one), len(other)))
     before = (*_addresses(rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0)
-    addresses = (*before, _address(n), *rows.addresses, out.data_ptr(), state.data_ptr() if keeps_state else 0)
+    addresses = (
+        *before,
+        _address(n),
+        *rows.addresses,
+        out.data_ptr(),
+        state.data_ptr() if keeps_state else 0,
+    )
     settings = (work.sizes, *transform.numbers, *rows.settings)
     parts = _parts(work, _TASKS_PER_THREAD)
     _run([partial(work.loops.forward, *addresses, *settings, *part) for part in parts])
@@ -126,7 +132,8 @@ def backward(
     _add_up(work, parts, fixed, gx, gn, sums, needs_parameters)
     if needs_parameters and sums.others is not None:
         _gather(work, parts, parameters, sums, transform)
-    if needs_parameters and over is not None:  # how the weight that is left depends on the logits
+    # How the weight that is left depends on the logits.
+    if needs_parameters and over is not None and rows.present is not None:
         share, taken = _shares(weight, transform), (over if work.narrow else over.T) @ rows.present
         sums.r.addcmul_(share, (share * taken).sum(dim=1, keepdim=True) - taken)
     if gx is not None and transform.missing:

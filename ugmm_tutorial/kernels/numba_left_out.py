@@ -11,7 +11,18 @@ from ugmm_tutorial.kernels.compiled import compiled, inner
 from ugmm_tutorial.kernels.numba_elements import EXACT, FAST, TWO_LN2, f32, ln
 from ugmm_tutorial.kernels.numba_memory import floats, integers
 
-__all__ = ["JUST_BELOW", "apart", "divided", "keep_only", "kept", "of_kept", "of_left", "of_weight", "within"]
+__all__ = [
+    "JUST_BELOW",
+    "apart",
+    "divided",
+    "keep_only",
+    "kept",
+    "of_kept",
+    "of_left",
+    "of_weight",
+    "upstream",
+    "within",
+]
 
 # The largest maximum of a row that was summed again: 0 would say that it was not.
 JUST_BELOW = f32(-1e-30)
@@ -73,6 +84,25 @@ def of_weight(value, s0, s2, k):
     """Subtract from the sum of r what concerns its weight only; the sum of r t * t keeps it from log_std."""
     s0[k] -= value
     s2[k] -= value * (f32(1.0) / TWO_LN2)
+
+
+@inner(FAST)
+def upstream(delta, total, left, g, q):
+    """Divide the gradients g by the totals; 0 where a row was summed again. Return whether one was.
+
+    Unless q is None, it gets them over the weights that are left. Their sum is returned, too.
+    """
+    far, whole = f32(0.0), f32(0.0)
+    if q is not None:
+        for b in range(delta.shape[0]):
+            q[b], gb = of_left(g[b], left[b])
+            whole += gb
+        q[delta.shape[0] :] = f32(0.0)
+    for b in range(delta.shape[0]):
+        far += abs(delta[b])
+        over = g[b] / total[b]
+        g[b] = over if delta[b] == f32(0.0) else f32(0.0)
+    return far != f32(0.0), whole
 
 
 @compiled(EXACT)

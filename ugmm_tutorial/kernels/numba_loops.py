@@ -6,14 +6,16 @@ and total. n is minus the background in base 2, shifted to be at most 0; delta i
 that was summed again, else 0. ``index`` is None: ``numba_columns`` has the same functions for narrow and for
 sparse layers. Other symbols as in ``numba_elements`` and ``numba_parameters``. Taught in chapter 3.
 
-Components leave the sum of one example in two ways, unless what says so is None. If it ``skips`` inputs, x is
-as ``numba_left_out.apart`` makes it. With int32 ``words`` (B, K) and ``odd`` (J, K), a component stays where the
-product of its two words is above the ``threshold``. If ``divides``, outputs are divided by the weight that is
-left. This is the state's third part, which masks fill, and which is filled before where inputs are skipped. For
-these, ``divides`` is the address where ``backward`` writes the outputs' gradients over what is left.
+Components leave the sum of one example in two ways, unless what says so is None. If it ``skips`` inputs, x
+is as ``numba_left_out.apart`` makes it. With int32 ``words`` (B, K) and ``odd`` (J, K), a component stays
+where the product of its two words is above the ``threshold``. If ``divides``, outputs are divided by the
+weight that is left. This is the state's third part, which masks fill; where inputs are skipped, it is filled
+before, and ``divides`` is where ``backward`` writes the outputs' gradients over what is left.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +36,7 @@ from ugmm_tutorial.kernels.numba_elements import (
     terms,
 )
 from ugmm_tutorial.kernels.numba_left_out import JUST_BELOW, divided, keep_only, of_kept, of_left, of_weight
-from ugmm_tutorial.kernels.numba_memory import floats
-from ugmm_tutorial.kernels.numba_memory import words as words_at
+from ugmm_tutorial.kernels.numba_memory import floats, words_at
 from ugmm_tutorial.kernels.numba_parameters import finish, prepare, shares
 
 __all__ = ["backward", "forward", "input_gradients"]
@@ -72,7 +73,7 @@ def forward(
     x_, mean_, out_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(out, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
     n_ = None if n is None else floats(n, b_all, k_all)
-    words_ = None if words is None else words_at(words, b_all, k_all)
+    words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
     s, c, y = np.empty(k_all, np.float32), np.empty(k_all, np.float32), np.empty(k_all, np.float32)
     share = np.empty(k_all, np.float32)
@@ -226,8 +227,8 @@ def _of_neuron(
                 wi = None if words is None else words[i]
                 qi = None if words is None or divides is None else of_left(grad[i, j], left[i, j])
                 _pull(
-                    x[i], mean, s, c, ni, skips, wi, odd, threshold, share, weight, y, delta[i, j], g, qi, gxi, gni,
-                    s0, s1, s2,
+                    x[i], mean, s, c, ni, skips, wi, odd, threshold, share, weight, y, delta[i, j], g, qi,
+                    gxi, gni, s0, s1, s2,
                 )  # fmt: skip
         b += 4
 
@@ -246,10 +247,10 @@ def backward(
     x_, mean_, grad_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(grad, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
     n_ = None if n is None else floats(n, b_all, k_all)
-    words_ = None if words is None else words_at(words, b_all, k_all)
+    words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
     delta, total, left = state_[:b_all], state_[b_all : 2 * b_all], state_[2 * b_all :]
-    over = None if divides is None else floats(divides, b_all, j_all)
+    over: Any = None if divides is None else floats(divides, b_all, j_all)
     gx_ = None if gx is None else floats(gx, b1 - b0, k_all)
     gn_ = None if gn is None else floats(gn, b1 - b0, k_all)
     rows = j_all if own else 1

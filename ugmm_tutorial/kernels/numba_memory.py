@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from ugmm_tutorial.kernels.compiled import inner
 
-__all__ = ["floats", "integers", "short_integers", "words"]
+__all__ = ["floats", "integers", "short_integers", "words_at"]
 
 
 def _pointer_to(kind: Any) -> Any:
@@ -54,6 +54,6 @@ def short_integers(address, rows, columns):
 
 
 @inner()
-def words(address, rows, columns):
+def words_at(address, rows, columns):
     """A C-contiguous int32 array (rows, columns) at this address."""
     return carray(_word_pointer(address), (rows, columns))

@@ -18,12 +18,13 @@ from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.reference import reference_log_density
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
 from ugmm_tutorial.layers.limits import bounded
+from ugmm_tutorial.layers.masks import written_out
 from ugmm_tutorial.layers.missing import divided
 
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import MixtureLayer
 
-__all__ = ["log_density"]
+__all__ = ["log_density", "specification"]
 
 
 def log_density(
@@ -33,6 +34,7 @@ def log_density(
     *,
     missing: bool = False,
     index: Tensor | None = None,
+    transform: Transform | None = None,
 ) -> Tensor | None:
     """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if only its own methods can tell them.
 
@@ -42,6 +44,7 @@ def log_density(
         kind: the class whose outputs the kernel computes.
         missing: whether inputs that are NaN are left out, as the layer's option says.
         index: the inputs that each neuron reads, (J, m); None: all of them.
+        transform: bounds, softmax and dropout, if they are not those of the layer.
     """
     if not (eager.ordinary() and _as_built(type(layer), kind)):
         return None
@@ -49,14 +52,15 @@ def log_density(
     fits = eager.takes(layer.backend, x, *parameters, index=index)
     if not fits or x.shape[-1] != layer.in_features:  # a sparse layer may name none of the last inputs
         return None
-    mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
-    divides = missing and layer.missing == "renormalize"
-    transform = Transform(mode, penalty, *layer.log_std_bounds, missing=missing, divides=divides)
-    specification = partial(_specification, transform, index)
-    return eager.log_density(x, *parameters, index=index, transform=transform, reference=specification)
+    if transform is None:
+        mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
+        divides = missing and layer.missing == "renormalize"
+        transform = Transform(mode, penalty, *layer.log_std_bounds, missing=missing, divides=divides)
+    reference = partial(specification, transform, index)
+    return eager.log_density(x, *parameters, index=index, transform=transform, reference=reference)
 
 
-def _specification(
+def specification(
     transform: Transform,
     index: Tensor | None,
     x: Tensor,
@@ -65,12 +69,16 @@ def _specification(
     logits: Tensor,
     *_: None,
 ) -> Tensor:
-    penalty = 0.0 if transform.penalty is None else transform.penalty
+    """What the kernel computes, written with PyTorch's operations."""
+    penalty: Tensor | float = 0.0 if transform.penalty is None else transform.penalty
+    if transform.masks is not None:
+        penalty = penalty + written_out(transform.masks, logits)
     first = transform.mode == DROPPED_FIRST
     log_weight = torch.log_softmax(logits + penalty if first else logits, dim=-1)
     log_weight = log_weight if first else log_weight + penalty
     # Every neuron is a layer, which reads its own inputs.
-    each = [p.unsqueeze(-2) for p in (mean, bounded(log_std, transform.low, transform.high), log_weight)]
+    std = bounded(log_std, transform.low, transform.high)
+    each = mean.unsqueeze(-2), std.unsqueeze(-2), log_weight.unsqueeze(-2)
     read = x.unsqueeze(-2) if index is None else x[..., index]
     if not transform.missing:
         return reference_log_density(read, *each).squeeze(-1)
