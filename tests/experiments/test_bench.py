@@ -184,6 +184,7 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
     monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
     monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
     monkeypatch.setattr(small, "_NETWORKS", {"5-10-5-1": (5, 10, 5, 1)})
+    monkeypatch.setattr(small, "_LAYERS", ((16, 4, 8),))
     threads = torch.get_num_threads()
     rows = small.small("cpu", quick=True)
     assert torch.get_num_threads() == threads
@@ -196,8 +197,10 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
         "two threads against one, the paper's network",
         "a step of 5-10-5-1 against an MLP",
         "auto against the best, at worst",
+        "rows that lack inputs against whole ones, 16, 4 to 8",
+        "a mask for every example against one, 16, 4 to 8",
     }
-    assert "auto over the best" in bench.text(made)
+    assert "auto (numba) over the best" in bench.text(made)
 
 
 def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best():

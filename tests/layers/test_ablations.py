@@ -357,6 +357,9 @@ def test_dropout_leaves_the_formula_of_the_kept_components(name, monkeypatch):
     keep = torch.tensor([[True, False, True, False], [False, True, True, True], [False] * 4])
     draws = torch.where(keep, 32767, -32768).to(torch.int16)
     monkeypatch.setattr(masks, "_draws", lambda like: draws)
+    of_neurons = torch.where(keep, 2**31 - 1, -(2**31) + 1)
+    words = torch.cat([torch.ones(5, 4, dtype=torch.int64), of_neurons]).to(torch.int32)
+    monkeypatch.setattr(masks, "_words", lambda *shape: words)  # of every example the same
     made = layer(name, dropout=0.5, dtype=torch.float64)
     keep[2, made.mix_weight[2].argmax()] = True  # the heaviest stays where none would
     x = inputs(5, 4)

@@ -20,6 +20,7 @@ from ugmm_tutorial.layers import (
     INITS,
     PerExampleDropoutLayer,
     SparseUGMMLayer,
+    dense,
     lower_bound,
     masks,
 )
@@ -669,11 +670,15 @@ def test_examples_of_a_batch_get_masks_of_their_own(mode):
 
 @MODES
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 1, 2, 4), (1, 4), (4,)])
-def test_a_batch_is_what_its_examples_give_one_after_the_other(shape, mode):
-    """Each alone is a batch with a mask of its own, drawn from where the last one left off."""
+def test_a_batch_is_what_its_examples_give_one_after_the_other(shape, mode, monkeypatch):
+    """Each alone is a batch, under the mask that it has in the other."""
     made, single = per_sample(4, 3, dropout_mode=mode), layer(4, 3, dropout=0.5, dropout_mode=mode)
     x = inputs(*shape)
     out = seeded(made, x)
+    if x.dim() > 1:
+        torch.manual_seed(7)
+        drawn = iter(masks.written_out(made._transform(x[..., 0].numel()).masks, made.mix_logits))
+        monkeypatch.setattr(dense, "dropout_penalty", lambda *given: next(drawn))
     torch.manual_seed(7)
     expected = torch.stack([single(row) for row in x.reshape(-1, 4)])
     assert out.shape == (*shape[:-1], 3)
@@ -741,8 +746,9 @@ def test_masks_of_every_example_keep_the_weight_they_are_expected_to_keep(mode, 
 @MODES
 def test_an_example_teaches_only_the_components_that_its_own_mask_keeps(mode, monkeypatch):
     keep = [torch.tensor([[True, False, True, False]]), torch.tensor([[False, True, False, False]])]
-    drawn = iter([torch.where(k, 32767, -32768).to(torch.int16) for k in keep])
-    monkeypatch.setattr(masks, "_draws", lambda like: next(drawn))
+    of_examples = torch.where(torch.cat(keep), 2**31 - 1, -(2**31)).to(torch.int32)
+    words = torch.cat([of_examples, torch.ones(1, 4, dtype=torch.int32)])
+    monkeypatch.setattr(masks, "_words", lambda *shape: words)
     made, x = per_sample(4, 1, dropout_mode=mode), inputs(2, 4).requires_grad_()
     out = made(x)
     (through_x,) = torch.autograd.grad(out.sum(), x, retain_graph=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -472,7 +473,7 @@ def test_a_layer_is_exported_for_batches_of_any_size():
         torch.testing.assert_close(exported(rows), layer(rows))
 
 
-def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kernel_else(monkeypatch):
+def test_auto_leaves_float64_to_the_reference_and_takes_the_kernel_for_every_size_else(monkeypatch):
     from ugmm_tutorial.kernels import numba_kernels
 
     called = []
@@ -480,11 +481,47 @@ def test_auto_leaves_small_work_and_float64_to_the_reference_and_takes_the_kerne
     monkeypatch.setattr(
         numba_kernels, "forward", lambda *args, **options: called.append(1) or usual(*args, **options)
     )
-    sparse_log_density(*drawn(10, 20, 8, 5))
     sparse_log_density(*drawn(200, 20, 8, 5, dtype=torch.float64))
     assert called == []
+    sparse_log_density(*drawn(1, 3, 2, 1))
     sparse_log_density(*drawn(200, 20, 8, 5))
-    assert called == [1]
+    assert called == [1, 1]
+
+
+DROPOUT = [{}, {"dropout": 0.4}, {"dropout": 0.4, "dropout_mode": "literal"}]
+
+
+@pytest.mark.parametrize("missing", ["propagate", "drop"])
+@pytest.mark.parametrize("options", DROPOUT, ids=str)
+@pytest.mark.parametrize("rows", [3, 150])
+def test_the_layer_in_one_kernel_equals_its_own_methods_in_float64(rows, options, missing):
+    torch.manual_seed(0)
+    layer = SparseUGMMLayer(12, 8, 4, min_std=0.2, max_std=2.0, missing=missing, **options)
+    with torch.no_grad():
+        layer.log_std.uniform_(-3.0, 2.0)
+        layer.mix_logits.normal_()
+        layer.log_total.uniform_(-1.0, 0.0)
+    x = torch.randn(rows, 12)
+    if missing == "drop":
+        x[torch.rand(rows, 12) < 0.2] = math.nan
+    assert layer._in_one_kernel(x, missing=missing == "drop") is not None
+    found = []
+    for one in (layer, copy.deepcopy(layer).double()):
+        torch.manual_seed(1)
+        given = x.detach().to(one.mean.dtype).requires_grad_()
+        out = one(given)
+        value = out.masked_fill(out.isinf(), 0.0).square().log1p().sum()
+        gradients = torch.autograd.grad(value, [given, *one.parameters()])
+        found.append([out.masked_fill(out.isinf(), 0.0), *gradients])
+    for got, want in zip(*found, strict=True):
+        assert (got.double() - want).norm() <= 1e-5 * want.norm()
+
+
+def test_an_index_that_was_changed_to_one_past_the_inputs_is_refused_by_the_layer():
+    layer = SparseUGMMLayer(6, 3, 2)
+    layer.index[1, 1] = 6
+    with pytest.raises(IndexError, match="expected index from 0 to 5"):
+        layer(torch.randn(4, 6))
 
 
 @pytest.mark.parametrize("place", range(5))

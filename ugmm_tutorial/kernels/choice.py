@@ -16,8 +16,8 @@ __all__ = ["BACKENDS", "backend_name", "choose"]
 
 BACKENDS = ("auto", "reference", "numba", "triton")
 _BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
-# Below this many terms (examples x components) the reference is no slower on a GPU, and in sparse layers. The
-# dense kernel for CPUs is faster at every size.
+# Below this many terms (examples x components) the reference is no slower on a GPU. The kernel for CPUs is
+# faster at every size.
 _SMALL = 4096
 _said: set[str] = set()
 
@@ -59,7 +59,7 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
         # math.prod can count a batch whose size torch.export leaves open.
-        looks = not (torch.compiler.is_compiling() or (for_gpus and fitting == "numba"))
+        looks = not (torch.compiler.is_compiling() or fitting == "numba")
         small = looks and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
         return "reference" if small or fitting is None or _do_without(fitting) else fitting
     reason = kernels.unavailable(backend)

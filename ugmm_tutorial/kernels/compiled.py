@@ -63,7 +63,7 @@ def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
         _settings.CACHE_DIR = str(folder or "")
         try:
             options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "no_cfunc_wrapper": True}
-            dispatcher: Any = numba.njit(**options)(function)
+            dispatcher: Any = numba.njit(error_model="numpy", **options)(function)
             if folder is not None and hasattr(dispatcher, "enable_caching"):
                 dispatcher._cache = _Cache(function)
             return dispatcher
@@ -80,7 +80,8 @@ def inner(fastmath: set[str] | None = None) -> Callable[[Callable], Callable]:
     The two may round differently, so a kernel from the cache would differ from the same one just compiled.
     """
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
-    return numba.njit(fastmath=fastmath or False, **options)
+    # With Python's model every division would look for a zero, and no loop with one would be vectors.
+    return numba.njit(fastmath=fastmath or False, error_model="numpy", **options)
 
 
 class _Cache(FunctionCache):

@@ -40,7 +40,15 @@ def plain(tensor: Tensor) -> bool:
     return kind and tensor.is_cpu and tensor.layout == torch.strided
 
 
-def takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, *others: Tensor) -> bool:
+def takes(
+    backend: str,
+    x: Tensor,
+    mean: Tensor,
+    log_std: Tensor,
+    weight: Tensor,
+    *others: Tensor,
+    index: Tensor | None = None,
+) -> bool:
     """Whether :func:`log_density` can be called: everything is as it should be, and nothing is unusual.
 
     Where it says no, the caller finds out whether that is an error.
@@ -51,9 +59,20 @@ def takes(backend: str, x: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor
         return False
     shape = mean.shape
     fits = len(shape) == 2 and log_std.shape == shape and weight.shape == shape and x.dim() > 0
-    if not fits or x.shape[-1] != shape[1] or any(t.shape != x.shape for t in others):
+    if not fits or any(t.shape != x.shape for t in others) or x.numel() == 0 or mean.numel() == 0:
         return False
-    return x.numel() > 0 and mean.numel() > 0 and kernels.unavailable("numba") is None
+    if kernels.unavailable("numba") is not None:
+        return False
+    return x.shape[-1] == shape[1] if index is None else _names_inputs(index, x.shape[-1], shape)
+
+
+def _names_inputs(index: Tensor, inputs: int, shape: torch.Size) -> bool:
+    kind = type(index) in _ORDINARY and index.dtype == torch.int64
+    if not (kind and index.is_cpu and index.layout == torch.strided and index.shape == shape):
+        return False
+    from ugmm_tutorial.kernels import numba_kernels
+
+    return numba_kernels.names_inputs(index, inputs)
 
 
 def log_density(
@@ -63,6 +82,7 @@ def log_density(
     weight: Tensor,
     log_background: Tensor | None = None,
     *,
+    index: Tensor | None = None,
     transform: Transform = PLAIN,
     reference: Callable[..., Tensor] = reference_log_density,
 ) -> Tensor:
@@ -71,6 +91,7 @@ def log_density(
     Args:
         x: inputs, ``(*, K)``; log_background has the same shape.
         mean, log_std, weight: (J, K), from which ``transform`` makes the operator's arguments.
+        index: the inputs that neurons read, (J, m), for parameters (J, m); None: all of them.
         transform: how.
         reference: the same function of all these tensors, for second derivatives.
     """
@@ -80,19 +101,23 @@ def log_density(
         background = background.reshape(rows.shape)
     arguments = (rows, mean, log_std, weight, background)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments):
-        out = _Function.apply(*arguments, transform, reference)
+        out = _Function.apply(*arguments, index, transform, reference)
     else:
-        out, _ = _forward(arguments, transform, keeps_state=False)
+        out, _ = _forward(arguments, index, transform, keeps_state=False)
     return out if x.dim() == 2 else out.reshape(*x.shape[:-1], len(mean))
 
 
 def _forward(
-    arguments: tuple[Tensor | None, ...], transform: Transform, *, keeps_state: bool
+    arguments: tuple[Tensor | None, ...], index: Tensor | None, transform: Transform, *, keeps_state: bool
 ) -> tuple[Tensor, Tensor]:
     from ugmm_tutorial.kernels import numba_kernels  # Numba takes long to import
 
-    contiguous: Any = [None if t is None else t.contiguous() for t in arguments]
-    return numba_kernels.forward(*contiguous, transform=transform, keeps_state=keeps_state)
+    *contiguous, places = _contiguous(*arguments, index)
+    return numba_kernels.forward(*contiguous, index=places, transform=transform, keeps_state=keeps_state)
+
+
+def _contiguous(*tensors: Tensor | None) -> Any:
+    return [None if t is None else t.contiguous() for t in tensors]
 
 
 class _Function(torch.autograd.Function):
@@ -106,31 +131,33 @@ class _Function(torch.autograd.Function):
         log_std: Tensor,
         weight: Tensor,
         background: Tensor | None,
+        index: Tensor | None,
         transform: Transform,
         reference: Callable[..., Tensor],
     ) -> Tensor:
         arguments = (x, mean, log_std, weight, background)
-        out, state = _forward(arguments, transform, keeps_state=True)
-        ctx.save_for_backward(*arguments, state)
+        out, state = _forward(arguments, index, transform, keeps_state=True)
+        ctx.save_for_backward(*arguments, index, state)
         ctx.transform, ctx.reference = transform, reference
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *arguments, state = ctx.saved_tensors
+        *arguments, index, state = ctx.saved_tensors
         needed = ctx.needs_input_grad[:5]
         batched = torch._C._functorch.is_legacy_batchedtensor(grad)  # by is_grads_batched=True
         if torch.is_grad_enabled() or batched or not ordinary():
             with torch.enable_grad():
                 gradients = differentiable_gradients(ctx.reference, grad, arguments, needed)
-            return (*gradients, None, None)
+            return (*gradients, None, None, None)
         from ugmm_tutorial.kernels import numba_kernels
 
-        contiguous: Any = [None if t is None else t.contiguous() for t in (grad, *arguments, state)]
+        *contiguous, places = _contiguous(grad, *arguments, state, index)
         found = numba_kernels.backward(
             *contiguous,
             needs_x=needed[0] or needed[4],
             needs_parameters=any(needed[1:4]),
+            index=places,
             transform=ctx.transform,
         )
-        return (*(g if need else None for g, need in zip(found, needed, strict=True)), None, None)
+        return (*(g if need else None for g, need in zip(found, needed, strict=True)), None, None, None)

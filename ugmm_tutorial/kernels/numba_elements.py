@@ -33,6 +33,7 @@ __all__ = [
     "exp2_or_zero",
     "exponents",
     "f32",
+    "finite",
     "largest",
     "ln",
     "power_of_fraction",
@@ -51,6 +52,8 @@ TWO_LN2 = f32(2.0 * math.log(2.0))  # 1 / SCALE**2: from t back to standard devi
 LOWEST = f32(-100.0)
 LOWEST_POWER = f32(2.0**-100)
 STEEPEST = f32(80.0)  # as in the specification
+# The furthest t from 0 whose square is finite.
+FURTHEST = f32(-1.8e19)
 # A sum below this may lack a relevant part of what exp2 cuts off.
 VANISHING = f32(2.0**-50)
 
@@ -167,9 +170,20 @@ def sum_below(y, top):
 
 
 @inner(FAST)
-def terms(x, mean, s, c, g):
-    """r = g 2 ** (c - t * t), r t and r t * t of one element with the static shift."""
+def finite(t):
+    """t, but finite where it is -inf or NaN, so that a gradient of 0 times it is 0."""
+    return t if t > FURTHEST else FURTHEST  # one instruction
+
+
+@inner(FAST)
+def terms(x, mean, s, c, g, skips):
+    """r = g 2 ** (c - t * t), r t and r t * t of one element with the static shift.
+
+    Unless ``skips`` is None, inputs may be -inf, which leaves them out.
+    """
     t = (x - mean) * s
+    if skips is not None:
+        t = finite(t)
     r = g * exp2_or_zero(c - t * t)
     rt = r * t
     return r, rt, rt * t

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ugmm_tutorial.kernels import numba_columns, numba_loops, numba_parameters, thread_pool
+from ugmm_tutorial.kernels import numba_columns, numba_left_out, numba_loops, numba_parameters, thread_pool
 from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 from ugmm_tutorial.kernels.transform import PLAIN, Transform
 
-__all__ = ["backward", "forward", "penalties", "probe"]
+__all__ = ["backward", "forward", "names_inputs", "penalties", "probe"]
 
 # Below this many elements per task, handing it over costs more than it saves.
 _ELEMENTS_PER_TASK = 1 << 16
@@ -55,6 +55,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Outputs (B, J) in nats, and a state (2, B, J) that :func:`backward` needs besides the arguments.
 
+    Where outputs are divided, the state is (3, B, J).
+
     Args:
         x: (B, K), B >= 1; log_background is (B, K) or None.
         mean, log_std, weight: (J, m), J >= 1; all float32 and contiguous, on the CPU.
@@ -66,9 +68,22 @@ def forward(
     n, top = below_its_maximum(log_background)
     out, state = outputs_and_state(x, mean)
     work = _Work(x, mean, index)
-    addresses = _addresses(x, index, mean, log_std, weight, transform.penalty, n, out)
-    addresses = (*addresses[:5], addresses[5] or 0, *addresses[6:], state.data_ptr() if keeps_state else 0)
-    settings = (work.sizes, *transform.numbers)
+    rows = _Rows(x, transform)
+    if transform.divides:
+        state, keeps_state = out.new_empty((3, *out.shape)), True
+    if rows.present is not None and transform.divides:
+        share = _shares(weight, transform)
+        one, other = (share, rows.present) if work.narrow else (rows.present, share)
+        torch.mm(one, other.T, out=state[2].view(len(one), len(other)))
+    before = (*_addresses(rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0)
+    addresses = (
+        *before,
+        _address(n),
+        *rows.addresses,
+        out.data_ptr(),
+        state.data_ptr() if keeps_state else 0,
+    )
+    settings = (work.sizes, *transform.numbers, *rows.settings)
     parts = _parts(work, _TASKS_PER_THREAD)
     _run([partial(work.loops.forward, *addresses, *settings, *part) for part in parts])
     if top is not None:
@@ -104,15 +119,25 @@ def backward(
     gx = torch.empty_like(x) if needs_x else None
     gn = torch.empty_like(x) if needs_x and n is not None else None
     parameters = (log_std, weight, transform.penalty)
+    rows, over = _Rows(x, transform), None
+    if transform.divides and rows.present is not None:
+        over = torch.empty(work.sizes[1::-1] if work.narrow else work.sizes[:2])
+        rows.settings = (0, over.data_ptr())
     fixed = _Fixed(
-        (*_addresses(grad, x, index, mean, log_std, weight), _address(transform.penalty) or 0),
-        (_address(n), state.data_ptr()),
-        (work.sizes, *transform.numbers),
+        (*_addresses(grad, rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0),
+        (_address(n), *rows.addresses, state.data_ptr()),
+        (work.sizes, *transform.numbers, *rows.settings),
     )
     sums = _sums(work, parts, mean, needs_parameters)
     _add_up(work, parts, fixed, gx, gn, sums, needs_parameters)
     if needs_parameters and sums.others is not None:
         _gather(work, parts, parameters, sums, transform)
+    # How the weight that is left depends on the logits.
+    if needs_parameters and over is not None and rows.present is not None:
+        share, taken = _shares(weight, transform), (over if work.narrow else over.T) @ rows.present
+        sums.r.addcmul_(share, (share * taken).sum(dim=1, keepdim=True) - taken)
+    if gx is not None and transform.missing:
+        gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
     gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)
     return tuple(x.new_empty(0) if g is None else g for g in (*gradients, gn))
 
@@ -130,6 +155,12 @@ def penalties(draws: Tensor, logits: Tensor, threshold: int) -> Tensor:
     return penalty
 
 
+def names_inputs(index: Tensor, inputs: int) -> bool:
+    """Whether all numbers of an int64 tensor are from 0 to ``inputs - 1``."""
+    index = index.contiguous()
+    return numba_left_out.within(index.data_ptr(), index.numel(), inputs)
+
+
 class _Work:
     """How large the work is, and the loops that suit it."""
 
@@ -139,6 +170,20 @@ class _Work:
         narrow = index is not None or (m < _WIDE and b >= _MANY)
         self.loops: ModuleType = numba_columns if narrow else numba_loops
         self.narrow = narrow
+
+
+class _Rows:
+    """What tells the loops which components leave the sum of an example; see ``numba_loops``."""
+
+    def __init__(self, x: Tensor, transform: Transform) -> None:
+        masks = transform.masks
+        self.x, self.present = x, None
+        if transform.missing:
+            self.x, self.present = torch.empty_like(x), torch.empty_like(x)
+            numba_left_out.apart(*_addresses(x, self.x, self.present), x.numel())
+        tables = (None, None) if masks is None else (masks.examples, masks.neurons)
+        self.addresses = (True if transform.missing else None, *_addresses(*tables))
+        self.settings = (0 if masks is None else masks.threshold, 1 if transform.divides else None)
 
 
 class _Sums(NamedTuple):
@@ -231,6 +276,11 @@ def _gather(
     given = (log_std, weight, penalty, *sums.addresses(0), _address(others), len(parts) - 1, j, m)
     tasks = _cut(j, len(parts))
     _run([partial(numba_parameters.gradients, *given, *transform.numbers, *rows) for rows in tasks])
+
+
+def _shares(weight: Tensor, transform: Transform) -> Tensor:
+    """Weights (J, K) of the components that dropout keeps; they sum to one."""
+    return torch.softmax(weight if transform.penalty is None else weight + transform.penalty, dim=-1)
 
 
 def _parts(work: _Work, per_thread: int) -> list[_Part]:

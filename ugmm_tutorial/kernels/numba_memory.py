@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from ugmm_tutorial.kernels.compiled import inner
 
-__all__ = ["floats", "integers", "short_integers"]
+__all__ = ["floats", "integers", "short_integers", "words_at"]
 
 
 def _pointer_to(kind: Any) -> Any:
@@ -32,6 +32,7 @@ def _pointer_to(kind: Any) -> Any:
 _float_pointer = _pointer_to(types.float32)
 _integer_pointer = _pointer_to(types.int64)
 _short_pointer = _pointer_to(types.int16)
+_word_pointer = _pointer_to(types.int32)
 
 
 @inner()
@@ -50,3 +51,9 @@ def integers(address, rows, columns):
 def short_integers(address, rows, columns):
     """A C-contiguous int16 array (rows, columns) at this address."""
     return carray(_short_pointer(address), (rows, columns))
+
+
+@inner()
+def words_at(address, rows, columns):
+    """A C-contiguous int32 array (rows, columns) at this address."""
+    return carray(_word_pointer(address), (rows, columns))

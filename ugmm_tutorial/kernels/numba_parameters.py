@@ -25,7 +25,7 @@ from ugmm_tutorial.kernels.numba_elements import (
 from ugmm_tutorial.kernels.numba_memory import floats, short_integers
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, GIVEN
 
-__all__ = ["finish", "gradients", "penalties", "prepare"]
+__all__ = ["finish", "gradients", "penalties", "prepare", "shares"]
 
 
 @inner(EXACT)
@@ -93,6 +93,21 @@ def prepare(log_std, weight, penalty, j, mode, low, high, s, c):
     for k in range(c.shape[0]):
         c[k] -= shift
     return shift
+
+
+@inner(EXACT)
+def _shares(weight, penalty, j, mode, share):
+    _log_weights(weight, penalty, j, mode, share)
+    _normalise(share)
+    for k in range(share.shape[0]):
+        share[k] = _exp_or_zero(share[k])
+
+
+@inner()
+def shares(words, weight, penalty, j, mode, share):
+    """Fill ``share`` (m,) with the weights of neuron j, if there are masks to choose from them."""
+    if words is not None:
+        _shares(weight, penalty, j, mode, share)
 
 
 @inner(EXACT)

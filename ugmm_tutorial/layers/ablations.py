@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels.arguments import tensor
+from ugmm_tutorial.kernels.arguments import checked
+from ugmm_tutorial.kernels.choice import choose
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, Transform
+from ugmm_tutorial.layers import direct
 from ugmm_tutorial.layers.dense import UGMMLayer
+from ugmm_tutorial.layers.masks import masks_of_examples
+from ugmm_tutorial.layers.missing import absent_inputs
 
 __all__ = [
     "LAYERS",
@@ -82,9 +87,8 @@ class FrozenStdLayer(UGMMLayer):
 class PerExampleDropoutLayer(UGMMLayer):
     """A dropout mask for every example instead of one for the batch.
 
-    The operator is called once per example, and one set of weights per example is kept: it is meant
-    for studies, not for speed. So in training mode it is compiled anew for every batch size, and exported for
-    one size only.
+    The kernel for CPUs draws the masks while it computes, and stores none. Elsewhere, and in compiled code,
+    all terms are stored, ``(*, J, K)``, while components are dropped.
 
     >>> one, other = PerExampleDropoutLayer(99, 8, dropout=0.5)(torch.zeros(2, 99))  # two equal examples
     >>> one.allclose(other)
@@ -97,15 +101,26 @@ class PerExampleDropoutLayer(UGMMLayer):
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         if not (self.drops and isinstance(x, Tensor) and x.dim() > 1 and x.numel() > 0):
             return super().forward(x)
-        rows = tensor("x", x).reshape(-1, 1, x.shape[-1])
-        log_std = self.bounded_log_std  # once: for every example it would be kept for the backward pass again
-        each = [
-            functional.ugmm_log_density(
-                row, self.mean, log_std, self.dropped_log_weight(), backend=self.backend
-            )
-            for row in rows
-        ]
-        return torch.cat(each).reshape(*x.shape[:-1], self.out_features)
+        absent_inputs(x, self.missing)
+        x, mean, log_std, logits, _ = checked(x, self.mean, self.log_std, self.mix_logits)
+        rows = x.reshape(-1, x.shape[-1])
+        transform = self._transform(len(rows))
+        out = direct.log_density(self, rows, UGMMLayer, transform=transform)
+        if out is None:
+            choose(self.backend, rows, mean)  # which tells what cannot run
+            out = direct.specification(transform, None, rows, mean, log_std, logits)
+        return out.reshape(*x.shape[:-1], self.out_features)
+
+    def _transform(self, examples: int) -> Transform:
+        """Bounds, softmax and fresh masks."""
+        p = self.dropout + self.input_dropout
+        masks = masks_of_examples(examples, self.mix_logits, p, of_inputs=self.input_dropout > 0.0)
+        divides, penalty = self.dropout_mode == "renormalize" and self.dropout > 0.0, None
+        if self.dropout_mode == "inverted" and self.dropout > 0.0:
+            # A constant: no gradient may flow through the expected sum of the kept weights.
+            penalty = -self._expected_kept_weight().log().expand_as(self.mix_logits).contiguous()
+        mode = DROPPED_FIRST if divides else DROPPED_LAST
+        return Transform(mode, penalty, *self.log_std_bounds, masks=masks, divides=divides)
 
 
 #: Layers by the name that ``UGMMNet(layer=...)`` takes.

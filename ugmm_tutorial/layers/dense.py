@@ -223,9 +223,12 @@ class MixtureLayer(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Log-densities of the J mixtures at ``x``: ``(*, K)`` to ``(*, J)``, in nats."""
         absent = absent_inputs(x, self.missing)
-        if absent is None:
-            return self._of_whole_rows(x)
+        found = self._in_one_kernel(x, missing=absent is not None)
+        if found is not None:
+            return found
         log_weight = self.dropped_log_weight() if self.drops else self.log_weight
+        if absent is None:
+            return self.log_density(x, log_weight)
         out = self.log_density(x.masked_fill(absent, 0.0), log_weight, absent)
         return divided(out, self.weight_left(log_weight, absent)) if self.missing == "renormalize" else out
 
@@ -264,8 +267,9 @@ class MixtureLayer(nn.Module, ABC):
         text += f", missing={self.missing!r}" if self.missing != "propagate" else ""
         return text if self.backend == "auto" else f"{text}, backend={self.backend!r}"
 
-    def _of_whole_rows(self, x: Tensor) -> Tensor:
-        return self.log_density(x, self.dropped_log_weight() if self.drops else self.log_weight)
+    def _in_one_kernel(self, x: Tensor, *, missing: bool) -> Tensor | None:
+        """The outputs, if one kernel computes what the methods of this layer do; without what is NaN."""
+        return None
 
     def dropout_penalty(self) -> tuple[int, Tensor]:
         """What a fresh mask adds, (J, m), and whether to the logits or to the logarithms of the weights."""
@@ -319,10 +323,9 @@ class UGMMLayer(MixtureLayer):
             )
         super().__init__(in_features, out_features, components=in_features, **options)
 
-    def _of_whole_rows(self, x: Tensor) -> Tensor:
-        out = on_gpu.log_density(self, x, UGMMLayer)
-        out = direct.log_density(self, x, UGMMLayer) if out is None else out
-        return super()._of_whole_rows(x) if out is None else out
+    def _in_one_kernel(self, x: Tensor, *, missing: bool) -> Tensor | None:
+        out = None if missing else on_gpu.log_density(self, x, UGMMLayer)
+        return direct.log_density(self, x, UGMMLayer, missing=missing) if out is None else out
 
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         background = None if absent is None else torch.zeros_like(x).masked_fill_(absent, math.inf)

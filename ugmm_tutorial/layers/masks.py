@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import eager
+from ugmm_tutorial.kernels.transform import Masks
 
-__all__ = ["dropout_penalty", "input_penalty"]
+__all__ = ["dropout_penalty", "input_penalty", "masks_of_examples", "written_out"]
 
 _LEVELS = 1 << 16
 
@@ -53,10 +54,50 @@ def input_penalty(logits: Tensor, p: float) -> Tensor:
     return _keeping_heaviest(logits, penalty)
 
 
+@torch.no_grad()
+def masks_of_examples(examples: int, logits: Tensor, p: float, *, of_inputs: bool = False) -> Masks:
+    """A mask for every example, drawn at once: words, whose products decide.
+
+    For a component, the draws of all examples are independent of each other, and so are those of components
+    that read other inputs. Any two draws are as good as independent.
+
+    Args:
+        examples: how many.
+        logits: of the components, (J, K).
+        p: probability with which a component is dropped, in steps of 2**-16.
+        of_inputs: whether inputs are dropped instead, for all neurons at once.
+    """
+    neurons, inputs = logits.shape
+    words = _words(examples + (0 if of_inputs else neurons), inputs, logits.device)
+    if of_inputs:
+        odd = torch.ones(logits.shape, dtype=torch.int32, device=logits.device)
+    else:
+        odd = words[examples:] | 1  # times a number that is not odd, some products would never occur
+    threshold = (round(p * _LEVELS) - _LEVELS // 2) * _LEVELS - 1
+    return Masks(words[:examples], odd, max(threshold, -(1 << 31)))
+
+
+@torch.no_grad()
+def written_out(masks: Masks, logits: Tensor) -> Tensor:
+    """What these masks add to the log-weights, (B, J, K), as :func:`dropout_penalty` for each example."""
+    draws = masks.examples.to(torch.int64).unsqueeze(-2) * masks.neurons.to(torch.int64)
+    dropped = draws.to(torch.int32) <= masks.threshold
+    return _keeping_heaviest(
+        logits, torch.zeros_like(dropped, dtype=logits.dtype).masked_fill_(dropped, -math.inf)
+    )
+
+
 def _keeping_heaviest(logits: Tensor, penalty: Tensor) -> Tensor:
     lost = (logits + penalty).amax(dim=-1, keepdim=True) == -math.inf
-    heaviest = logits.argmax(dim=-1, keepdim=True)
-    return penalty.scatter_(1, heaviest, penalty.gather(1, heaviest).masked_fill(lost, 0.0))
+    heaviest = logits.argmax(dim=-1, keepdim=True).expand_as(lost)
+    return penalty.scatter_(-1, heaviest, penalty.gather(-1, heaviest).masked_fill(lost, 0.0))
+
+
+def _words(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Uniform random int32 of this shape: two per int64."""
+    range_, size = torch.iinfo(torch.int64), rows * columns
+    drawn = torch.randint(range_.min, range_.max, ((size + 1) // 2,), device=device)
+    return drawn.view(torch.int32)[:size].view(rows, columns)
 
 
 def _draws(like: Tensor) -> Tensor:

@@ -6,16 +6,18 @@ Taught in chapter 12 (what pruning leaves).
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ugmm_tutorial import functional
-from ugmm_tutorial.kernels import sparse
+from ugmm_tutorial.kernels import eager, sparse
 from ugmm_tutorial.kernels.arguments import integer, numbers_in, of_one_kind, require_shape, tensor
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.kernels.reference import log_sum_exp
+from ugmm_tutorial.layers import direct
 from ugmm_tutorial.layers.dense import MixtureLayer
 
 __all__ = ["SparseUGMMLayer", "sparse_log_density"]
@@ -60,6 +62,9 @@ def sparse_log_density(
     >>> sparse_log_density(torch.rand(5, 4), index, *torch.zeros(3, 2, 2)).shape
     torch.Size([5, 2])
     """
+    if eager.takes(backend, x, mean, log_std, log_weight, index=index):
+        reference = partial(_reference, index)
+        return eager.log_density(x, mean, log_std, log_weight, index=index, reference=reference)
     arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
     chosen = choose(backend, x, mean, for_gpus=False)
     if chosen == "reference" or x.dtype == torch.float64 or functional.under_functorch(*arguments):
@@ -139,6 +144,12 @@ class SparseUGMMLayer(MixtureLayer):
         if hasattr(self, "log_total"):  # the base class calls this before the buffer exists
             self.log_total.zero_()
 
+    def _in_one_kernel(self, x: Tensor, *, missing: bool) -> Tensor | None:
+        if missing and self.missing == "renormalize":  # the weight that is left is no product of matrices
+            return None
+        out = direct.log_density(self, x, SparseUGMMLayer, missing=missing, index=self.index)
+        return None if out is None else out + self.log_total
+
     def log_density(self, x: Tensor, log_weight: Tensor, absent: Tensor | None = None) -> Tensor:
         self.check_width(x)
         arguments = (x, self.index, self.mean, self.bounded_log_std, log_weight)
@@ -184,6 +195,10 @@ class SparseUGMMLayer(MixtureLayer):
     def extra_repr(self) -> str:
         features = f"in_features={self.in_features}"
         return super().extra_repr().replace(features, f"{features}, components={self.components}")
+
+
+def _reference(index: Tensor, x: Tensor, mean: Tensor, log_std: Tensor, weight: Tensor, *_: None) -> Tensor:
+    return sparse.sparse_reference_log_density(x, index, mean, log_std, weight)
 
 
 def _checked(x: Tensor, index: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Target", "at_least", "at_most", "error", "minutes", "percent", "seconds", "times"]
+__all__ = ["Target", "at_least", "at_most", "error", "exactly", "minutes", "percent", "seconds", "times"]
 
 Show = Callable[[float], str]
 
@@ -42,6 +42,11 @@ def percent(value: float) -> str:
 def times(value: float) -> str:
     """A factor as text."""
     return f"{value:.1f}x" if value < 20 else f"{value:.0f}x"
+
+
+def exactly(value: float) -> str:
+    """A factor near one as text."""
+    return f"{value:.2f}x"
 
 
 def minutes(value: float) -> str:
