@@ -83,7 +83,9 @@ def test_the_backend_is_the_layers_to_choose_and_shown_if_it_is_not_auto(monkeyp
     asked = []
     real = eager.takes
     monkeypatch.setattr(
-        eager, "takes", lambda backend, *given: asked.append(backend) or real(backend, *given)
+        eager,
+        "takes",
+        lambda backend, *given, **how: asked.append(backend) or real(backend, *given, **how),
     )
     for backend in ("auto", "reference"):
         made = UGMMLayer(4, 3, backend=backend)
