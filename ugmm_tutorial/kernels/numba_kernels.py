@@ -134,8 +134,9 @@ def backward(
         _gather(work, parts, parameters, sums, transform)
     # How the weight that is left depends on the logits.
     if needs_parameters and over is not None and rows.present is not None:
-        share, taken = _shares(weight, transform), (over if work.narrow else over.T) @ rows.present
-        sums.r.addcmul_(share, (share * taken).sum(dim=1, keepdim=True) - taken)
+        taken = (over if work.narrow else over.T) @ rows.present
+        given = (weight.data_ptr(), _address(transform.penalty) or 0, taken.data_ptr(), sums.r.data_ptr())
+        numba_parameters.divisors(*given, *mean.shape, transform.mode)
     if gx is not None and transform.missing:
         gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
     gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)
