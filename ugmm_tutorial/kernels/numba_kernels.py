@@ -121,8 +121,11 @@ def backward(
     parameters = (log_std, weight, transform.penalty)
     rows, over = _Rows(x, transform), None
     if transform.divides and rows.present is not None:
-        over = torch.empty(work.sizes[1::-1] if work.narrow else work.sizes[:2])
-        rows.settings = (0, over.data_ptr())
+        if work.narrow:
+            over = torch.empty(work.sizes[1::-1])
+            rows.settings = (0, over.data_ptr())
+        else:  # which has few outputs for its terms
+            over, rows.settings = torch.where(state[2] > 0.0, grad / state[2], 0.0), (0, None)
     fixed = _Fixed(
         (*_addresses(grad, rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0),
         (_address(n), *rows.addresses, state.data_ptr()),
