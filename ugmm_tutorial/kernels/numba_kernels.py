@@ -138,8 +138,8 @@ def backward(
     # How the weight that is left depends on the logits.
     if needs_parameters and over is not None and rows.present is not None:
         taken = (over if work.narrow else over.T) @ rows.present
-        given = (weight.data_ptr(), _address(transform.penalty) or 0, taken.data_ptr(), sums.r.data_ptr())
-        numba_parameters.divisors(*given, *mean.shape, transform.mode)
+        share = _shares(weight, transform)  # held while the kernel reads it
+        numba_parameters.divisors(*_addresses(share, taken, sums.r), *mean.shape)
     if gx is not None and transform.missing:
         gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
     gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)

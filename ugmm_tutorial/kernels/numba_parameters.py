@@ -159,20 +159,19 @@ def gradients(log_std, weight, penalty, r, rt, rtt, others, parts, rows, m, mode
 
 
 @compiled(FAST)
-def divisors(weight, penalty, taken, r, rows, m, mode):
+def divisors(share, taken, r, rows, m):
     """Add to the gradients r of the logits those through the weights that are left, which divide outputs.
 
-    ``taken`` (rows, m) are the outputs' gradients over these weights, summed where the component is there.
+    All are addresses of (rows, m): ``share`` are the weights, which sum to one, ``taken`` the outputs' gradients
+    over what is left of them, summed where the component is there.
     """
-    weights, sums, gradients_ = floats(weight, rows, m), floats(taken, rows, m), floats(r, rows, m)
-    share = np.empty(m, np.float32)
+    shares_, sums, gradients_ = floats(share, rows, m), floats(taken, rows, m), floats(r, rows, m)
     for j in range(rows):
-        _shares(weights[j], penalty, j, mode, share)
         whole = f32(0.0)
         for k in range(m):
-            whole += share[k] * sums[j, k]
+            whole += shares_[j, k] * sums[j, k]
         for k in range(m):
-            gradients_[j, k] += share[k] * (whole - sums[j, k])
+            gradients_[j, k] += shares_[j, k] * (whole - sums[j, k])
 
 
 @compiled(EXACT)
