@@ -162,8 +162,8 @@ def gradients(log_std, weight, penalty, r, rt, rtt, others, parts, rows, m, mode
 def divisors(share, taken, r, rows, m):
     """Add to the gradients r of the logits those through the weights that are left, which divide outputs.
 
-    All are addresses of (rows, m): ``share`` are the weights, which sum to one, ``taken`` the outputs' gradients
-    over what is left of them, summed where the component is there.
+    All are addresses of (rows, m): ``share`` are the weights, which sum to one, ``taken`` the outputs'
+    gradients over what is left of them, summed where the component is there.
     """
     shares_, sums, gradients_ = floats(share, rows, m), floats(taken, rows, m), floats(r, rows, m)
     for j in range(rows):
