@@ -121,8 +121,11 @@ def backward(
     parameters = (log_std, weight, transform.penalty)
     rows, over = _Rows(x, transform), None
     if transform.divides and rows.present is not None:
-        over = torch.empty(work.sizes[1::-1] if work.narrow else work.sizes[:2])
-        rows.settings = (0, over.data_ptr())
+        if work.narrow:
+            over = torch.empty(work.sizes[1::-1])
+            rows.settings = (0, over.data_ptr())
+        else:  # which has few outputs for its terms
+            over, rows.settings = torch.where(state[2] > 0.0, grad / state[2], 0.0), (0, None)
     fixed = _Fixed(
         (*_addresses(grad, rows.x, index, mean, log_std, weight), _address(transform.penalty) or 0),
         (_address(n), *rows.addresses, state.data_ptr()),
@@ -134,8 +137,9 @@ def backward(
         _gather(work, parts, parameters, sums, transform)
     # How the weight that is left depends on the logits.
     if needs_parameters and over is not None and rows.present is not None:
-        share, taken = _shares(weight, transform), (over if work.narrow else over.T) @ rows.present
-        sums.r.addcmul_(share, (share * taken).sum(dim=1, keepdim=True) - taken)
+        taken = (over if work.narrow else over.T) @ rows.present
+        share = _shares(weight, transform)  # held while the kernel reads it
+        numba_parameters.divisors(*_addresses(share, taken, sums.r), *mean.shape)
     if gx is not None and transform.missing:
         gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
     gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)

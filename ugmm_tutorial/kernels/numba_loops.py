@@ -10,7 +10,7 @@ Components leave the sum of one example in two ways, unless what says so is None
 is as ``numba_left_out.apart`` makes it. With int32 ``words`` (B, K) and ``odd`` (J, K), a component stays
 where the product of its two words is above the ``threshold``. If ``divides``, outputs are divided by the
 weight that is left. This is the state's third part, which masks fill; where inputs are skipped, it is filled
-before, and ``divides`` is where ``backward`` writes the outputs' gradients over what is left.
+before, and the ``backward`` of narrow layers writes the outputs' gradients over what is left to ``divides``.
 """
 
 from __future__ import annotations
@@ -197,13 +197,10 @@ def _quarters(grad, left, b, j):
 
 @inner(FAST)
 def _of_neuron(
-    grad, x, mean, s, c, n, skips, words, odd, threshold, share, weight, divides, y, delta, total, left, over,
+    grad, x, mean, s, c, n, skips, words, odd, threshold, share, weight, divides, y, delta, total, left,
     gx, gn, s0, s1, s2, j, b0, b1,
 ):  # fmt: skip
     """Add the shares of neuron j: four examples at a time, or one where a row was summed again."""
-    if over is not None and words is None:
-        for i in range(b0, b1):
-            over[i, j], _ = of_left(grad[i, j], left[i, j])
     b = b0
     while b < b1:
         four = gn is None and b + 4 <= b1
@@ -250,7 +247,6 @@ def backward(
     words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
     delta, total, left = state_[:b_all], state_[b_all : 2 * b_all], state_[2 * b_all :]
-    over: Any = None if divides is None else floats(divides, b_all, j_all)
     gx_ = None if gx is None else floats(gx, b1 - b0, k_all)
     gn_ = None if gn is None else floats(gn, b1 - b0, k_all)
     rows = j_all if own else 1
@@ -271,7 +267,7 @@ def backward(
             s0[:], s1[:], s2[:] = f32(0.0), f32(0.0), f32(0.0)
         _of_neuron(
             grad_, x_, mean_[j], s, c, n_, skips, words_, oj, limit, share, weight_[j], divides, y, delta,
-            total, left, over, gx_, gn_, s0, s1, s2, j, b0, b1,
+            total, left, gx_, gn_, s0, s1, s2, j, b0, b1,
         )  # fmt: skip
         if last:
             finish(std_[j], weight_[j], penalty, j, mode, low, high, c, s0, s1, s2)

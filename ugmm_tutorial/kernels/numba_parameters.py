@@ -25,7 +25,7 @@ from ugmm_tutorial.kernels.numba_elements import (
 from ugmm_tutorial.kernels.numba_memory import floats, short_integers
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, GIVEN
 
-__all__ = ["finish", "gradients", "penalties", "prepare", "shares"]
+__all__ = ["divisors", "finish", "gradients", "penalties", "prepare", "shares"]
 
 
 @inner(EXACT)
@@ -156,6 +156,22 @@ def gradients(log_std, weight, penalty, r, rt, rtt, others, parts, rows, m, mode
                 for k in range(m):
                     sums[i][j, k] += more[place, k]
         finish(stds[j], weights[j], penalty, j, mode, low, high, c, sums[0][j], sums[1][j], sums[2][j])
+
+
+@compiled(FAST)
+def divisors(share, taken, r, rows, m):
+    """Add to the gradients r of the logits those through the weights that are left, which divide outputs.
+
+    All are addresses of (rows, m): ``share`` are the weights, which sum to one, ``taken`` the outputs'
+    gradients over what is left of them, summed where the component is there.
+    """
+    shares_, sums, gradients_ = floats(share, rows, m), floats(taken, rows, m), floats(r, rows, m)
+    for j in range(rows):
+        whole = f32(0.0)
+        for k in range(m):
+            whole += shares_[j, k] * sums[j, k]
+        for k in range(m):
+            gradients_[j, k] += shares_[j, k] * (whole - sums[j, k])
 
 
 @compiled(EXACT)
