@@ -67,7 +67,7 @@ OPTIONAL = (
     "Installing",
     when="packages are missing that only parts of this one need",
     see="training works, without kernels and without a bar; what does need one names it",
-    kept="everything",
+    kept="everything; training gives the usual results",
 )
 def test_networks_train_without_all_packages_that_they_can_do_without(tmp_path):
     done = _start(TRAIN, tmp_path, OPTIONAL)
