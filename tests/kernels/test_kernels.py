@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
-import subprocess
-import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +18,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from operands import arguments
+from under_interpreter import how_many_pass
 
 from ugmm_tutorial import kernels, ugmm_log_density
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, reference_log_density
@@ -1073,19 +1070,7 @@ def test_exponentials_of_what_is_too_small_are_exactly_zero_and_nan_stays(expone
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.skipif("triton" in BACKENDS, reason="the tests above ran the GPU kernels")
 def test_the_kernels_for_gpus_pass_this_file_under_the_interpreter():
-    here = Path(__file__).resolve()
-    # In a process of its own: Triton decides when it is imported.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(here), "-k", "gpu or triton", "-q", "-p", "no:cacheprovider"],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=here.parents[2],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert int(passed[1]) >= 80, done.stdout[-2000:]
+    assert how_many_pass(__file__, "-k", "gpu or triton") >= 80
 
 
 NARROW = [-80.0, -87.0, -89.0, -95.0, -500.0]

@@ -5,18 +5,13 @@ import math
 
 import pytest
 import torch
+from dropouts import DROPPED
 
 from ugmm_tutorial import UGMMLayer, kernels
 from ugmm_tutorial.layers import direct
 
 pytestmark = pytest.mark.skipif(kernels.unavailable("numba") is not None, reason="no fused CPU kernel here")
-DROPOUT = [
-    {},
-    {"dropout": 0.4},
-    {"dropout": 0.4, "dropout_mode": "literal"},
-    {"dropout": 0.4, "dropout_mode": "inverted"},
-    {"input_dropout": 0.4},
-]
+DROPOUT = [{}, *DROPPED]
 
 
 def pair(options, rows=20):

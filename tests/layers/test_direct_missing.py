@@ -5,18 +5,13 @@ import math
 
 import pytest
 import torch
+from dropouts import DROPPED
 
 from ugmm_tutorial import UGMMLayer, kernels
 from ugmm_tutorial.layers import direct
 
 pytestmark = pytest.mark.skipif(kernels.unavailable("numba") is not None, reason="no fused CPU kernel here")
-DROPOUT = [
-    {},
-    {"dropout": 0.4},
-    {"dropout": 0.4, "dropout_mode": "literal"},
-    {"dropout": 0.4, "dropout_mode": "inverted"},
-    {"input_dropout": 0.4},
-]
+DROPOUT = [{}, *DROPPED]
 # Examples, inputs and neurons: few and many examples with narrow loops, and wide ones.
 SIZES = [(3, 9, 5), (150, 9, 40), (14, 600, 5)]
 MISSING = pytest.mark.parametrize("missing", ["drop", "renormalize"])

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from dropouts import DROPPED
 
 from ugmm_tutorial import kernels
 from ugmm_tutorial.layers import PerExampleDropoutLayer, direct
@@ -12,13 +13,10 @@ from ugmm_tutorial.layers.masks import masks_of_examples, written_out
 
 NEEDS_KERNEL = pytest.mark.skipif(kernels.unavailable("numba") is not None, reason="no fused CPU kernel here")
 MODES = [
-    {"dropout": 0.4},
-    {"dropout": 0.4, "dropout_mode": "literal"},
-    {"dropout": 0.4, "dropout_mode": "inverted"},
+    *DROPPED,
     {"dropout": 0.95},
     {"dropout": 0.95, "dropout_mode": "literal"},
     {"dropout": 1.0},
-    {"input_dropout": 0.4},
 ]
 SIZES = [(3, 9, 5), (150, 9, 40), (150, 3, 4), (14, 600, 5)]
 

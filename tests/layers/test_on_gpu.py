@@ -5,15 +5,11 @@ Where there is no GPU, these tests run in a second process, under Triton's inter
 
 import copy
 import math
-import os
-import re
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
+from under_interpreter import how_many_pass
 
 from ugmm_tutorial import UGMMLayer, kernels
 from ugmm_tutorial.kernels.transform import DROPPED_LAST
@@ -250,15 +246,4 @@ def test_a_subclass_float64_vmap_and_a_switch_leave_these_kernels_out(monkeypatc
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.skipif(HERE, reason="the tests above ran the kernels")
 def test_the_kernels_pass_this_file_under_the_interpreter():
-    here = Path(__file__).resolve()
-    # In a process of its own: Triton decides when it is imported.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(here), "-q", "-p", "no:cacheprovider"],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=here.parents[2],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 16, done.stdout[-2000:]
+    assert how_many_pass(__file__) >= 16

@@ -24,7 +24,7 @@ from ugmm_tutorial.layers.missing import divided
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import MixtureLayer
 
-__all__ = ["log_density", "specification"]
+__all__ = ["computes_as", "log_density", "specification"]
 
 
 def log_density(
@@ -89,8 +89,10 @@ def specification(
     return divided(out, left) if transform.divides else out
 
 
-@cache
-def _as_built(own: type[MixtureLayer], kind: type[MixtureLayer]) -> bool:
+def computes_as(own: type[MixtureLayer], kind: type[MixtureLayer]) -> bool:
     """Whether a class computes its outputs as another, so that no method of its own would be passed by."""
     names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
     return all(getattr(own, name) is getattr(kind, name) for name in (*names.split(), "weight_left"))
+
+
+_as_built = cache(computes_as)  # for code that runs step by step: compilers do not look through a cache

@@ -17,9 +17,8 @@ from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.autograd import differentiable_gradients
 from ugmm_tutorial.kernels.fused import one_after_the_other
-from ugmm_tutorial.kernels.reference import reference_log_density
-from ugmm_tutorial.kernels.transform import DROPPED_FIRST
-from ugmm_tutorial.layers.limits import bounded
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
+from ugmm_tutorial.layers import direct
 
 if TYPE_CHECKING:
     from ugmm_tutorial.layers.dense import UGMMLayer
@@ -42,7 +41,7 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
         x: inputs of which none is left out.
         kind: the class whose outputs the kernels compute.
     """
-    if not (_takes(layer, x) and _computes_as(type(layer), kind)):
+    if not (_takes(layer, x) and direct.computes_as(type(layer), kind)):
         return None
     mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
     low, high = layer.log_std_bounds
@@ -51,11 +50,6 @@ def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | 
     parameters = layer.mean, layer.log_std, layer.mix_logits, penalty
     out, _, _ = torch.ops.ugmm.layer(x.reshape(-1, x.shape[-1]), *parameters, *rule)
     return out.reshape(*x.shape[:-1], layer.out_features)
-
-
-def _computes_as(own: type[UGMMLayer], kind: type[UGMMLayer]) -> bool:
-    names = "log_density log_weight dropped_log_weight bounded_log_std log_std_bounds dropout_penalty drops"
-    return all(getattr(own, name) is getattr(kind, name) for name in names.split())
 
 
 def _takes(layer: UGMMLayer, x: Tensor) -> bool:
@@ -120,7 +114,8 @@ def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Te
     if grad is None:
         return (None,) * 8
     if torch.is_grad_enabled():
-        reference = partial(_specification, penalty, *ctx.rule)
+        mode, low, high = ctx.rule
+        reference = partial(direct.specification, Transform(mode, penalty, low, high), None)
         gradients = differentiable_gradients(reference, grad, arguments, needed)
     else:
         wanted = needed[0], any(needed[1:])
@@ -130,14 +125,3 @@ def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Te
         found = grad_x, *(rest.unbind() if wanted[1] else (rest,) * 3)
         gradients = tuple(g if need else None for g, need in zip(found, needed, strict=True))
     return (*gradients, None, None, None, None)
-
-
-def _specification(
-    penalty: Tensor | None, mode: int, low: float, high: float, x: Tensor, mean: Tensor, log_std: Tensor,
-    logits: Tensor,
-) -> Tensor:  # fmt: skip
-    added = torch.zeros_like(logits) if penalty is None else penalty
-    first = mode == DROPPED_FIRST
-    log_weight = torch.log_softmax(logits + added if first else logits, dim=-1)
-    log_weight = log_weight if first else log_weight + added
-    return reference_log_density(x, mean, bounded(log_std, low, high), log_weight)

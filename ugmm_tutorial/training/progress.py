@@ -10,7 +10,7 @@ __all__ = ["bar"]
 
 
 def bar(iterable: Iterable | None = None, **options: Any) -> Any:
-    """A bar of tqdm, or something silent with the same methods where tqdm is not installed.
+    """A bar of tqdm, or where tqdm is not installed something silent that takes the same calls.
 
     Args:
         iterable: what to go through; None for a bar that is moved by ``update``.
