@@ -41,6 +41,7 @@ IMPORTS = (
     "platformdirs", "pooch", "mlxtend", "sphinx", "myst_nb", "jupyter_book", "sphinx-mathjax-offline",
     "ipykernel", "optuna", "pytest", "xdist", "hypothesis", "nbval", "nbformat", "nbstripout", "yaml",
     "playwright", "axe_playwright_python", "pypdf", "ruff", "importlinter", "mypy", "pytest_cov",
+    "onnx", "onnxscript", "onnxruntime",
     "ugmm_tutorial",
 )  # fmt: skip
 # For the environment's Python. Each name is printed before its import, so that a crash shows the last one.

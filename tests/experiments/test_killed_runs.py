@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -47,24 +48,31 @@ def _ended(child: int) -> bool:
     return os.waitpid(child, os.WNOHANG)[0] == child
 
 
+def _written(checkpoint: Path) -> int | None:
+    return checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+
+
 def kill_again_and_again(name: str, whole: str, folder: str) -> None:
     """Run to the end once. Then run and kill, at random moments, as often as ``KILLS`` says; print each kill.
 
-    A moment lies up to one and a half epochs after the start of training or the last kill. A run that comes
-    to its end is followed by another one, in another folder.
+    A moment lies up to an epoch's time after the start of the process or after the next checkpoint. A run
+    that comes to its end is followed by another one, in another folder.
     """
     torch.set_num_threads(1)
-    begun = time.monotonic()
     assert os.waitstatus_to_exitcode(os.waitpid(_child(name, Path(whole)), 0)[1]) == 0
-    kills, epochs = KILLS[name]
-    epoch = (time.monotonic() - begun) / epochs
+    epoch = median(row["seconds"] for row in records.read(_run(name, Path(whole)).path).metrics)
     moments, number, done = random.Random(0), 0, 0
-    while done < kills:
+    while done < KILLS[name][0]:
         here = Path(folder, str(number))
+        checkpoint = _run(name, here).checkpoint
+        before = _written(checkpoint)
         child = _child(name, here)
-        while not (ended := _ended(child)) and not _run(name, here).checkpoint.exists():
-            time.sleep(0.001)
-        last = time.monotonic() + epoch * moments.uniform(0.0, 1.5)
+        if moments.random() < 0.5 or before is None:
+            while not (ended := _ended(child)) and _written(checkpoint) == before:
+                time.sleep(0.001)
+        else:
+            ended = False
+        last = time.monotonic() + epoch * moments.random()
         while not ended and time.monotonic() < last:
             time.sleep(0.001)
             ended = _ended(child)
@@ -75,7 +83,7 @@ def kill_again_and_again(name: str, whole: str, folder: str) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         done += 1
-        print(number, checkpoints.load(_run(name, here).checkpoint)["epoch"], flush=True)
+        print(number, checkpoints.load(checkpoint)["epoch"], flush=True)
     assert os.waitstatus_to_exitcode(os.waitpid(_child(name, Path(folder, str(number))), 0)[1]) == 0
 
 
