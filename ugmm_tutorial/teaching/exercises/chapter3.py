@@ -235,7 +235,9 @@ def _exponents(function, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 EXERCISES = {
     "3.1": Exercise(
-        ridge, "At the ridge the slope, bandwidth times intensity, meets the roof, the exponentials a second."
+        ridge,
+        "Memory allows bandwidth times intensity, a slope; arithmetic allows a constant, a roof. Where do "
+        "they meet?",
     ),
     "3.2": Exercise(
         second_look,
