@@ -27,22 +27,22 @@ def neuron_schematic(num_inputs: int = 3, ax: Axes | None = None) -> Axes:
         ValueError: it is below 1.
     """
     integer("num_inputs", num_inputs, 1)
-    ax = axes(ax, figsize=(6.8, 0.9 + 0.9 * num_inputs))
+    ax = axes(ax, figsize=(5.6, 0.2 + 0.85 * num_inputs))
     heights = np.arange(num_inputs)[::-1] * 1.0
     middle = heights.mean()
     for k, height in enumerate(heights, start=1):
         color = COLORS[(k - 1) % len(COLORS)]
         ax.add_patch(Circle((0, height), 0.24, facecolor="white", edgecolor=color, linewidth=2))
         ax.text(0, height, f"$x_{{{k}}}$", ha="center", va="center", color=INK)
-        _bell(ax, center=2.1, base=height - 0.22, color=color, width=0.16 + 0.05 * k)
-        ax.text(2.75, height - 0.1, rf"$w_{{j{k}}},\ \mu_{{j{k}}},\ \sigma_{{j{k}}}$", va="center", color=INK)
-        _arrow(ax, (0.26, height), (1.35, height), color)
-        _arrow(ax, (4.0, height - 0.1), (5.37, middle + 0.3 * np.sign(height - middle)), color)
-    ax.add_patch(Circle((5.8, middle), 0.44, facecolor="white", edgecolor=INK, linewidth=2))
-    ax.text(5.8, middle, r"$\log\sum$", ha="center", va="center", color=INK)
-    _arrow(ax, (6.26, middle), (6.95, middle), INK)
-    ax.text(7.0, middle, r"$\mathrm{out}_j(\mathbf{x})$", va="center", color=INK)
-    ax.set(xlim=(-0.4, 8.2), ylim=(heights.min() - 0.55, heights.max() + 0.65), aspect="equal")
+        _bell(ax, center=1.5, base=height - 0.22, color=color, width=0.16 + 0.05 * k)
+        ax.text(2.15, height - 0.1, rf"$w_{{j{k}}},\ \mu_{{j{k}}},\ \sigma_{{j{k}}}$", va="center", color=INK)
+        _arrow(ax, (0.26, height), (0.85, height), color)
+        _arrow(ax, (3.4, height - 0.1), (4.25, middle + 0.3 * np.sign(height - middle)), color)
+    ax.add_patch(Circle((4.68, middle), 0.44, facecolor="white", edgecolor=INK, linewidth=2))
+    ax.text(4.68, middle, r"$\log\sum$", ha="center", va="center", color=INK)
+    _arrow(ax, (5.14, middle), (5.6, middle), INK)
+    ax.text(5.65, middle, r"$\mathrm{out}_j(\mathbf{x})$", va="center", color=INK)
+    ax.set(xlim=(-0.3, 6.4), ylim=(heights.min() - 0.55, heights.max() + 0.65), aspect="equal")
     ax.axis("off")
     return ax
 
