@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ugmm_tutorial import UGMMLayer, kernels
 from ugmm_tutorial.kernels.transform import DROPPED_LAST
+from ugmm_tutorial.layers import SparseUGMMLayer
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("Triton interprets its kernels instead of compiling them", allow_module_level=True)
@@ -30,6 +31,7 @@ gpu = pytest.importorskip("ugmm_tutorial.kernels.triton_kernels")
 gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.triton_elements")
 gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.triton_tiles")
 gpu_layer = pytest.importorskip("ugmm_tutorial.kernels.triton_layer")
+gpu_sparse = pytest.importorskip("ugmm_tutorial.kernels.triton_sparse")
 
 pytestmark = [
     pytest.mark.slow,
@@ -412,6 +414,47 @@ def test_few_outputs_get_small_tiles_and_every_tile_is_chosen_for_some_size():
     assert gpu_tiles.PARAMETER_TILE.columns == gpu_tiles.INPUT_TILE.columns  # they share their panels
 
 
+# --- Neurons that read a few inputs each
+
+NOT_FORWARD = dict.fromkeys(("grad", "reciprocal", "g"))
+SPARSE_CASES = [
+    (gpu_sparse.sparse_prepared, gpu_sparse.block(1) | NOT_FORWARD),
+    (gpu_sparse.sparse_prepared, gpu_sparse.block(1000)),
+    (gpu_sparse.sparse_outputs, {}),
+    (gpu_sparse.sparse_gradients, {}),
+]
+# Of an element: exponentials, float32 operations, multiply-adds among them, and numbers read. Four are read
+# for each component, five for each that reads an input, which four examples share; delta is one more.
+SPARSE_LOOPS = {
+    "sparse_outputs": {(1, 4, 1, 2.0), (1, 5, 1, 2.0), (0, 3, 1, 2.0)},
+    "sparse_gradients": {(1, 8, 2, 2.0), (1, 9, 2, 3.0), (1, 6, 2, 2.25), (1, 7, 2, 3.25)},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("index", range(4), ids=["forward", "backward", "outputs", "gradients"])
+def test_sparse_kernels_spill_nothing_and_compute_one_exponential_per_element(index, architecture):
+    kernel, constants = SPARSE_CASES[index]
+    kinds = dict.fromkeys(gpu_elements.SIZES, "i32") | dict.fromkeys(("index", "order", "starts"), "*i64")
+    if "order" in kernel.arg_names:
+        kinds["neurons"] = "*i64"
+    kinds |= dict.fromkeys(constants, "constexpr")
+    signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
+    aligned = ("*fp32", "*i64")
+    machine = disassembled(cubin(kernel, signature, constants, gpu_sparse.OPTIONS, architecture, aligned))
+    assert machine.stack == 0
+    assert not [text for _, text in machine.instructions if text.startswith(("LDL", "STL"))]
+    assert machine.registers <= 96
+    seen = set()
+    for loop in machine.inner_loops():
+        elements = loop["MUFU.EX2"] or count(loop, "FMNMX")
+        if elements and kernel.__name__ in SPARSE_LOOPS:
+            assert not count(loop, "LDS", "LDSM", "STS", "STSM", "BAR", "SHFL")
+            kinds = ("MUFU",), ("FADD", "FMUL", "FFMA"), ("FFMA",), ("LDG",)
+            seen.add(tuple(count(loop, *names) / elements for names in kinds))
+    assert seen == SPARSE_LOOPS.get(kernel.__name__, set())
+
+
 class NoGpu:
     """What Triton asks of a driver before it compiles."""
 
@@ -485,3 +528,10 @@ def test_its_backward_pass_is_three_launches_and_nothing_else(pretended_gpu):
         "sums",
         "gradients",
     ]
+
+
+def test_a_sparse_layer_on_a_gpu_calls_the_operator_with_these_kernels(pretended_gpu):
+    layer = SparseUGMMLayer(40, 200, 6, device=pretended_gpu)
+    (graph,) = graphs_of(layer, (torch.randn(33, 40, device=pretended_gpu),))
+    (call,) = (node for node in graph if "sparse_log_density" in str(node.target))
+    assert call.args[-1] == "triton"

@@ -11,40 +11,15 @@ changes all terms of a neuron alike, in the last bit.
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI as _HALF_LOG_2PI
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
-from ugmm_tutorial.kernels.triton_elements import SIZES
+from ugmm_tutorial.kernels.triton_elements import HALF_LOG_2PI, LOG2_E, SIZES, exp_or_zero, scale_of
 
 __all__ = ["layer_finish", "layer_panels"]
 
 FIRST, LAST = tl.constexpr(DROPPED_FIRST), tl.constexpr(DROPPED_LAST)
-HALF_LOG_2PI = tl.constexpr(_HALF_LOG_2PI)
-LOG2_E = tl.constexpr(math.log2(math.e))
-LN2_HIGH, LN2_LOW = tl.constexpr(355.0 / 512.0), tl.constexpr(math.log(2.0) - 355.0 / 512.0)
-SCALE = tl.constexpr(math.sqrt(0.5 * math.log2(math.e)))
-
-
-@triton.jit
-def _exp(v):
-    """e**v for -87 <= v <= 88, to the last digits; a GPU's own loses as many as stand before the point."""
-    n = tl.floor(tl.fma(v, LOG2_E, 0.5))
-    r = tl.fma(-n, LN2_LOW, tl.fma(-n, LN2_HIGH, v))
-    p = tl.fma(r, 1.9875691500e-4, 1.3981999507e-3)
-    p = tl.fma(tl.fma(p, r, 8.3334519073e-3), r, 4.1665795894e-2)
-    p = tl.fma(tl.fma(p, r, 1.6666665459e-1), r, 5.0000001201e-1)
-    p = tl.fma(tl.fma(p, r, 1.0), r, 1.0)
-    return p * ((n.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _exp_or_zero(v):
-    """e**v, but exactly 0 far below: a dropped component has no weight, not a small one."""
-    return tl.where(v < -80.0, 0.0, _exp(tl.where(v < -80.0, -80.0, v)))
 
 
 @triton.jit
@@ -65,7 +40,7 @@ def _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE:
     value = tl.load(log_std + (j * K + k), k < K, other=0.0)
     value = tl.where(value < low, low, value)
     value = tl.where(value > high, high, value)
-    return _exp(tl.minimum(tl.maximum(-value, -87.0), 80.0)) * SCALE, weight - value
+    return scale_of(value), weight - value
 
 
 @triton.jit
@@ -80,7 +55,7 @@ def _statistics(
     top = tl.max(top, 1)[:, None]
     total = tl.zeros([ROWS, BLOCK], tl.float32)
     for start in range(0, K, BLOCK):
-        total += _exp_or_zero(_logits(logits, penalty, j, start + lane, K, MODE) - top)
+        total += exp_or_zero(_logits(logits, penalty, j, start + lane, K, MODE) - top)
     rest = tl.log(tl.sum(total, 1))[:, None]
     peak = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
     for start in range(0, K, BLOCK):
@@ -200,6 +175,6 @@ def layer_finish(
         value = tl.load(log_std + jk, inside, other=0.0)
         stopped = ((value < low) & (g > 0.0)) | ((value > high) & (g < 0.0))
         tl.store(gradients + (size + jk), tl.where(stopped, 0.0, g), inside)
-        share = _exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
+        share = exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
         g = tl.fma(-share, total, _added(weights, jk, inside, splits, size))
         tl.store(gradients + (2 * size + jk), g, inside)
