@@ -27,7 +27,7 @@ import triton.language as tl
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI as _HALF_LOG_2PI
 
 __all__ = ["CHUNK", "HALF_LOG_2PI", "LOG2_E", "SIZES", "UNROLL", "exp", "exp_or_zero", "exponent", "lanes"]
-__all__ += ["scale_of", "tile_position"]
+__all__ += ["masked", "scale_of", "tile_position"]
 
 HALF_LOG_2PI = tl.constexpr(_HALF_LOG_2PI)
 LOG2_E = tl.constexpr(math.log2(math.e))
@@ -40,7 +40,7 @@ UNROLL = tl.constexpr(4)
 # Arguments that change between calls, as B does in the last batch of an epoch. Kernels are compiled once for
 # all values, so Triton cannot see where addresses would allow wide loads and stores in another layout.
 SIZES: tuple[str, ...] = ("B", "J", "K", "m", "filled", "span", "splits", "steps", "neurons", "inputs")
-SIZES += ("row_stride", "column_stride", "x_row_stride", "x_column_stride")
+SIZES += ("threshold", "row_stride", "column_stride", "x_row_stride", "x_column_stride")
 
 
 @triton.jit
@@ -51,6 +51,19 @@ def exponent(x, mean, scale, c, n):
     if n is not None:
         y += n
     return t, y
+
+
+@triton.jit
+def masked(y, odd, word, threshold, delta, alone):
+    """y of a component that an example's mask keeps, else -inf, and whether it does: see ``transform.Masks``.
+
+    A delta above zero says that they leave none; then the one that stands ``alone`` is all of the sum.
+    """
+    kept = odd.to(tl.int32, bitcast=True) * word.to(tl.int32, bitcast=True) > threshold
+    if delta is not None:
+        y = tl.where(delta > 0.0, 0.0, y)
+        kept = tl.where(delta > 0.0, alone, kept)
+    return tl.where(kept, y, float("-inf")), kept
 
 
 @triton.jit
