@@ -248,7 +248,7 @@ LIBRARY = tuple(
 
 
 def test_the_library_stays_small():
-    assert _lines(*LIBRARY) < 14500
+    assert _lines(*LIBRARY) < 15000
     length = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _files(*LIBRARY)}
     assert [str(path) for path, lines in length.items() if lines > 350] == []
 

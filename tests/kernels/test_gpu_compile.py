@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ugmm_tutorial import UGMMLayer, kernels
 from ugmm_tutorial.kernels.transform import DROPPED_LAST
+from ugmm_tutorial.layers import PerExampleDropoutLayer, SparseUGMMLayer
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("Triton interprets its kernels instead of compiling them", allow_module_level=True)
@@ -30,6 +31,7 @@ gpu = pytest.importorskip("ugmm_tutorial.kernels.triton_kernels")
 gpu_elements = pytest.importorskip("ugmm_tutorial.kernels.triton_elements")
 gpu_tiles = pytest.importorskip("ugmm_tutorial.kernels.triton_tiles")
 gpu_layer = pytest.importorskip("ugmm_tutorial.kernels.triton_layer")
+gpu_sparse = pytest.importorskip("ugmm_tutorial.kernels.triton_sparse")
 
 pytestmark = [
     pytest.mark.slow,
@@ -314,20 +316,31 @@ def test_panels_hold_what_each_step_reads():
 
 
 def layer_cases():
-    """Every kernel and tile; of the others only one mode, which has everything that the rest have."""
+    """Every kernel and tile; of the others only one mode, which has everything that the rest have.
+
+    Behind them stand those with masks that divide outputs, of which the backward pass prepares most.
+    """
     panels = gpu_layer.layer_panels, gpu_layer.layer_finish
     forward = {"BACKWARD": False, "PARAMETER_WIDTH": 16, "INPUT_WIDTH": 64, "NEURONS": 1, "EXAMPLES": 1}
     backward = {"BACKWARD": True, "PARAMETER_WIDTH": 32, "INPUT_WIDTH": 32, "NEURONS": 16, "EXAMPLES": 32}
-    for tile in gpu_layer.TILES:
-        yield gpu_layer.layer_outputs, asdict(tile)
     both = gpu_tiles.PARAMETER_TILE, gpu_tiles.INPUT_TILE
-    yield gpu_layer.layer_gradients, asdict(both[0]) | {"INPUT_R": both[1].R, "INPUT_RT": both[1].RT}
+    gradients = asdict(both[0]) | {"INPUT_R": both[1].R, "INPUT_RT": both[1].RT}
+    plain = {"MASKS": 0}
+    for tile in gpu_layer.TILES:
+        yield gpu_layer.layer_outputs, asdict(tile) | plain
+    yield gpu_layer.layer_gradients, gradients | plain
     for block in (gpu_layer.blocks(1), gpu_layer.blocks(10**6)):
-        for kernel, constants in ((panels[0], forward), (panels[0], backward), (panels[1], {})):
-            yield kernel, {"MODE": DROPPED_LAST, **constants, **block}
+        for constants in (forward, backward):
+            yield panels[0], {"MODE": DROPPED_LAST, **constants, **block, **plain}
+        yield panels[1], {"MODE": DROPPED_LAST, **block}
+    yield gpu_layer.layer_outputs, asdict(gpu_layer.TILES[0]) | {"MASKS": 2}
+    yield gpu_layer.layer_gradients, gradients | {"MASKS": 2}
+    yield panels[0], {"MODE": DROPPED_LAST, **backward, **gpu_layer.blocks(1), "MASKS": 2}
 
 
 LAYER_CASES = list(layer_cases())
+PLAIN = [i for i, (_, constants) in enumerate(LAYER_CASES) if not constants.get("MASKS")]
+MASKED = list(range(len(PLAIN), len(LAYER_CASES)))
 
 
 @cache
@@ -336,15 +349,18 @@ def layer_code(index: int, architecture: int, by_inductor: bool = False) -> Mach
     kernel, constants = LAYER_CASES[index]
     kinds = dict.fromkeys(gpu_elements.SIZES, "i32")
     kinds |= dict.fromkeys(("low", "high"), "fp64" if by_inductor else "fp32")
+    if constants.get("MASKS"):
+        kinds |= dict.fromkeys(("words", "odd", "heaviest"), "*i32")
     kinds |= dict.fromkeys(constants, "constexpr")
     signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
     aligned = ("*fp32", "i32") if by_inductor else ("*fp32",)
-    return disassembled(cubin(kernel, signature, constants, gpu_layer.OPTIONS, architecture, aligned))
+    options = gpu_layer.MASKED_OPTIONS if constants.get("MASKS") else gpu_layer.OPTIONS
+    return disassembled(cubin(kernel, signature, constants, options, architecture, aligned))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
-    "index", range(len(LAYER_CASES)), ids=[f"{i}-{k.__name__}" for i, (k, _) in enumerate(LAYER_CASES)]
+    "index", PLAIN, ids=[f"{i}-{k.__name__}" for i, (k, _) in enumerate(LAYER_CASES[: len(PLAIN)])]
 )
 def test_a_layers_kernels_spill_nothing_and_twenty_warps_fit(index, architecture):
     machine = layer_code(index, architecture)
@@ -353,10 +369,10 @@ def test_a_layers_kernels_spill_nothing_and_twenty_warps_fit(index, architecture
     assert machine.registers <= 96
 
 
-@pytest.mark.parametrize("index", range(len(LAYER_CASES)))
+@pytest.mark.parametrize("index", [*PLAIN, MASKED[0]])
 def test_pytorchs_compiler_gets_the_same_loops_from_it(index):
     machine = layer_code(index, 90, by_inductor=True)
-    assert machine.stack == 0
+    assert machine.stack == layer_code(index, 90).stack
     assert not [text for _, text in machine.instructions if re.match("D(ADD|MUL|FMA|SETP|MNMX)", text)]
 
     def work(machine):
@@ -402,6 +418,32 @@ def test_a_layers_gradients_have_the_loops_of_both_kernels(architecture):
     assert found == {(p.fp32 + redone, p.fma) for p in plans for redone in (0, p.redone)}
 
 
+# As for sparse layers: exponentials, float32 operations, multiply-adds among them, and numbers read.
+MASKED_LOOPS = {
+    "layer_outputs": {(1, 5, 1, 2.25), (1, 5, 1, 2.0), (0, 3, 1, 2.0)},
+    "layer_gradients": {(1, 9, 2, 2.0), (1, 10, 2, 2.5), (1, 6, 2, 1.5), (1, 7, 2, 2.125)},
+    "layer_panels": set(),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("index", MASKED)
+def test_masks_of_examples_cost_a_product_and_no_exchange(index, architecture):
+    """No loop spills, and 16 warps fit; outside of the loops, two registers may be put aside."""
+    machine, kernel = layer_code(index, architecture), LAYER_CASES[index][0]
+    assert machine.registers <= 128
+    assert machine.stack <= 8
+    loops, seen = machine.inner_loops(), set()
+    assert not sum(count(loop, "LDL", "STL") for loop in loops)
+    for loop in loops if MASKED_LOOPS[kernel.__name__] else ():
+        elements = loop["MUFU.EX2"] or count(loop, "FMNMX")
+        if elements:
+            assert not count(loop, "LDS", "LDSM", "STS", "STSM", "BAR", "SHFL")
+            kinds = ("MUFU",), ("FADD", "FMUL", "FFMA"), ("FFMA",), ("LDG",)
+            seen.add(tuple(count(loop, *names) / elements for names in kinds))
+    assert seen == MASKED_LOOPS[kernel.__name__]
+
+
 def test_few_outputs_get_small_tiles_and_every_tile_is_chosen_for_some_size():
     of = gpu_layer.tile_for
     assert [of(4096, 1024), of(8, 65536), of(512, 128), of(128, 128)] == list(gpu_layer.TILES)
@@ -410,6 +452,45 @@ def test_few_outputs_get_small_tiles_and_every_tile_is_chosen_for_some_size():
         assert max(tile.R * tile.RT, tile.C * tile.CT) * tile.ST < 4 * 32
         assert all(side % gpu_layer.blocks(10**6)["ROWS"] == 0 for side in (tile.rows, tile.columns))
     assert gpu_tiles.PARAMETER_TILE.columns == gpu_tiles.INPUT_TILE.columns  # they share their panels
+
+
+# --- Neurons that read a few inputs each
+
+SPARSE_CASES = [
+    (gpu_sparse.sparse_prepared, gpu_sparse.block(1)),
+    (gpu_sparse.sparse_outputs, {}),
+    (gpu_sparse.sparse_gradients, {}),
+]
+# Of an element: exponentials, float32 operations, multiply-adds among them, and numbers read. Four are read
+# for each component, five for each that reads an input, which four examples share; delta is one more.
+SPARSE_LOOPS = {
+    "sparse_outputs": {(1, 4, 1, 2.0), (1, 5, 1, 2.0), (0, 3, 1, 2.0)},
+    "sparse_gradients": {(1, 8, 2, 2.0), (1, 9, 2, 3.0), (1, 6, 2, 2.25), (1, 7, 2, 3.25)},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("index", range(3), ids=["prepared", "outputs", "gradients"])
+def test_sparse_kernels_spill_nothing_and_compute_one_exponential_per_element(index, architecture):
+    kernel, constants = SPARSE_CASES[index]
+    kinds = dict.fromkeys(gpu_elements.SIZES, "i32") | dict.fromkeys(("index", "order", "starts"), "*i64")
+    if "order" in kernel.arg_names:
+        kinds["neurons"] = "*i64"
+    kinds |= dict.fromkeys(constants, "constexpr")
+    signature = {name: kinds.get(name, "*fp32") for name in kernel.arg_names}
+    aligned = ("*fp32", "*i64")
+    machine = disassembled(cubin(kernel, signature, constants, gpu_sparse.OPTIONS, architecture, aligned))
+    assert machine.stack == 0
+    assert not [text for _, text in machine.instructions if text.startswith(("LDL", "STL"))]
+    assert machine.registers <= 96
+    seen = set()
+    for loop in machine.inner_loops():
+        elements = loop["MUFU.EX2"] or count(loop, "FMNMX")
+        if elements and kernel.__name__ in SPARSE_LOOPS:
+            assert not count(loop, "LDS", "LDSM", "STS", "STSM", "BAR", "SHFL")
+            kinds = ("MUFU",), ("FADD", "FMUL", "FFMA"), ("FFMA",), ("LDG",)
+            seen.add(tuple(count(loop, *names) / elements for names in kinds))
+    assert seen == SPARSE_LOOPS.get(kernel.__name__, set())
 
 
 class NoGpu:
@@ -485,3 +566,20 @@ def test_its_backward_pass_is_three_launches_and_nothing_else(pretended_gpu):
         "sums",
         "gradients",
     ]
+
+
+def test_a_sparse_layer_on_a_gpu_calls_the_operator_with_these_kernels(pretended_gpu):
+    layer = SparseUGMMLayer(40, 200, 6, device=pretended_gpu)
+    (graph,) = graphs_of(layer, (torch.randn(33, 40, device=pretended_gpu),))
+    (call,) = (node for node in graph if "sparse_log_density" in str(node.target))
+    assert call.args[-1] == "triton"
+
+
+def test_a_compiled_layer_with_masks_of_examples_draws_words_and_launches_two_kernels(pretended_gpu):
+    layer = PerExampleDropoutLayer(40, 20, dropout=0.5, device=pretended_gpu)
+    (graph,) = graphs_of(layer, (torch.randn(33, 40, device=pretended_gpu),))
+    launched = [node.kwargs["tensors_to_clone"] for node in graph if "tensors_to_clone" in node.kwargs]
+    assert [sorted(written)[0] for written in launched] == ["heaviest", "lowest"]
+    assert (
+        max(node.meta["val"].numel() for node in graph if hasattr(node.meta["val"], "numel")) < 33 * 20 * 40
+    )

@@ -38,14 +38,13 @@ def backend_name(name: str) -> str:
     return name
 
 
-def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> str:
+def choose(backend: str, x: Tensor, mean: Tensor) -> str:
     """The implementation to run: the requested one, or the one that ``"auto"`` takes for these tensors.
 
     Args:
         backend: one of :data:`BACKENDS`.
         x: inputs, ``(*, K)``.
         mean: parameters of all components, (J, m).
-        for_gpus: whether the operator has a kernel for GPUs.
 
     Raises:
         ValueError: there is no such backend.
@@ -55,7 +54,7 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
     # A traced module runs where this package is not, and so does what ONNX's older exporter writes.
     if backend == "reference" or (backend == "auto" and torch.jit.is_tracing()):
         return "reference"
-    fitting = {"cpu": "numba", "cuda": "triton" if for_gpus else None}.get(x.device.type)
+    fitting = {"cpu": "numba", "cuda": "triton"}.get(x.device.type)
     if backend == "auto":
         # Compiled code serves batches of all sizes, so the size of one must not decide. Unlike Size.numel,
         # math.prod can count a batch whose size torch.export leaves open.
@@ -63,9 +62,7 @@ def choose(backend: str, x: Tensor, mean: Tensor, *, for_gpus: bool = True) -> s
         small = looks and math.prod(x.shape[:-1]) * mean.numel() < _SMALL
         return "reference" if small or fitting is None or _do_without(fitting) else fitting
     reason = kernels.unavailable(backend)
-    if backend == "triton" and not for_gpus:
-        reason = "sparse layers have no kernel for GPUs"
-    elif reason is None and backend != fitting and not (backend == "triton" and kernels.interpreted()):
+    if reason is None and backend != fitting and not (backend == "triton" and kernels.interpreted()):
         reason = f"the tensors are on {x.device}"
     if reason:
         raise RuntimeError(

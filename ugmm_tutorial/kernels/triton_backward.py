@@ -2,7 +2,8 @@
 
 The first gives the gradients of the parameters, the second those of the inputs. Both recompute 2**y, which
 costs less than keeping it. Usually no row was redone and delta is zero everywhere; a second loop without
-delta then saves one operation in ten.
+delta then saves one operation in ten. With ``MASKS``, for whole layers only, each example has one: 2
+if they divide outputs by the weight that they leave, else 1.
 Symbols as in ``triton_kernels``, tiles as in ``triton_elements``.
 """
 
@@ -13,7 +14,15 @@ import math
 import triton
 import triton.language as tl
 
-from ugmm_tutorial.kernels.triton_elements import CHUNK, SIZES, UNROLL, exponent, tile_position
+from ugmm_tutorial.kernels.triton_elements import (
+    CHUNK,
+    SIZES,
+    UNROLL,
+    exp_or_zero,
+    exponent,
+    masked,
+    tile_position,
+)
 
 __all__ = ["input_kernel", "input_tile", "parameter_kernel", "parameter_tile"]
 
@@ -22,14 +31,17 @@ TWO_LN2 = tl.constexpr(2.0 * math.log(2.0))
 
 @triton.jit
 def _parameter_sums(
-    rows, columns, row, column, mean, scale, c, first, last, BACKGROUND: tl.constexpr, REDONE: tl.constexpr,
+    rows, columns, row, column, mean, scale, c, odd, threshold, alone, first, last,
+    BACKGROUND: tl.constexpr, REDONE: tl.constexpr, MASKS: tl.constexpr,
     R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
-    """S0, S1 and S2 over the examples from ``first`` to ``last``."""
-    QUANTITIES: tl.constexpr = 2 if BACKGROUND else 1
+    """S0, S1 and S2 over the examples from ``first`` to ``last``, and if masks divide, what these take."""
+    QUANTITIES: tl.constexpr = 2 if BACKGROUND or MASKS else 1
+    ROW_QUANTITIES: tl.constexpr = 3 if MASKS == 2 else 2
     total0 = tl.zeros([R, C, RT, CT], tl.float32)
     total1 = tl.zeros([R, C, RT, CT], tl.float32)
     total2 = tl.zeros([R, C, RT, CT], tl.float32)
+    taken = tl.zeros([R, C, RT, CT], tl.float32)
     for start in range(first, last, CHUNK):
         s0 = tl.zeros([R, C, RT, CT], tl.float32)
         s1 = tl.zeros([R, C, RT, CT], tl.float32)
@@ -38,19 +50,24 @@ def _parameter_sums(
             x = tl.load(columns + column)
             n = tl.load(columns + (column + C * CT)) if BACKGROUND else None
             t, y = exponent(x, mean, scale, c, n)
+            delta = tl.load(rows + (row + R * RT)) if REDONE else None
             if REDONE:
-                y -= tl.load(rows + (row + R * RT))
+                y -= delta
+            if MASKS:
+                y, kept = masked(y, odd, tl.load(columns + (column + C * CT)), threshold, delta, alone)
+                if MASKS == 2:
+                    taken += tl.where(kept, tl.load(rows + (row + 2 * R * RT)), 0.0)
             r = tl.load(rows + row) * tl.exp2(y)
             rt = r * t
             s0 += r
             s1 += rt
             s2 = tl.fma(rt, t, s2)
-            rows += 2 * R * RT
+            rows += ROW_QUANTITIES * R * RT
             columns += QUANTITIES * C * CT
         total0 += s0
         total1 += s1
         total2 += s2
-    return total0, total1, total2
+    return total0, total1, total2, taken
 
 
 @triton.jit
@@ -58,28 +75,39 @@ def parameter_tile(
     tile, split, row_panels, column_panels, mean, scale, c, lowest, grad_mean, grad_log_std, grad_log_weight,
     B, J, K, span, BACKGROUND: tl.constexpr,
     R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+    odd=None, threshold=None, heaviest=None, logits=None, statistics=None, MASKS: tl.constexpr = 0,
 ):  # fmt: skip
     """What a program of ``parameter_kernel`` does."""
     row_tile, column_tile, row, column = tile_position(tile, K, R, RT, C, CT)
-    jk = tl.minimum(row_tile * (R * RT) + row, J - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
+    j = tl.minimum(row_tile * (R * RT) + row, J - 1)
+    jk = j * K
+    k = tl.minimum(column_tile * (C * CT) + column, K - 1)
+    jk += k
+    odd = tl.load(odd + jk) if MASKS else None
     m = tl.load(mean + jk)
     s = tl.load(scale + jk)
     w = tl.load(c + jk)
     first = split * span
     last = tl.minimum(first + span, B)
-    rows = row_panels + (row_tile * B + first) * (2 * R * RT)
-    columns = column_panels + (column_tile * B + first) * ((2 if BACKGROUND else 1) * C * CT)
+    rows = row_panels + (row_tile * B + first) * ((3 if MASKS == 2 else 2) * R * RT)
+    columns = column_panels + (column_tile * B + first) * ((2 if BACKGROUND or MASKS else 1) * C * CT)
     if tl.load(lowest) < 0.0:
-        s0, s1, s2 = _parameter_sums(
-            rows, columns, row, column, m, s, w, first, last, BACKGROUND, True, R, RT, C, CT
-        )
+        alone = tl.load(heaviest + j) == k if MASKS else None
+        s0, s1, s2, taken = _parameter_sums(
+            rows, columns, row, column, m, s, w, odd, threshold, alone, first, last, BACKGROUND, True, MASKS,
+            R, RT, C, CT,
+        )  # fmt: skip
     else:
-        s0, s1, s2 = _parameter_sums(
-            rows, columns, row, column, m, s, w, first, last, BACKGROUND, False, R, RT, C, CT
-        )
+        s0, s1, s2, taken = _parameter_sums(
+            rows, columns, row, column, m, s, w, odd, threshold, None, first, last, BACKGROUND, False, MASKS,
+            R, RT, C, CT,
+        )  # fmt: skip
     address = split.to(tl.int64) * J * K + jk
     tl.store(grad_mean + address, s1 * s * TWO_LN2)
     tl.store(grad_log_std + address, tl.fma(s2, TWO_LN2, -s0))
+    if MASKS == 2:
+        share = (tl.load(logits + jk) - tl.load(statistics + j)) - tl.load(statistics + (J + j))
+        s0 = tl.fma(-exp_or_zero(share), taken, s0)
     tl.store(grad_log_weight + address, s0)
 
 
@@ -106,28 +134,35 @@ def parameter_kernel(
 
 @triton.jit
 def _input_sums(
-    rows, columns, row, column, x, n, first, last, REDONE: tl.constexpr,
+    rows, columns, row, column, x, n, words, threshold, heaviest, k, first, last,
+    REDONE: tl.constexpr, MASKS: tl.constexpr,
     R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
     """sum_j g 2**y t s, and sum_j g 2**y if there is a background, from neuron ``first`` to ``last``."""
     total_x = tl.zeros([R, C, RT, CT], tl.float32)
     total_n = tl.zeros([R, C, RT, CT], tl.float32)
+    QUANTITIES: tl.constexpr = 4 if MASKS else 3
     for start in range(first, last, CHUNK):
         sum_x = tl.zeros([R, C, RT, CT], tl.float32)
         sum_n = tl.zeros([R, C, RT, CT], tl.float32)
-        for _ in tl.range(start, tl.minimum(start + CHUNK, last), loop_unroll_factor=UNROLL):
+        for j in tl.range(start, tl.minimum(start + CHUNK, last), loop_unroll_factor=UNROLL):
             mean = tl.load(columns + column)
             scale = tl.load(columns + (column + C * CT))
             c = tl.load(columns + (column + 2 * C * CT))
             t, y = exponent(x, mean, scale, c, n)
+            delta = tl.load(rows + (row + R * RT)) if REDONE else None
             if REDONE:
-                y -= tl.load(rows + (row + R * RT))
+                y -= delta
+            if MASKS:
+                odd = tl.load(columns + (column + 3 * C * CT))
+                alone = tl.load(heaviest + j) == k if REDONE else None
+                y, _ = masked(y, odd, words, threshold, delta, alone)
             r = tl.load(rows + row) * tl.exp2(y)
             sum_x = tl.fma(r * t, scale, sum_x)
             if n is not None:
                 sum_n += r
             rows += 2 * R * RT
-            columns += 3 * C * CT
+            columns += QUANTITIES * C * CT
         total_x += sum_x
         total_n += sum_n
     return total_x, total_n
@@ -137,24 +172,30 @@ def _input_sums(
 def input_tile(
     tile, split, row_panels, column_panels, x, n, lowest, grad_x, grad_n, B, J, K, span,
     R: tl.constexpr, RT: tl.constexpr, C: tl.constexpr, CT: tl.constexpr,
+    words=None, threshold=None, heaviest=None, MASKS: tl.constexpr = 0,
 ):  # fmt: skip
     """What a program of ``input_kernel`` does."""
     row_tile, column_tile, row, column = tile_position(tile, K, R, RT, C, CT)
-    bk = tl.minimum(row_tile * (R * RT) + row, B - 1) * K + tl.minimum(column_tile * (C * CT) + column, K - 1)
+    bk = tl.minimum(row_tile * (R * RT) + row, B - 1) * K
+    k = tl.minimum(column_tile * (C * CT) + column, K - 1)
+    bk += k
+    words = tl.load(words + bk) if MASKS else None
     inputs = tl.load(x + bk)
     background = tl.load(n + bk) if n is not None else None
     first = split * span
     last = tl.minimum(first + span, J)
     rows = row_panels + (row_tile * J + first) * (2 * R * RT)
-    columns = column_panels + (column_tile * J + first) * (3 * C * CT)
+    columns = column_panels + (column_tile * J + first) * ((4 if MASKS else 3) * C * CT)
     if tl.load(lowest) < 0.0:
         sum_x, sum_n = _input_sums(
-            rows, columns, row, column, inputs, background, first, last, True, R, RT, C, CT
-        )
+            rows, columns, row, column, inputs, background, words, threshold, heaviest, k, first, last, True,
+            MASKS, R, RT, C, CT,
+        )  # fmt: skip
     else:
         sum_x, sum_n = _input_sums(
-            rows, columns, row, column, inputs, background, first, last, False, R, RT, C, CT
-        )
+            rows, columns, row, column, inputs, background, words, threshold, heaviest, k, first, last, False,
+            MASKS, R, RT, C, CT,
+        )  # fmt: skip
     address = split.to(tl.int64) * B * K + bk
     tl.store(grad_x + address, sum_x * -TWO_LN2)
     if n is not None:

@@ -100,9 +100,11 @@ def _any(mask):
 
 
 @triton.jit
-def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total):
-    """Store what sums with these maxima, in any layout, make of the outputs (b, j)."""
+def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total, left=None):
+    """Store what sums with these maxima, in any layout, make of the outputs (b, j), over what is left."""
     nats = tl.load(shift + j)
+    if left is not None:
+        nats -= tl.log(left)
     if background_shift is not None:
         nats += tl.load(background_shift + b)
     # A sum of zero: no component is left. The reciprocal is then 0, and so are the gradients.
@@ -111,6 +113,8 @@ def write_outputs(out, state, shift, background_shift, b, j, B, J, delta, total)
     bj = b * J + j
     tl.store(out + bj, tl.where(empty, float("-inf"), nats + delta * LN2 + tl.log(total)))
     tl.store(state + bj, delta)
+    if left is not None:
+        tl.store(state + (2 * B.to(tl.int64) * J + bj), left)
     tl.store(state + (B.to(tl.int64) * J + bj), tl.where(empty, 0.0, tl.div_rn(1.0, total)))
 
 

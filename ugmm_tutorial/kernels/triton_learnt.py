@@ -11,40 +11,15 @@ changes all terms of a neuron alike, in the last bit.
 
 from __future__ import annotations
 
-import math
-
 import triton
 import triton.language as tl
 
-from ugmm_tutorial.kernels.reference import HALF_LOG_2PI as _HALF_LOG_2PI
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
-from ugmm_tutorial.kernels.triton_elements import SIZES
+from ugmm_tutorial.kernels.triton_elements import HALF_LOG_2PI, LOG2_E, SIZES, exp_or_zero, scale_of
 
 __all__ = ["layer_finish", "layer_panels"]
 
 FIRST, LAST = tl.constexpr(DROPPED_FIRST), tl.constexpr(DROPPED_LAST)
-HALF_LOG_2PI = tl.constexpr(_HALF_LOG_2PI)
-LOG2_E = tl.constexpr(math.log2(math.e))
-LN2_HIGH, LN2_LOW = tl.constexpr(355.0 / 512.0), tl.constexpr(math.log(2.0) - 355.0 / 512.0)
-SCALE = tl.constexpr(math.sqrt(0.5 * math.log2(math.e)))
-
-
-@triton.jit
-def _exp(v):
-    """e**v for -87 <= v <= 88, to the last digits; a GPU's own loses as many as stand before the point."""
-    n = tl.floor(tl.fma(v, LOG2_E, 0.5))
-    r = tl.fma(-n, LN2_LOW, tl.fma(-n, LN2_HIGH, v))
-    p = tl.fma(r, 1.9875691500e-4, 1.3981999507e-3)
-    p = tl.fma(tl.fma(p, r, 8.3334519073e-3), r, 4.1665795894e-2)
-    p = tl.fma(tl.fma(p, r, 1.6666665459e-1), r, 5.0000001201e-1)
-    p = tl.fma(tl.fma(p, r, 1.0), r, 1.0)
-    return p * ((n.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _exp_or_zero(v):
-    """e**v, but exactly 0 far below: a dropped component has no weight, not a small one."""
-    return tl.where(v < -80.0, 0.0, _exp(tl.where(v < -80.0, -80.0, v)))
 
 
 @triton.jit
@@ -65,7 +40,7 @@ def _coefficients(log_std, logits, penalty, j, k, K, low, high, top, rest, MODE:
     value = tl.load(log_std + (j * K + k), k < K, other=0.0)
     value = tl.where(value < low, low, value)
     value = tl.where(value > high, high, value)
-    return _exp(tl.minimum(tl.maximum(-value, -87.0), 80.0)) * SCALE, weight - value
+    return scale_of(value), weight - value
 
 
 @triton.jit
@@ -80,7 +55,7 @@ def _statistics(
     top = tl.max(top, 1)[:, None]
     total = tl.zeros([ROWS, BLOCK], tl.float32)
     for start in range(0, K, BLOCK):
-        total += _exp_or_zero(_logits(logits, penalty, j, start + lane, K, MODE) - top)
+        total += exp_or_zero(_logits(logits, penalty, j, start + lane, K, MODE) - top)
     rest = tl.log(tl.sum(total, 1))[:, None]
     peak = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
     for start in range(0, K, BLOCK):
@@ -91,18 +66,57 @@ def _statistics(
 
 
 @triton.jit
+def _heaviest(logits, j, K, top, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """The first component of every neuron whose logit is the largest."""
+    lane = tl.arange(0, BLOCK)[None, :]
+    first = tl.zeros([ROWS, BLOCK], tl.int32) + (K - 1)
+    for start in range(0, K, BLOCK):
+        k = start + lane
+        value = tl.load(logits + (j * K + k), k < K, other=float("-inf"))
+        first = tl.minimum(first, tl.where((value == top) & (k < K), k, K - 1))
+    return tl.min(first, 1)[:, None]
+
+
+@triton.jit
 def _panel(panels, place, step, steps, QUANTITIES: tl.constexpr, WIDTH: tl.constexpr):
     """Where (steps, size) is kept as (tiles, steps, QUANTITIES, WIDTH)."""
     return panels + (((place // WIDTH).to(tl.int64) * steps + step) * (QUANTITIES * WIDTH) + place % WIDTH)
 
 
+@triton.jit
+def _upstream(
+    grad, state, by_neuron, by_example, place, b, B, J, row_stride, column_stride,
+    NEURONS: tl.constexpr, EXAMPLES: tl.constexpr, BLOCK: tl.constexpr, DIVIDES: tl.constexpr,
+):  # fmt: skip
+    """The gradients of some examples' outputs, g and delta, for either kind of loops."""
+    QUANTITIES: tl.constexpr = 3 if DIVIDES else 2
+    size = B.to(tl.int64) * J
+    for start in range(0, tl.cdiv(J, NEURONS) * NEURONS, BLOCK):
+        step = start + tl.arange(0, BLOCK)[None, :]
+        n = tl.minimum(step, J - 1)
+        inside, bj = step < tl.cdiv(J, NEURONS) * NEURONS, b * J + n
+        delta = tl.load(state + bj)
+        upstream = tl.load(grad + (b * row_stride + n * column_stride))
+        g = upstream * tl.load(state + (size + bj))
+        panel = _panel(by_neuron, step, b, B, QUANTITIES, NEURONS)
+        tl.store(panel, g, inside)
+        tl.store(panel + NEURONS, delta, inside)
+        if DIVIDES:
+            left = tl.load(state + (2 * size + bj))
+            tl.store(panel + 2 * NEURONS, tl.div_rn(upstream, left), inside)
+        panel = _panel(by_example, place, n, J, 2, EXAMPLES)
+        tl.store(panel, g)
+        tl.store(panel + EXAMPLES, delta)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def layer_panels(
-    x, mean, log_std, logits, penalty, low, high, statistics, parameter_panels, input_panels, lowest,
-    scale, coefficient, grad, state, by_neuron, by_example,
+    x, mean, log_std, logits, penalty, low, high, words, odd, heaviest, statistics, parameter_panels,
+    input_panels, lowest, scale, coefficient, grad, state, by_neuron, by_example,
     B, J, K, steps, neurons, row_stride, column_stride,
     MODE: tl.constexpr, BACKWARD: tl.constexpr, PARAMETER_WIDTH: tl.constexpr, INPUT_WIDTH: tl.constexpr,
     NEURONS: tl.constexpr, EXAMPLES: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    MASKS: tl.constexpr,
 ):  # fmt: skip
     """What the loops read, by programs of neurons and then of examples.
 
@@ -111,7 +125,13 @@ def layer_panels(
     Components from K to ``steps`` have no weight. Backward, they are (K tiles, J, 3, width) and (K tiles, B,
     1, width); s and c, (J, K), are written too, and ``grad`` becomes g, beside delta, in (J tiles, B, 2,
     NEURONS) and in (B tiles, J, 2, EXAMPLES).
+
+    With MASKS, the first panels also have the odd words, and forward the weights; the second ones the words
+    of examples. Of every neuron ``heaviest``, (J,), is filled. If masks divide, ``by_neuron`` has 3 numbers:
+    the last one is ``grad`` over the weight that is left.
     """
+    PARAMETERS: tl.constexpr = 3 if not MASKS else 4 if BACKWARD else 5
+    INPUTS: tl.constexpr = 2 if MASKS else 1
     low, high = tl.cast(low, tl.float32), tl.cast(high, tl.float32)  # PyTorch's compiler passes float64
     row, lane = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK)[None, :]
     if tl.program_id(0) < neurons:
@@ -121,6 +141,8 @@ def layer_panels(
         tl.store(statistics + j, top)
         tl.store(statistics + (J + j), rest)
         tl.store(statistics + (2 * J + j), peak - HALF_LOG_2PI)
+        if MASKS:
+            tl.store(heaviest + j, _heaviest(logits, j, K, top, ROWS, BLOCK))
         if not BACKWARD:
             tl.store(lowest, 0.0)
         for start in range(0, steps, BLOCK):
@@ -132,12 +154,18 @@ def layer_panels(
             if BACKWARD:
                 tl.store(scale + (j * K + k), s)
                 tl.store(coefficient + (j * K + k), c)
-                panel = _panel(parameter_panels, step, j, J, 3, PARAMETER_WIDTH)
+                panel = _panel(parameter_panels, step, j, J, PARAMETERS, PARAMETER_WIDTH)
             else:
-                panel = _panel(parameter_panels, place, step, steps, 3, PARAMETER_WIDTH)
+                panel = _panel(parameter_panels, place, step, steps, PARAMETERS, PARAMETER_WIDTH)
             tl.store(panel, m, step < steps)
             tl.store(panel + PARAMETER_WIDTH, s, step < steps)
             tl.store(panel + 2 * PARAMETER_WIDTH, c, step < steps)
+            if MASKS:
+                word = tl.load(odd + (j * K + k), k < K, other=0)
+                tl.store(panel + 3 * PARAMETER_WIDTH, word.to(tl.float32, bitcast=True), step < steps)
+                if not BACKWARD:
+                    share = exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
+                    tl.store(panel + 4 * PARAMETER_WIDTH, share, step < steps)
     else:
         place = (tl.program_id(0) - neurons) * ROWS + row
         b = tl.minimum(place, B - 1).to(tl.int64)
@@ -145,24 +173,18 @@ def layer_panels(
             step = start + lane
             k = tl.minimum(step, K - 1) if BACKWARD else step
             if BACKWARD:
-                panel = _panel(input_panels, step, b, B, 1, INPUT_WIDTH)
+                panel = _panel(input_panels, step, b, B, INPUTS, INPUT_WIDTH)
             else:
-                panel = _panel(input_panels, place, step, steps, 1, INPUT_WIDTH)
+                panel = _panel(input_panels, place, step, steps, INPUTS, INPUT_WIDTH)
             tl.store(panel, tl.load(x + (b * K + k), k < K, other=0.0), step < steps)
+            if MASKS:
+                word = tl.load(words + (b * K + k), k < K, other=0)
+                tl.store(panel + INPUT_WIDTH, word.to(tl.float32, bitcast=True), step < steps)
         if BACKWARD:
-            for start in range(0, tl.cdiv(J, NEURONS) * NEURONS, BLOCK):
-                step = start + lane
-                n = tl.minimum(step, J - 1)
-                inside, bj = step < tl.cdiv(J, NEURONS) * NEURONS, b * J + n
-                delta = tl.load(state + bj)
-                g = tl.load(grad + (b * row_stride + n * column_stride))
-                g *= tl.load(state + (B.to(tl.int64) * J + bj))
-                panel = _panel(by_neuron, step, b, B, 2, NEURONS)
-                tl.store(panel, g, inside)
-                tl.store(panel + NEURONS, delta, inside)
-                panel = _panel(by_example, place, n, J, 2, EXAMPLES)
-                tl.store(panel, g)
-                tl.store(panel + EXAMPLES, delta)
+            _upstream(
+                grad, state, by_neuron, by_example, place, b, B, J, row_stride, column_stride, NEURONS,
+                EXAMPLES, BLOCK, MASKS == 2,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -200,6 +222,6 @@ def layer_finish(
         value = tl.load(log_std + jk, inside, other=0.0)
         stopped = ((value < low) & (g > 0.0)) | ((value > high) & (g < 0.0))
         tl.store(gradients + (size + jk), tl.where(stopped, 0.0, g), inside)
-        share = _exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
+        share = exp_or_zero((_logits(logits, penalty, j, k, K, MODE) - top) - rest)
         g = tl.fma(-share, total, _added(weights, jk, inside, splits, size))
         tl.store(gradients + (2 * size + jk), g, inside)

@@ -13,7 +13,7 @@ from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import choose
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST, Transform
-from ugmm_tutorial.layers import direct
+from ugmm_tutorial.layers import direct, on_gpu
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.layers.masks import masks_of_examples
 from ugmm_tutorial.layers.missing import absent_inputs
@@ -87,8 +87,8 @@ class FrozenStdLayer(UGMMLayer):
 class PerExampleDropoutLayer(UGMMLayer):
     """A dropout mask for every example instead of one for the batch.
 
-    The kernel for CPUs draws the masks while it computes, and stores none. Elsewhere, and in compiled code,
-    all terms are stored, ``(*, J, K)``, while components are dropped.
+    The kernels draw the masks while they compute, and store none. In float64, in compiled code on a CPU, and
+    where no kernel can run, all terms are stored, ``(*, J, K)``, while components are dropped.
 
     >>> one, other = PerExampleDropoutLayer(99, 8, dropout=0.5)(torch.zeros(2, 99))  # two equal examples
     >>> one.allclose(other)
@@ -105,7 +105,9 @@ class PerExampleDropoutLayer(UGMMLayer):
         x, mean, log_std, logits, _ = checked(x, self.mean, self.log_std, self.mix_logits)
         rows = x.reshape(-1, x.shape[-1])
         transform = self._transform(len(rows))
-        out = direct.log_density(self, rows, UGMMLayer, transform=transform)
+        out = on_gpu.log_density(self, rows, UGMMLayer, transform)
+        if out is None:
+            out = direct.log_density(self, rows, UGMMLayer, transform=transform)
         if out is None:
             choose(self.backend, rows, mean)  # which tells what cannot run
             out = direct.specification(transform, None, rows, mean, log_std, logits)

@@ -1,5 +1,7 @@
 """A dense layer on a GPU as five kernels, in operators that compilers see through from PyTorch 2.14 on.
 
+Masks, one for the batch or one for every example, are part of them.
+
 ``kernels.triton_layer`` has the kernels, and says what they have been tried on. The layer's own methods do
 everything else: float64, missing inputs, vmap, exporters. So do the same operations for second derivatives.
 """
@@ -17,7 +19,7 @@ from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import eager
 from ugmm_tutorial.kernels.autograd import differentiable_gradients
 from ugmm_tutorial.kernels.fused import one_after_the_other
-from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Transform
+from ugmm_tutorial.kernels.transform import DROPPED_FIRST, Masks, Transform
 from ugmm_tutorial.layers import direct
 
 if TYPE_CHECKING:
@@ -29,26 +31,33 @@ __all__ = ["ENABLED", "log_density"]
 ENABLED = True
 _ARGUMENTS = "Tensor x, Tensor mean, Tensor log_std, Tensor logits, Tensor? penalty"
 _RULE = "int mode, float low, float high"
+_MASKS = "Tensor? words=None, Tensor? odd=None, int threshold=0, bool divides=False"
 _lock = threading.Lock()
 _LARGEST = torch.finfo(torch.float32).max
 
 
-def log_density(layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer]) -> Tensor | None:
+def log_density(
+    layer: UGMMLayer, x: Tensor, kind: type[UGMMLayer], transform: Transform | None = None
+) -> Tensor | None:
     """Outputs of the layer, ``(*, K)`` to ``(*, J)``; None if others have to tell them.
 
     Args:
         layer: computes as ``kind`` does, or is left to its own methods.
         x: inputs of which none is left out.
         kind: the class whose outputs the kernels compute.
+        transform: bounds, softmax and dropout, if they are not those of the layer.
     """
     if not (_takes(layer, x) and direct.computes_as(type(layer), kind)):
         return None
-    mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
-    low, high = layer.log_std_bounds
+    if transform is None:
+        mode, penalty = layer.dropout_penalty() if layer.drops else (DROPPED_FIRST, None)
+        transform = Transform(mode, penalty, *layer.log_std_bounds)
     # Finite bounds, because not everything that writes code can write infinity.
-    rule = mode, max(low, -_LARGEST), min(high, _LARGEST)
-    parameters = layer.mean, layer.log_std, layer.mix_logits, penalty
-    out, _, _ = torch.ops.ugmm.layer(x.reshape(-1, x.shape[-1]), *parameters, *rule)
+    rule = transform.mode, max(transform.low, -_LARGEST), min(transform.high, _LARGEST)
+    parameters = layer.mean, layer.log_std, layer.mix_logits, transform.penalty
+    masks = (None, None, 0) if transform.masks is None else transform.masks
+    given = (*parameters, *rule, *masks, transform.divides)
+    out, _, _ = torch.ops.ugmm.layer(x.reshape(-1, x.shape[-1]), *given)
     return out.reshape(*x.shape[:-1], layer.out_features)
 
 
@@ -88,12 +97,12 @@ def _register() -> None:
     operator: Any = torch.library.custom_op if triton_layer.OPAQUE else torch.library.triton_op
     forward = operator(
         "ugmm::layer", triton_layer.forward, mutates_args=(),
-        schema=f"({_ARGUMENTS}, {_RULE}) -> (Tensor, Tensor, Tensor)",
+        schema=f"({_ARGUMENTS}, {_RULE}, {_MASKS}) -> (Tensor, Tensor, Tensor)",
     )  # fmt: skip
     backward = operator(
         "ugmm::layer_backward", triton_layer.backward, mutates_args=(),
         schema=f"(Tensor grad, {_ARGUMENTS}, Tensor state, Tensor lowest, {_RULE}, bool needs_x, "
-        "bool needs_parameters) -> (Tensor, Tensor)",
+        f"bool needs_parameters, {_MASKS}) -> (Tensor, Tensor)",
     )  # fmt: skip
     forward.register_fake(triton_layer.unfilled)
     backward.register_fake(triton_layer.unfilled_gradients)
@@ -103,25 +112,28 @@ def _register() -> None:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:5], *output[1:])
-    ctx.rule = inputs[5:]
+    ctx.save_for_backward(*inputs[:5], *output[1:], *inputs[8:10])
+    ctx.rule, ctx.masks = inputs[5:8], inputs[10:]
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    *arguments, penalty, state, lowest = ctx.saved_tensors
+    *arguments, penalty, state, lowest, words, odd = ctx.saved_tensors
     needed = ctx.needs_input_grad[:4]
     if grad is None:
-        return (None,) * 8
+        return (None,) * 12
     if torch.is_grad_enabled():
         mode, low, high = ctx.rule
-        reference = partial(direct.specification, Transform(mode, penalty, low, high), None)
+        threshold, divides = ctx.masks
+        masks = None if words is None else Masks(words, odd, threshold)
+        transform = Transform(mode, penalty, low, high, masks=masks, divides=divides)
+        reference = partial(direct.specification, transform, None)
         gradients = differentiable_gradients(reference, grad, arguments, needed)
     else:
         wanted = needed[0], any(needed[1:])
         grad_x, rest = torch.ops.ugmm.layer_backward(
-            grad, *arguments, penalty, state, lowest, *ctx.rule, *wanted
+            grad, *arguments, penalty, state, lowest, *ctx.rule, *wanted, words, odd, *ctx.masks
         )
         found = grad_x, *(rest.unbind() if wanted[1] else (rest,) * 3)
         gradients = tuple(g if need else None for g, need in zip(found, needed, strict=True))
-    return (*gradients, None, None, None, None)
+    return (*gradients, *(None,) * 8)

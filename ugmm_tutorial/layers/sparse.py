@@ -43,8 +43,9 @@ def sparse_log_density(
         index: which input each component reads, (J, m), int64, from 0 to K - 1. Several components of a
             neuron may read the same input.
         mean, log_std, log_weight: as for the dense operator, but (J, m).
-        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"numba"`` is a fused kernel in float32;
-            ``"auto"`` takes the faster of those that can run. There is no fused kernel for GPUs.
+        backend: ``"reference"`` gathers the inputs, ``(*, J, m)``; ``"numba"`` and ``"triton"`` are fused
+            kernels in float32, for CPUs and GPUs; ``"auto"`` takes the fastest of those that can run. The
+            kernel for GPUs has not run on one yet.
 
     Returns:
         The outputs, ``(*, J)``, in nats, with the dtype of the parameters.
@@ -66,11 +67,11 @@ def sparse_log_density(
         reference = partial(_reference, index)
         return eager.log_density(x, mean, log_std, log_weight, index=index, reference=reference)
     arguments = x, index, mean, log_std, log_weight = _checked(x, index, mean, log_std, log_weight)
-    chosen = choose(backend, x, mean, for_gpus=False)
+    chosen = choose(backend, x, mean)
     if chosen == "reference" or x.dtype == torch.float64 or functional.under_functorch(*arguments):
         return sparse.sparse_reference_log_density(*arguments)
     rows = x.reshape(-1, x.shape[-1])
-    out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight)
+    out, _ = sparse.sparse_log_density(rows, index, mean, log_std, log_weight, chosen)
     return out.reshape(*x.shape[:-1], len(mean))
 
 
