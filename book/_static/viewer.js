@@ -110,7 +110,7 @@ ${percent(shares[loudest])}, belongs to the pixel in row ${row}, column ${loudes
       show("shares", shares, 0, data.scale[neuron], data.colors.shares,
         `shares of the pixels, from 0 to ${percent(data.scale[neuron])}`);
       show("difference", added, -most, most, data.colors.differences,
-        `what digit ${digit} adds (red) or takes (blue), up to ${percent(most)}`);
+        `what digit ${digit} adds (red) or takes (blue), up to ${(100 * most).toFixed(2)} points`);
     }
 
     sliders.forEach((slider) => slider.addEventListener("input", update));
