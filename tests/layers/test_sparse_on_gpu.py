@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from test_on_gpu import DEVICE, HERE, runs
 from test_sparse import drawn, gradients
 from torch.utils._python_dispatch import TorchDispatchMode
 from under_interpreter import how_many_pass
@@ -16,9 +17,6 @@ from ugmm_tutorial import kernels
 from ugmm_tutorial.kernels import inverse_index, sparse
 from ugmm_tutorial.layers import SparseUGMMLayer, sparse_log_density
 
-HERE = kernels.unavailable("triton") is None
-DEVICE = "cpu" if kernels.interpreted() else "cuda"
-runs = pytest.mark.skipif(not HERE, reason="the GPU kernels do not run here")
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     # PyTorch warns of itself.
@@ -26,10 +24,6 @@ pytestmark = [
 ]
 if HERE:
     from ugmm_tutorial.kernels import triton_sparse
-if kernels.interpreted():
-    from interpreter import patch_once_per_launch
-
-    patch_once_per_launch()
 
 FORWARD = ["sparse_prepared", "sparse_outputs"]
 BACKWARD = ["sparse_prepared", "sparse_gradients"]

@@ -1,9 +1,8 @@
 """A dense layer on a GPU as five kernels, in operators that compilers see through from PyTorch 2.14 on.
 
-Masks, one for the batch or one for every example, are part of them.
-
-``kernels.triton_layer`` has the kernels, and says what they have been tried on. The layer's own methods do
-everything else: float64, missing inputs, vmap, exporters. So do the same operations for second derivatives.
+Masks are part of them, one for the batch or one for every example. ``kernels.triton_layer`` has the kernels,
+and says what they have been tried on. The layer's own methods do everything else: float64, missing inputs,
+vmap, exporters. So do the same operations for second derivatives.
 """
 
 from __future__ import annotations
