@@ -330,6 +330,7 @@ CALLS = [
         integers=("in_features", "num_sums", "trees"),
         wrong={
             "device": [(-2, ValueError)],
+            "dtype": [(torch.float16, TypeError), (np.zeros(2), TypeError)],
             "depth": [(-1, ValueError), (10**9, ValueError), ("1", TypeError)],
             "seed": [(None, TypeError)],
         },
@@ -393,7 +394,7 @@ CALLS = [
         inference.label_posterior,
         {"model": ROOT, "x": X[:, :2], "labels": [0, 1]},
         wrong={
-            "model": [(None, TypeError)],
+            "model": [(None, TypeError), (len, ValueError)],
             "labels": [(None, TypeError), ([NAN], ValueError), (["a"], TypeError)],
         },
     ),
@@ -419,7 +420,12 @@ CALLS = [
             "time_limit": [("1", TypeError), (NAN, ValueError)],
             "node_limit": [(2.5, TypeError), (-1, ValueError)],
             "boxes_at_once": [(NAN, TypeError), (0, ValueError)],
-            "improvements": [("newton", TypeError), (["luck"], ValueError)],
+            "improvements": [
+                ("newton", TypeError),
+                (["luck"], ValueError),
+                (np.array(1.0), TypeError),
+                ([[]], ValueError),
+            ],
             "seed": [("a", TypeError)],
         },
     ),
@@ -436,7 +442,7 @@ CALLS = [
     Call(
         interpretation.health,
         {"model": NET, "x": X},
-        wrong={"x": [(X * NAN, ValueError), (X[:1], ValueError)]},
+        wrong={"x": [(X * NAN, ValueError), (X[:1], ValueError), (X[0], ValueError)]},
     ),
     Call(
         interpretation.back_project,
@@ -632,7 +638,10 @@ CALLS = [
     Call(
         plotting.severity_curves,
         {"curves": {"a": [0.5, 0.4]}, "ylabel": "accuracy"},
-        wrong={"curves": [(None, TypeError), ({"a": None}, TypeError), ({"a": [None]}, TypeError)]},
+        wrong={
+            "curves": [(None, TypeError), ({"a": None}, TypeError), ({"a": [None]}, TypeError)]
+            + [({"a": np.ones(shape)}, TypeError) for shape in ((), (1, 1))]
+        },
     ),
     Call(
         VIEWER.grid,
@@ -765,7 +774,7 @@ MORE = [
     Call(
         inference.label_scores,
         {"model": ROOT, "x": X[:, :2], "labels": [0, 1]},
-        shape=lambda x, labels, **_: [(*x.shape[:-1], len(labels))],
+        shape=lambda x, labels, **_: [(*x.shape[:-1], len(labels) if hasattr(labels, "__len__") else 2)],
     ),
     Call(
         interpretation.change_by_deletion,

@@ -31,7 +31,18 @@ COLAB = {
     "matplotlib": "3.10.*",
 }
 #: What the tests need beside the package.
-_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "nbformat", "nbval", "pyyaml", "optuna", "import-linter")
+_TOOLS = (
+    "pytest",
+    "pytest-xdist",
+    "hypothesis",
+    "nbformat",
+    "nbval",
+    "nbclient",
+    "mlxtend",
+    "pyyaml",
+    "optuna",
+    "import-linter",
+)
 _TESTS = ("tests", "--ignore=tests/book", "--ignore=tests/browser", "-m", "not slow", "-n", "auto")
 
 
@@ -52,8 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("name", choices=("lowest", "colab", "newest"))
     parser.add_argument("--keep", action="store_true", help="use the environment that is there")
-    parser.add_argument("pytest", nargs="*", help="options for pytest, behind --")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # argparse by itself takes what follows -- only if no option stands between.
+    cut = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:cut])
     folder = ROOT / ".venv" / "with" / options.name
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not (options.keep and python.exists()):
@@ -74,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(_installed(python), flush=True)
     return subprocess.run(
-        [str(python), "-m", "pytest", *_TESTS, *options.pytest], cwd=ROOT, check=False
+        [str(python), "-m", "pytest", *_TESTS, *given[cut + 1 :]], cwd=ROOT, check=False
     ).returncode
 
 

@@ -165,3 +165,17 @@ def test_of_two_inputs_a_linear_readout_makes_an_interaction_and_of_one_only_par
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "build", [lambda t: bump_network(t, torch.zeros(3), 1.0), lambda t: exponential_layer(t, t + 1)]
+)
+def test_numbers_of_half_precision_are_refused_by_name(build):
+    with pytest.raises(TypeError, match=r"expected (centres|slope) in float64 or float32, got torch.float16"):
+        build(torch.zeros(3, 2).half())
+
+
+@pytest.mark.parametrize(("radius", "wide"), [(1e-200, 30.0), (1.0, 1e200), (1e-170, 1e-200)])
+def test_the_parameters_of_extreme_bumps_are_finite(radius, wide):
+    network = bump_network(torch.zeros(3, 2).double(), torch.zeros(3), radius, wide)
+    assert all(parameter.isfinite().all() for parameter in network.parameters())

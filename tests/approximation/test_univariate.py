@@ -253,3 +253,14 @@ def test_a_component_without_mass_stays_where_it_is():
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(*line())
+
+
+def test_tensors_that_require_gradients_are_taken_and_the_result_does_not():
+    x, weight = (t.requires_grad_() for t in univariate.quadrature([0.0, 1.0]))
+    log_density = torch.zeros_like(x, requires_grad=True)
+    start = Mixture(*(torch.full((1,), value).requires_grad_() for value in (1.0, 0.4, 0.3)))
+    for found in (
+        univariate.polish(log_density, x, weight, start, iterations=2),
+        univariate.fit(log_density, x, weight, start, iterations=2)[0],
+    ):
+        assert not any(part.requires_grad for part in found)

@@ -97,6 +97,13 @@ def test_arrays_are_refused_by_name():
             evaluate(UGMMNet((4, 5, 3)), examples)
 
 
+def test_examples_without_numbers_are_refused():
+    with pytest.raises(
+        TypeError, match=r"expected examples.x to be a tensor of real numbers, got .* on meta"
+    ):
+        evaluate(nn.Identity(), Examples(torch.eye(3, device="meta"), torch.arange(3)))
+
+
 @pytest.mark.happens(
     "Inputs and labels",
     when="a network's scores are NaN",

@@ -94,7 +94,8 @@ def test_labels_beyond_those_present_may_be_named_but_not_fewer():
     ("change", "message"),
     [
         ({"objective": "likelihood"}, "unknown objective 'likelihood': expected one of joint, conditional"),
-        ({"networks": []}, "M = 0 >= 1"),
+        ({"networks": []}, "expected networks, at least one, got none"),
+        ({"networks": [torch.nn.Identity()]}, "every one of networks with parameters to train, got none"),
         ({"x": torch.zeros(2, 10, 2).double(), "y": torch.zeros(2, 10)}, r"M = 1 .* \(2, 10, 2\)"),
         ({"x": torch.full((1, 10, 2), torch.nan).double()}, "finite"),
         ({"y": torch.zeros(1, 9)}, r"a label for each row of x, \(1, 10\), got \(1, 9\)"),

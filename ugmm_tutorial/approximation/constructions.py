@@ -45,8 +45,8 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
     >>> round(bump(torch.tensor([[0.0], [0.5]], dtype=torch.float64)).diff(dim=0).item(), 4)
     -1.0
     """
-    for name, given in (("centres", centres), ("log_values", log_values)):
-        numbers_in(name, given)
+    _real("centres", centres)
+    numbers_in("log_values", log_values)
     if centres.dim() != 2 or log_values.shape != centres.shape[:1] or centres.numel() == 0:
         raise ValueError(
             f"expected centres (J, K) and log_values (J,), got {tuple(centres.shape)}, "
@@ -59,8 +59,9 @@ def bump_network(centres: Tensor, log_values: Tensor, radius: float, wide: float
     hidden.mean.copy_(centres)
     hidden.log_std.fill_(math.log(wide))
     hidden.mix_logits.zero_()
-    output.mean.fill_(-math.log(wide * math.sqrt(2.0 * math.pi)))
-    output.log_std.fill_(math.log(radius**2 / (2.0 * math.sqrt(2.0) * inputs * wide**2)))
+    output.mean.fill_(-math.log(wide) - 0.5 * math.log(2.0 * math.pi))
+    # In logarithms, where no square of a tiny or huge number leaves the range of floating point.
+    output.log_std.fill_(2.0 * (math.log(radius) - math.log(wide)) - math.log(2.0 * math.sqrt(2.0) * inputs))
     output.mix_logits.copy_(log_values.unsqueeze(0))
     return network
 
@@ -79,19 +80,19 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: shapes differ, or a share or wide is not positive.
+        ValueError: shapes differ, a share or wide is not positive, or wide is 1e100 or more.
 
     >>> layer = exponential_layer(torch.tensor([[2.0]], dtype=torch.float64), torch.ones(1, 1))
     >>> round(layer(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).diff(dim=0).item(), 2)
     2.0
     """
-    for name, given in (("slope", slope), ("share", share)):
-        numbers_in(name, given)
+    _real("slope", slope)
+    numbers_in("share", share)
     if slope.dim() != 2 or slope.shape != share.shape or slope.numel() == 0:
         raise ValueError(
             f"expected slope and share of one shape (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
         )
-    wide = number("wide", wide, above=0.0)
+    wide = number("wide", wide, above=0.0, below=1e100)
     if not (share > 0).all():
         raise ValueError(f"expected share > 0, got {share.min().item()}")
     neurons, inputs = slope.shape
@@ -101,3 +102,9 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
     # The weights compensate for the low densities so far from the means.
     layer.mix_logits.copy_(share.log() + 0.5 * (slope * wide).square())
     return layer
+
+
+def _real(name: str, value: Tensor) -> None:
+    """Check numbers whose dtype becomes that of the parameters."""
+    if numbers_in(name, value).dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"expected {name} in float64 or float32, got {value.dtype}")

@@ -174,6 +174,7 @@ def spread_start(
     return Mixture(share / share.sum(), mean, (0.7 * gap).expand(components).clone())
 
 
+@torch.no_grad()
 def fit(
     log_density: Tensor,
     x: Tensor,
@@ -257,8 +258,10 @@ def polish(
     """
     from scipy.optimize import minimize
 
-    mass, iterations = _mass(log_density, x, weight), integer("iterations", iterations, 0)
-    m = len(_checked("start", start).mean)
+    mass, iterations = _mass(log_density, x, weight).detach(), integer("iterations", iterations, 0)
+    log_density, x = log_density.detach(), x.detach()
+    start = Mixture(*(t.detach() for t in _checked("start", start)))
+    m = len(start.mean)
 
     def mixture(values: Tensor) -> Mixture:
         mean, free = values[m : 2 * m], values[2 * m :].exp()

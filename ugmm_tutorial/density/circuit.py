@@ -86,7 +86,7 @@ class Circuit(TractableDensity):
             raise ValueError("expected no background for Gaussian leaves: only smoothed leaves have one")
         self.leaf = leaf
         random = torch.Generator().manual_seed(check.seed(seed))
-        device = None if device is None else checked_device(device)
+        device = None if device is None else checked_device(device, meta=True)
         options = {"min_std": min_std, "device": device, "dtype": dtype}
         self.leaves = nn.ModuleList()
         for tree in range(self.trees):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.kernels.kinds import device as checked_device
+from ugmm_tutorial.kernels.kinds import dtype as checked_dtype
 from ugmm_tutorial.layers.limits import lower_bound
 
 __all__ = ["Arrays", "Components"]
@@ -54,10 +55,8 @@ class Components(nn.Module):
         self.in_features = check.integer("in_features", in_features, 1)
         self.num_components = check.integer("num_components", num_components, 1)
         self.min_std = check.number("min_std", min_std, above=0.0)
-        device = None if device is None else checked_device(device)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        if dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"expected dtype float32 or float64, got {dtype!r}")
+        device = None if device is None else checked_device(device, meta=True)
+        dtype = checked_dtype(dtype)
         shape = (self.num_components, self.in_features)
         self.mean = nn.Parameter(torch.randn(shape, device=device, dtype=dtype))
         self.log_std = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))

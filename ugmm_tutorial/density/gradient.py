@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.density.model import Density
-from ugmm_tutorial.kernels.arguments import integer, number
+from ugmm_tutorial.kernels.arguments import integer
 from ugmm_tutorial.kernels.arguments import seed as checked_seed
 from ugmm_tutorial.kernels.kinds import instance
+from ugmm_tutorial.kernels.kinds import learning_rate as checked_rate
 
 __all__ = ["fit"]
 
@@ -48,7 +49,7 @@ def fit(
     """
     instance("model", model, Density)
     epochs, batch_size = integer("epochs", epochs, 1), integer("batch_size", batch_size, 1)
-    learning_rate = number("learning_rate", learning_rate, above=0.0)
+    learning_rate = checked_rate(learning_rate)
     rows = model._data(x)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     order = torch.Generator().manual_seed(checked_seed(seed))

@@ -22,6 +22,7 @@ from ugmm_tutorial.estimators.network import MIXTURES, network
 from ugmm_tutorial.estimators.scaling import RobustScale
 from ugmm_tutorial.hybrid import NORMS
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import FASTEST
 from ugmm_tutorial.kernels.kinds import device as checked_device
 
 __all__ = ["NetworkEstimator"]
@@ -206,7 +207,7 @@ class NetworkEstimator(BaseEstimator):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**63:
                 raise ValueError(f"expected {name} to be a positive integer, got {check.shown(value)}")
-        positive = (("learning_rate", np.inf), ("init_std", np.inf), ("validation_fraction", 1.0))
+        positive = (("learning_rate", FASTEST), ("init_std", np.inf), ("validation_fraction", 1.0))
         for name, highest in positive:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) < highest:

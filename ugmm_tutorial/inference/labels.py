@@ -50,8 +50,10 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
             "ugmm_tutorial.density"
         )
     scores = model(with_every_label(x, torch.tensor(values, dtype=x.dtype, device=x.device)))
-    if scores.shape != (*x.shape[:-1], len(values), 1):
-        raise ValueError(f"expected a model with one output, got {scores.shape[-1]} for each example")
+    shape = (*x.shape[:-1], len(values), 1)
+    if not isinstance(scores, Tensor) or scores.shape != shape:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else shown(scores)
+        raise ValueError(f"expected a model with one output, of shape {shape}, got {got}")
     return scores.squeeze(-1)
 
 

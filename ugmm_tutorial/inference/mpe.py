@@ -139,7 +139,7 @@ def _first_point(
 def _full_point(evidence: Mapping[int, float], query: Sequence[int], x: Tensor) -> Tensor:
     point = torch.empty(len(evidence) + len(x), dtype=torch.float64)
     for k, value in evidence.items():
-        point[k] = value
+        point[k] = float(value)  # an integer may be too large for a tensor
     point[list(query)] = x
     return point
 
@@ -172,8 +172,10 @@ def _check_options(
     for name, value, low in (("starts", starts, 1), ("steps", steps, 0)):
         check.integer(name, value, low)
     check.seed(seed)
-    if isinstance(improvements, str) or not isinstance(improvements, Collection):
-        raise TypeError(f"expected improvements to be several names, got {improvements!r}")
-    unknown = [name for name in improvements if name not in IMPROVEMENTS]
+    if not isinstance(improvements, list | tuple | set | frozenset):
+        raise TypeError(
+            f"expected improvements as a list, tuple or set of names, got {check.shown(improvements)}"
+        )
+    unknown = [name for name in improvements if not isinstance(name, str) or name not in IMPROVEMENTS]
     if unknown:
         raise ValueError(f"unknown improvements {unknown}: expected a choice of {', '.join(IMPROVEMENTS)}")

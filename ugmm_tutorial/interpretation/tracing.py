@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.arguments import module as checked_module
 from ugmm_tutorial.kernels.arguments import numbers_in
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import ConvNet
@@ -29,7 +30,7 @@ def head_of(model: nn.Module) -> nn.Sequential:
 
     Raises:
         TypeError: there is another kind of module, whose inputs and outputs do not correspond one to one,
-            or no mixture layer at all.
+            or no mixture layer at all, or the tensors have no numbers.
     """
     head = model.head if isinstance(model, ConvNet) else model
     head = nn.Sequential(head) if isinstance(head, MixtureLayer) else head
@@ -45,6 +46,7 @@ def head_of(model: nn.Module) -> nn.Sequential:
             )
     if not any(isinstance(module, MixtureLayer) for module in head):
         raise TypeError("expected model to have at least one mixture layer, got none")
+    checked_module("model", model)
     return head
 
 
@@ -78,11 +80,11 @@ def examples(x: Tensor, least: int = 1) -> Tensor:
 
     Raises:
         TypeError: it is not a dense tensor of numbers.
-        ValueError: it has too few rows.
+        ValueError: it has too few rows, or is one row.
     """
-    if numbers_in("x", x, floating=False, finite=False).dim() == 0 or len(x) < least:
+    if numbers_in("x", x, floating=False, finite=False).dim() < 2 or len(x) < least:
         some = "one example" if least == 1 else "two examples"
-        raise ValueError(f"expected x with at least {some}, got {tuple(x.shape)}")
+        raise ValueError(f"expected x (N, ...) with at least {some}, got {tuple(x.shape)}")
     return x
 
 

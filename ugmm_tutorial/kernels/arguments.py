@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ugmm_tutorial.kernels.autocast import autocasts
+
 __all__ = [
-    "autocasts",
     "checked",
     "fraction",
     "indices",
@@ -284,16 +285,19 @@ def numbers_in(
     return t
 
 
-def module(name: str, value: object) -> nn.Module:
+def module(name: str, value: object, *, trained: bool = False) -> nn.Module:
     """Check that an argument is a network or a layer with its numbers in memory, and return it.
 
     Raises:
         TypeError: it is something else, or it has tensors on the device ``meta``.
+        ValueError: it is to be trained, and has no parameters.
     """
     if not isinstance(value, nn.Module):
         raise TypeError(f"expected {name} to be a torch.nn.Module, got {shown(value)}")
     if any(t.is_meta for t in (*value.parameters(), *value.buffers())):
         raise TypeError(f"expected {name} with numbers, got tensors on the device meta: load them first")
+    if trained and next(value.parameters(), None) is None:
+        raise ValueError(f"expected {name} with parameters to train, got none in {shown(value)}")
     return value
 
 
@@ -327,12 +331,6 @@ def _check_shapes(named: dict[str, Tensor]) -> None:
     if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
         raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
     require_shape("log_background", named.get("log_background", x), "x", x.shape)
-
-
-def autocasts(device_type: str) -> bool:
-    """Whether autocast is on for this type of device."""
-    # For a device type that has no autocast, such as meta, asking whether it is on would raise.
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _listed_values(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Checks that an argument is an object of the right kind, where there are no numbers to check."""
+"""Checks that an argument is of one kind: a device, a function, a path, a learning rate."""
 
 from __future__ import annotations
 
@@ -7,24 +7,49 @@ from typing import Any, TypeVar
 
 import torch
 
-from ugmm_tutorial.kernels.arguments import shown
+from ugmm_tutorial.kernels.arguments import number, shown
 
-__all__ = ["device", "function", "generator", "instance", "path"]
+__all__ = ["FASTEST", "device", "dtype", "function", "generator", "instance", "learning_rate", "path"]
+
+#: No learning rate reaches it: Adam divides one by small numbers, and float32 ends at 3e38.
+FASTEST = 1e36
 
 Kind = TypeVar("Kind")
 
 
-def device(value: Any) -> torch.device:
+def device(value: Any, *, meta: bool = False) -> torch.device:
     """Check the name of a device, and that tensors can be made there.
+
+    Args:
+        value: what came.
+        meta: whether ``"meta"`` will do, where tensors have no numbers.
 
     Raises:
         ValueError: PyTorch knows no such device, or cannot use it here.
     """
     try:
-        return torch.empty(0, device=torch.device(value)).device
+        found = torch.empty(0, device=torch.device(value)).device
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         said = str(error).partition("\n")[0]
         raise ValueError(f"expected device such as 'cpu' or 'cuda:0', got {shown(value)} ({said})") from None
+    if found.type == "meta" and not meta:
+        raise ValueError("expected device with memory, such as 'cpu' or 'cuda:0', got 'meta'")
+    return found
+
+
+def dtype(value: Any) -> torch.dtype:
+    """Check the dtype of parameters, float32 or float64; None is PyTorch's default.
+
+    Raises:
+        TypeError: it is another one, or no dtype.
+    """
+    found = torch.get_default_dtype() if value is None else value
+    if not isinstance(found, torch.dtype) or found not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"expected dtype float32 or float64, got {shown(found)}; for half precision run a float32 layer "
+            "under torch.autocast"
+        )
+    return found
 
 
 def instance(name: str, value: object, kind: type[Kind], what: str = "") -> Kind:
@@ -74,3 +99,8 @@ def path(name: str, value: Any) -> Path | None:
     if "\0" in str(value):
         raise ValueError(f"expected {name} without null characters, got {shown(value)}")
     return Path(value)
+
+
+def learning_rate(value: object) -> float:
+    """Check a learning rate, and return it as a float. Raises as :func:`~.arguments.number`."""
+    return number("learning_rate", value, above=0.0, below=FASTEST)

@@ -136,8 +136,8 @@ def forward(
     b_all, j_all, k_all, m = sizes
     x_, mean_, out_ = floats(x, b_all, k_all), floats(mean, j_all, m), floats(out, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, m), floats(weight, j_all, m)
-    index_ = None if index is None else integers(index, j_all, m)
-    n_ = None if n is None else floats(n, b_all, k_all)
+    index_: Any = None if index is None else integers(index, j_all, m)
+    n_: Any = None if n is None else floats(n, b_all, k_all)
     words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * j_all, b_all), np.int32(threshold)
     each = j1 - j0, m
@@ -163,7 +163,7 @@ def forward(
             end = min(j1, first + _NEURONS)
             tops[:] = f32(0.0)
             for j in range(first, end):
-                i, row = j - j0, None if index_ is None else index_[j]
+                i, row = j - j0, None if index is None else index_[j]
                 sums_j, tops_j = sums[j - first, :width], tops[j - first, :width]
                 lefts_j = None if divides is None else lefts[j - first, :width]
                 oj = None if words is None else words_at(odd, j_all, m)[j]
@@ -262,8 +262,8 @@ def backward(
     b_all, j_all, k_all, m = sizes
     x_, mean_, grad_ = floats(x, b_all, k_all), floats(mean, j_all, m), floats(grad, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, m), floats(weight, j_all, m)
-    index_ = None if index is None else integers(index, j_all, m)
-    n_ = None if n is None else floats(n, b_all, k_all)
+    index_: Any = None if index is None else integers(index, j_all, m)
+    n_: Any = None if n is None else floats(n, b_all, k_all)
     words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * j_all, b_all), np.int32(threshold)
     over: Any = None if divides is None else floats(divides, j_all, b_all)
@@ -281,8 +281,8 @@ def backward(
     xt = np.empty((k_all, _WIDTH), np.float32)
     nt = None if n is None else np.empty((k_all, _WIDTH), np.float32)
     wt = None if words is None else np.empty((k_all, _WIDTH), np.int32)
-    gxt = None if gx is None else np.empty((k_all, _WIDTH), np.float32)
-    gnt = None if gn is None else np.empty((k_all, _WIDTH), np.float32)
+    gxt: Any = None if gx is None else np.empty((k_all, _WIDTH), np.float32)
+    gnt: Any = None if gn is None else np.empty((k_all, _WIDTH), np.float32)
     g = np.empty((_NEURONS, _WIDTH), np.float32)
     q: Any = None if divides is None else np.zeros(_WIDTH, np.float32)
     for start in range(b0, b1, _WIDTH):
@@ -292,9 +292,9 @@ def backward(
             _turned(n_, start, stop, nt)
         if words is not None:
             _turned(words_, start, stop, wt)
-        if gx is not None and gxt is not None:  # both exist, or neither
+        if gx is not None:
             gxt[:] = f32(0.0)
-        if gn is not None and gnt is not None:
+        if gn is not None:
             gnt[:] = f32(0.0)
         for first in range(j0, j1, _NEURONS):
             end = min(j1, first + _NEURONS)
@@ -303,7 +303,7 @@ def backward(
                 for j in range(first, end):
                     g[j - first, b - start] = grad_[b, j]
             for j in range(first, end):
-                i, place = j - j0, None if index_ is None else index_[j]
+                i, place = j - j0, None if index is None else index_[j]
                 row = j if own else 0
                 s0, s1, s2 = r_[row], rt_[row], rtt_[row]
                 delta, total, gj = state_[j, start:stop], state_[j_all + j, start:stop], g[j - first, :width]
@@ -320,7 +320,7 @@ def backward(
                     for b in range(start, stop):
                         top = delta[b - start]
                         if top != f32(0.0):
-                            nb, gb = None if n_ is None else n_[b], grad_[b, j] / total[b - start]
+                            nb, gb = None if n is None else n_[b], grad_[b, j] / total[b - start]
                             wb = None if words is None else words_[b]
                             _pull_again(
                                 x_[b], place, mean_[j], s[i], c[i], nb, skips, wb, oj, limit, share[i],

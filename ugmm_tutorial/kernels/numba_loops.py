@@ -11,6 +11,8 @@ is as ``numba_left_out.apart`` makes it. With int32 ``words`` (B, K) and ``odd``
 where the product of its two words is above the ``threshold``. If ``divides``, outputs are divided by the
 weight that is left. This is the state's third part, which masks fill; where inputs are skipped, it is filled
 before, and the ``backward`` of narrow layers writes the outputs' gradients over what is left to ``divides``.
+
+Conditions name arguments, never local variables: Numba before 0.62 drops a branch on None only for those.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def forward(
     b_all, j_all, k_all, _ = sizes
     x_, mean_, out_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(out, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
-    n_ = None if n is None else floats(n, b_all, k_all)
+    n_: Any = None if n is None else floats(n, b_all, k_all)
     words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
     s, c, y = np.empty(k_all, np.float32), np.empty(k_all, np.float32), np.empty(k_all, np.float32)
@@ -82,7 +84,7 @@ def forward(
         shares(words, weight_[j], penalty, j, mode, share)
         oj = None if words is None else words_at(odd, j_all, k_all)[j]
         for b in range(b0, b1):
-            nb = None if n_ is None else n_[b]
+            nb = None if n is None else n_[b]
             wb = None if words is None else words_[b]
             top = f32(0.0)
             total, left = _sum(x_[b], mean_[j], s, c, nb, wb, oj, limit, share, divides)
@@ -243,19 +245,19 @@ def backward(
     b_all, j_all, k_all, _ = sizes
     x_, mean_, grad_ = floats(x, b_all, k_all), floats(mean, j_all, k_all), floats(grad, b_all, j_all)
     std_, weight_ = floats(log_std, j_all, k_all), floats(weight, j_all, k_all)
-    n_ = None if n is None else floats(n, b_all, k_all)
+    n_: Any = None if n is None else floats(n, b_all, k_all)
     words_: Any = None if words is None else words_at(words, b_all, k_all)
     state_, limit = floats(state, 3 * b_all, j_all), np.int32(threshold)
     delta, total, left = state_[:b_all], state_[b_all : 2 * b_all], state_[2 * b_all :]
-    gx_ = None if gx is None else floats(gx, b1 - b0, k_all)
-    gn_ = None if gn is None else floats(gn, b1 - b0, k_all)
+    gx_: Any = None if gx is None else floats(gx, b1 - b0, k_all)
+    gn_: Any = None if gn is None else floats(gn, b1 - b0, k_all)
     rows = j_all if own else 1
     r_, rt_, rtt_ = floats(r, rows, k_all), floats(rt, rows, k_all), floats(rtt, rows, k_all)
     s, c, y = np.empty(k_all, np.float32), np.empty(k_all, np.float32), np.empty(k_all, np.float32)
     share = np.empty(k_all, np.float32)
-    if gx_ is not None:
+    if gx is not None:
         gx_[:] = f32(0.0)
-    if gn_ is not None:
+    if gn is not None:
         gn_[:] = f32(0.0)
     for j in range(j0, j1):
         prepare(std_[j], weight_[j], penalty, j, mode, low, high, s, c)
@@ -271,7 +273,7 @@ def backward(
         )  # fmt: skip
         if last:
             finish(std_[j], weight_[j], penalty, j, mode, low, high, c, s0, s1, s2)
-    if gx_ is not None and whole:
+    if gx is not None and whole:
         for b in range(b1 - b0):
             for k in range(k_all):
                 gx_[b, k] *= TWO_LN2

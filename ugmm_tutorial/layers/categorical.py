@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from ugmm_tutorial import functional
 from ugmm_tutorial.kernels.arguments import checked, integer, numbers_in, tensor
@@ -108,7 +109,7 @@ class CategoricalLeafLayer(MixtureLayer):
         known = self._known(label)
         if can_look(x):
             self.check_labels(label)
-        of_label = log_weight[:, -1] + self.label_log_prob.T[label.masked_fill(~known, 0.0).long()]
+        of_label = log_weight[:, -1] + embedding(label.masked_fill(~known, 0.0).long(), self.label_log_prob.T)
         return features, of_label.masked_fill(~known.unsqueeze(-1), math.nan)
 
     def extra_repr(self) -> str:

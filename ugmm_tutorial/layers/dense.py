@@ -20,6 +20,7 @@ from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.kernels.arguments import checked
 from ugmm_tutorial.kernels.choice import backend_name
 from ugmm_tutorial.kernels.kinds import device as checked_device
+from ugmm_tutorial.kernels.kinds import dtype as checked_dtype
 from ugmm_tutorial.kernels.transform import DROPPED_FIRST, DROPPED_LAST
 from ugmm_tutorial.layers import direct, on_gpu
 from ugmm_tutorial.layers.limits import bounded
@@ -124,13 +125,8 @@ class MixtureLayer(nn.Module, ABC):
         self.max_std = check.real("max_std", max_std)
         if not self.max_std > self.min_std:
             raise ValueError(f"expected max_std > min_std = {min_std}, got {max_std}")
-        device = None if device is None else checked_device(device)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
-        if dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"expected dtype float32 or float64, got {dtype!r}; for half precision run a float32 "
-                "layer under torch.autocast"
-            )
+        device = None if device is None else checked_device(device, meta=True)
+        dtype = checked_dtype(dtype)
         for name, columns in self.parameter_columns().items():
             value = torch.empty(self.out_features, columns, device=device, dtype=dtype)
             if name in self.frozen:

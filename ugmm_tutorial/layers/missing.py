@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.functional import under_functorch
-from ugmm_tutorial.kernels.arguments import autocasts, tensor
+from ugmm_tutorial.kernels.arguments import tensor
+from ugmm_tutorial.kernels.autocast import autocasts
 
 __all__ = ["MISSING", "absent_inputs", "can_look", "divided", "sums_of"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ugmm_tutorial.data import Splits
-from ugmm_tutorial.kernels.arguments import labels, shown, tensor
+from ugmm_tutorial.kernels.arguments import labels, numbers_in, shown, tensor
 
 __all__ = ["check_classes", "check_parts"]
 
@@ -18,7 +18,7 @@ def check_parts(data: Splits) -> None:
         raise TypeError(f"expected data to be Splits, a data set in three parts, got {shown(data)}")
     for part in data.sizes:
         x, y = getattr(data, part)
-        if len(tensor(f"{part}.x", x)) != len(tensor(f"{part}.y", y)):
+        if len(numbers_in(f"{part}.x", x, floating=False, finite=False)) != len(tensor(f"{part}.y", y)):
             raise ValueError(f"expected as many inputs as labels in {part}, got {len(x)} and {len(y)}")
         labels(f"{part}.y", y, len(x))
     if len(data.train.y) == 0:

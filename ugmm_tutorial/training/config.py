@@ -14,6 +14,7 @@ import torch
 
 from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.kernels.kinds import instance
+from ugmm_tutorial.kernels.kinds import learning_rate as checked_rate
 
 __all__ = ["SCHEDULERS", "TrainConfig", "learning_rates", "schedule"]
 
@@ -63,7 +64,7 @@ class TrainConfig:
             if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
                 raise ValueError(f"expected {name} to be {wanted}, got {check.shown(value)}")
             object.__setattr__(self, name, int(value))  # NumPy's would not go into a record
-        check.number("learning_rate", self.learning_rate, above=0.0)
+        checked_rate(self.learning_rate)
         check.one_of("scheduler", self.scheduler, SCHEDULERS)
         milestones = check.integers("milestones", self.milestones, 1, kind="growing integers from 1 or more")
         if milestones != sorted(set(milestones)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial.data import Examples
-from ugmm_tutorial.kernels.arguments import integer, labels, module, tensor
+from ugmm_tutorial.kernels.arguments import integer, labels, module, numbers_in
 from ugmm_tutorial.kernels.kinds import instance
 
 __all__ = ["checked_examples", "class_scores", "evaluate", "evaluating"]
@@ -63,7 +63,8 @@ def checked_examples(examples: Examples) -> Examples:
         ValueError: there are no examples, or labels do not fit.
     """
     instance("examples", examples, Examples, "Examples, a part of a data set")
-    if tensor("examples.x", examples.x).dim() == 0 or len(examples.x) == 0:
+    x = numbers_in("examples.x", examples.x, floating=False, finite=False)
+    if x.dim() == 0 or len(examples.x) == 0:
         raise ValueError("expected examples to evaluate on, got none")
     return Examples(examples.x, labels("examples.y", examples.y, len(examples.x)))
 

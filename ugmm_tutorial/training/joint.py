@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from ugmm_tutorial.data import with_every_label, with_labels
 from ugmm_tutorial.kernels import arguments as check
+from ugmm_tutorial.kernels.kinds import learning_rate as checked_rate
 from ugmm_tutorial.layers.categorical import CategoricalLeafLayer
 from ugmm_tutorial.networks import UGMMNet
 from ugmm_tutorial.training.reproducible import seeded
@@ -42,9 +43,9 @@ class EnsembleTrainer:
         seed: fixes the order of the examples, a different one for each network.
 
     Raises:
-        ValueError: there are no networks, shapes do not fit, x or y is not finite, ``y`` has a number that is
-            not in ``labels``, a categorical leaf does not know a label, ``batch_size`` is below one, or the
-            objective is unknown.
+        ValueError: there are no networks, one has no parameters, shapes do not fit, x or y is not finite,
+            ``y`` has a number that is not in ``labels``, a categorical leaf does not know a label,
+            ``batch_size`` is below one, or the objective is unknown.
 
     >>> networks, x, y = [UGMMNet([5, 1]) for _ in range(3)], torch.rand(3, 20, 4), torch.zeros(3, 20)
     >>> EnsembleTrainer(networks, x, y).run(epochs=2).shape
@@ -67,11 +68,11 @@ class EnsembleTrainer:
         if not isinstance(networks, Sequence | nn.ModuleList) or isinstance(networks, str):
             raise TypeError(f"expected networks to be a sequence of modules, got {check.shown(networks)}")
         for network in networks:
-            check.module("every one of networks", network)
-        if not networks or check.numbers_in("x", x, finite=False).dim() != 3 or len(x) != len(networks):
-            raise ValueError(
-                f"expected x (M, N, K) for M = {len(networks)} >= 1 networks, got {tuple(x.shape)}"
-            )
+            check.module("every one of networks", network, trained=True)
+        if not networks:
+            raise ValueError("expected networks, at least one, got none")
+        if check.numbers_in("x", x, finite=False).dim() != 3 or len(x) != len(networks):
+            raise ValueError(f"expected x (M, N, K) for M = {len(networks)}  networks, got {tuple(x.shape)}")
         self.inputs = with_labels(x, y)
         if not self.inputs.isfinite().all():
             raise ValueError("expected x and y, features and labels, that are finite")
@@ -81,7 +82,7 @@ class EnsembleTrainer:
         if not torch.isin(present, self.labels).all():
             raise ValueError(f"expected labels among {self.labels.tolist()}, got {present.tolist()}")
         batch_size, seed = check.integer("batch_size", batch_size, 1), check.seed(seed)
-        learning_rate = check.number("learning_rate", learning_rate, above=0.0)
+        learning_rate = checked_rate(learning_rate)
         for leaf in (m for network in networks for m in network.modules()):
             if isinstance(leaf, CategoricalLeafLayer):  # within vmap it cannot check them itself
                 leaf.check_labels(self.labels)
@@ -160,7 +161,7 @@ def train_generative(
     torch.Size([7, 1])
     """
     epochs, batch_size = check.integer("epochs", epochs, 0), check.integer("batch_size", batch_size, 1)
-    learning_rate = check.number("learning_rate", learning_rate, above=0.0)
+    learning_rate = checked_rate(learning_rate)
     check.numbers_in("rows", rows, dim=2)
     seed = check.seed(seed)
     with seeded(seed):

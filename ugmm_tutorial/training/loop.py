@@ -84,14 +84,15 @@ def train(
         OSError: ``checkpoint`` cannot be written. This is tried before the first step.
         TypeError: inputs or labels are no tensors.
         ValueError: there is nothing to train on, a part has more inputs than labels or fewer, labels are not
-            numbers of the model's classes, a CUDA graph is requested on a device without CUDA or of several
-            processes, or several processes disagree or could not compute what one does.
+            numbers of the model's classes, the model has no parameters, the device no memory, the checkpoint
+            is a folder, a CUDA graph is requested on a device without CUDA or of several processes, or
+            several processes disagree or could not compute what one does.
 
     >>> from ugmm_tutorial.data import iris
     >>> train(nn.Linear(4, 3), iris(), TrainConfig(epochs=2), progress=False).curve("epoch")
     [1, 2]
     """
-    arguments.module("model", model)
+    arguments.module("model", model, trained=True)
     check_parts(data)
     instance("config", config, TrainConfig)
     device = checked_device(device)
@@ -123,6 +124,8 @@ def _check_work(model: nn.Module, device: torch.device, cuda_graph: bool) -> Non
 def _check_file(checkpoint: Path | None, resume: bool) -> None:
     if checkpoint is None:
         return
+    if checkpoint.is_dir():
+        raise ValueError(f"expected checkpoint to be a file, got the folder {checkpoint}")
     if checkpoint.exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists: pass resume=True to go on, or move it away")
     files.make_writable(checkpoint)  # now, not after an epoch

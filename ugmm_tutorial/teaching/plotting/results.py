@@ -52,7 +52,7 @@ def learning_curves(runs: Mapping[str, Sequence], metric: str = "test_loss", ax:
         curves = [record.curve(metric) for record in records]
         if len({len(curve) for curve in curves}) != 1:
             lengths = [len(curve) for curve in curves]
-            raise ValueError(f"expected records of one length for {name!r}, got {lengths}")
+            raise ValueError(f"expected runs with records of one length, got {lengths} for {name!r}")
         values = np.array(curves)
         epochs = np.arange(1, values.shape[1] + 1)
         color = COLORS[number % len(COLORS)]
@@ -123,7 +123,10 @@ def severity_curves(
     Raises:
         ValueError: there is nothing to draw, or the curves differ in length.
     """
-    if not all(isinstance(curve, Sequence | np.ndarray) for curve in _by_name("curves", curves).values()):
+    row = (
+        isinstance(curve, Sequence) or np.ndim(curve) == 1 for curve in _by_name("curves", curves).values()
+    )
+    if not all(row):
         raise TypeError(f"expected curves to have a sequence for every name, got {shown(curves)}")
     lengths = {name: len(curve) for name, curve in curves.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
