@@ -143,7 +143,7 @@ CALLS = [
         wrong={
             "milestones": [(None, ValueError), ({2, 4}, ValueError), ((2.5,), ValueError)],
             "measure": [(torch.tensor(1.0), ValueError), (None, ValueError)],
-            "epochs": [(None, ValueError), (NAN, ValueError), (np.float64(2), ValueError)],
+            "epochs": [(None, TypeError), (NAN, TypeError), (np.float64(2), TypeError), (0, ValueError)],
         },
     ),
     Call(
@@ -545,7 +545,7 @@ CALLS = [
             "network": [(None, TypeError)],
             "x": [(X.tolist(), TypeError), (X * NAN, ValueError), (X.to("meta"), TypeError)],
             "y": [("a", TypeError), (Y + 1, ValueError)],
-            "changed": [("1", ValueError), (True, ValueError), (-1, ValueError), (4, ValueError)],
+            "changed": [("1", TypeError), (True, TypeError), (-1, ValueError), (4, ValueError)],
             "box": [
                 (torch.tensor(1.0), ValueError),
                 (3, ValueError),

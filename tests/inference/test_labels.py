@@ -77,7 +77,7 @@ def test_missing_features_are_refused_with_the_way_out():
 
 
 def test_whatever_else_does_not_fit_is_refused():
-    with pytest.raises(TypeError, match="floating-point tensor, got list"):
+    with pytest.raises(TypeError, match=r"x to be a torch.Tensor, got list"):
         label_posterior(network(), [[0.0, 1.0]], [0, 1])
     with pytest.raises(TypeError, match=r"got torch\.int64"):
         label_posterior(network(), torch.zeros(2, 2, dtype=torch.int64), [0, 1])

@@ -984,15 +984,11 @@ def test_error_names_the_learning_rate_of_its_own_epoch():
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("epochs", 0, "expected epochs to be an integer >= 1, got 0"),
-        ("epochs", -3, "expected epochs to be an integer >= 1, got -3"),
-        ("epochs", 2.0, "expected epochs to be an integer >= 1, got 2.0"),
-        ("epochs", True, "expected epochs to be an integer >= 1, got True"),
-        ("batch_size", 0, "expected batch_size to be an integer >= 1, got 0"),
-        ("batch_size", "32", "expected batch_size to be an integer >= 1, got '32'"),
-        ("seed", -1, "expected seed to be an integer >= 0 and below .*, got -1"),
-        ("seed", 2**32, r"expected seed to be an integer >= 0 and below 2\*\*32, got 4294967296"),
-        ("seed", 1.5, "expected seed to be an integer >= 0 and below .*, got 1.5"),
+        ("epochs", 0, "expected epochs >= 1, got 0"),
+        ("epochs", -3, "expected epochs >= 1, got -3"),
+        ("batch_size", 0, "expected batch_size >= 1, got 0"),
+        ("seed", -1, "expected seed from 0 to 4294967295, got -1"),
+        ("seed", 2**32, "expected seed from 0 to 4294967295, got 4294967296"),
         ("learning_rate", 0.0, "expected learning_rate > 0 and < 1e.36, got 0.0"),
         ("learning_rate", -1.0, "expected learning_rate > 0 and < 1e.36, got -1.0"),
         ("learning_rate", math.nan, "expected learning_rate > 0 and < 1e.36, got nan"),
@@ -1011,6 +1007,14 @@ def test_error_names_the_learning_rate_of_its_own_epoch():
 )
 def test_settings_out_of_their_range_are_refused(setting, value, message):
     with pytest.raises(ValueError, match=message):
+        TrainConfig(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("epochs", 2.0), ("epochs", True), ("batch_size", "32"), ("seed", 1.5)]
+)
+def test_settings_that_count_are_whole_numbers(setting, value):
+    with pytest.raises(TypeError, match=f"expected {setting} to be an integer, got {value!r}"):
         TrainConfig(**{setting: value})
 
 

@@ -4,9 +4,8 @@ Without samples there is no estimation error: the best mixture of M components d
 approximation error alone. In expectation maximisation, the density's mass at the nodes of a quadrature takes
 the place of counts; scikit-learn's ``GaussianMixture`` takes no such weights.
 
-The quadrature cannot resolve a component narrower than the distance between nodes. Such a component could
-collapse onto one node and seem infinitely good, just as it could onto one sample. So deviations have a local
-floor: :data:`NODES_WIDE` distances between nodes at the component's mean. Taught in chapter 14.
+A component narrower than the distance between nodes could collapse onto one node and seem infinitely good.
+So deviations have a floor, :data:`NODES_WIDE` such distances around its mean. Taught in chapter 14.
 """
 
 from __future__ import annotations
@@ -235,6 +234,7 @@ def _maximise(shares: Tensor, x: Tensor, before: Mixture, tied: bool) -> Mixture
     return Mixture(safe / safe.sum(), mean, std)
 
 
+@torch.no_grad()
 def polish(
     log_density: Tensor,
     x: Tensor,
@@ -258,10 +258,8 @@ def polish(
     """
     from scipy.optimize import minimize
 
-    mass, iterations = _mass(log_density, x, weight).detach(), integer("iterations", iterations, 0)
-    log_density, x = log_density.detach(), x.detach()
-    start = Mixture(*(t.detach() for t in _checked("start", start)))
-    m = len(start.mean)
+    mass, iterations = _mass(log_density, x, weight), integer("iterations", iterations, 0)
+    m = len(_checked("start", start).mean)
 
     def mixture(values: Tensor) -> Mixture:
         mean, free = values[m : 2 * m], values[2 * m :].exp()
@@ -269,7 +267,8 @@ def polish(
 
     def divergence(values: np.ndarray) -> tuple[float, np.ndarray]:
         leaf = torch.from_numpy(values).requires_grad_()
-        kl = mass @ (log_density - mixture(leaf).log_prob(x))
+        with torch.enable_grad():
+            kl = mass @ (log_density - mixture(leaf).log_prob(x))
         (gradient,) = torch.autograd.grad(kl, leaf)
         return kl.item(), gradient.numpy()
 
@@ -339,9 +338,7 @@ def _mass(log_density: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     mass = weight * log_density.exp()
     total = mass.sum().item()
     if not abs(total - 1.0) <= _FURTHEST_FROM_ONE:
-        raise ValueError(
-            f"expected log_density and weight whose integral over the nodes is 1, got {total:.6g}"
-        )
+        raise ValueError(f"expected log_density and weight whose integral is 1, got {total:.6g}")
     return mass
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -200,18 +199,13 @@ class NetworkEstimator(BaseEstimator):
         """Refuse settings that no network can be trained with."""
         check.integers("hidden_layer_sizes", self.hidden_layer_sizes, 1, kind="positive integers")
         for name, allowed in (("mixtures", MIXTURES), ("norm", NORMS)):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")
+            check.one_of(name, getattr(self, name), allowed)
         counts = ("batch_size", "n_iter_no_change", *(["max_iter"] if self.max_iter is not None else []))
         for name in counts:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**63:
-                raise ValueError(f"expected {name} to be a positive integer, got {check.shown(value)}")
+            check.integer(name, getattr(self, name), 1)
         positive = (("learning_rate", FASTEST), ("init_std", np.inf), ("validation_fraction", 1.0))
         for name, highest in positive:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) < highest:
-                raise ValueError(f"expected {name} above 0 and below {highest:g}, got {check.shown(value)}")
+            check.number(name, getattr(self, name), above=0.0, below=highest)
         check.number("tol", self.tol, -np.inf)
 
     def __sklearn_tags__(self) -> Tags:

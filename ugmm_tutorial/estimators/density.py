@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ugmm_tutorial.arrays import as_array
 from ugmm_tutorial.density import DiagonalGaussianMixture, SmoothedUGMM, em
 from ugmm_tutorial.estimators.scaling import RobustScale
-from ugmm_tutorial.kernels.arguments import integer, number
+from ugmm_tutorial.kernels.arguments import integer, number, one_of
 
 __all__ = ["KINDS", "UGMMDensity"]
 
@@ -81,8 +81,7 @@ class UGMMDensity(DensityMixin, BaseEstimator):
             ValueError: a setting is out of its range, rows are not finite, or there are fewer rows than
                 components.
         """
-        if self.kind not in tuple(KINDS):
-            raise ValueError(f"expected kind to be one of {', '.join(KINDS)}, got {self.kind!r}")
+        one_of("kind", self.kind, KINDS)
         integer("n_components", self.n_components, 1)
         integer("max_iter", self.max_iter, 1)
         number("tol", self.tol, -np.inf)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ugmm_tutorial.estimators.base import NetworkEstimator
 from ugmm_tutorial.estimators.network import ESTIMATES, MixtureHead
 from ugmm_tutorial.estimators.scaling import RobustScale
-from ugmm_tutorial.kernels.arguments import integer
+from ugmm_tutorial.kernels.arguments import integer, one_of
 
 __all__ = ["UGMMRegressor"]
 
@@ -114,8 +114,7 @@ class UGMMRegressor(RegressorMixin, NetworkEstimator):
         return self._fitted(X, y, sample_weight, anew=anew, epochs=1, decay=False)
 
     def _fitted(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, **how: Any) -> Self:
-        if self.estimate not in ESTIMATES:
-            raise ValueError(f"expected estimate to be one of {', '.join(ESTIMATES)}, got {self.estimate!r}")
+        one_of("estimate", self.estimate, ESTIMATES)
         integer("n_components", self.n_components, 1)
         x, targets = self._checked_rows(X, y, reset=how["anew"], y_numeric=True)
         targets = targets.astype(np.float64)

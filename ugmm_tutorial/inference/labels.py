@@ -36,10 +36,6 @@ def label_scores(model: nn.Module, x: Tensor, labels: Sequence[float]) -> Tensor
     """
     if not callable(model):
         raise TypeError(f"expected model to be a network, got {shown(model)}")
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(
-            f"expected x to be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}"
-        )
     numbers_in("x", x, finite=False)
     values = reals("labels", labels)
     if not values or not all(map(math.isfinite, values)) or len(set(values)) < len(values):

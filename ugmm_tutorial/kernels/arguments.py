@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.autocast import autocasts
-
 __all__ = [
+    "autocasts",
     "checked",
     "fraction",
     "indices",
@@ -331,6 +330,13 @@ def _check_shapes(named: dict[str, Tensor]) -> None:
     if x.dim() == 0 or x.shape[-1] != mean.shape[1]:
         raise ValueError(f"expected x of shape (*, K) with K = {mean.shape[1]}, got {tuple(x.shape)}")
     require_shape("log_background", named.get("log_background", x), "x", x.shape)
+
+
+def autocasts(device_type: str) -> bool:
+    """Whether autocast is on for this type of device."""
+    # Where there is none, as on meta, asking whether it is on would raise. Nothing is compiled for meta.
+    there = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type)
+    return there and torch.is_autocast_enabled(device_type)
 
 
 def _listed_values(values: Any) -> Any:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.functional import under_functorch
-from ugmm_tutorial.kernels.arguments import tensor
-from ugmm_tutorial.kernels.autocast import autocasts
+from ugmm_tutorial.kernels.arguments import autocasts, tensor
 
 __all__ = ["MISSING", "absent_inputs", "can_look", "divided", "sums_of"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.kernels import arguments as check
-from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
+from ugmm_tutorial.robustness.layer import Box, checked_box
 
 __all__ = ["gradient_attack", "greedy_attack", "lead", "random_attack"]
 
@@ -187,7 +187,7 @@ def _checked(
     if check.numbers_in("x", x).dim() != 2:
         raise ValueError(f"expected x of shape (B, K), got {tuple(x.shape)}")
     y = check.labels("y", y, len(x))
-    checked_count(changed, x.shape[1])
+    check.integer("changed", changed, 0, x.shape[1])
     ends = checked_box(box, x.shape[1])
     if ends is None:
         raise ValueError("expected a box to take values from, got None")

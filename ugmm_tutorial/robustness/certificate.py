@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ugmm_tutorial.arrays import whole_numbers
-from ugmm_tutorial.kernels.arguments import labels, module
+from ugmm_tutorial.kernels.arguments import integer, labels, module
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
 from ugmm_tutorial.robustness.layer import (
     Box,
     Terms,
     arguments,
-    checked_count,
     in_parts,
     worst_case_bounds,
 )
@@ -97,7 +96,7 @@ def certify(
     first, steps = _parts(module("network", network))
     steps, divided = without_division(steps)
     layer, rows, box_ends = arguments(first, x, box)
-    changed = checked_count(changed, rows.shape[1])
+    changed = integer("changed", changed, 0, rows.shape[1])
     y, clean = _leads_now(network, x, y)
     cells, coarse = (Cells.of(layer, box_ends, count) for count in _CELLS)
     found = []

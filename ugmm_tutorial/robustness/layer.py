@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ugmm_tutorial.arrays import numbers
 from ugmm_tutorial.inference.network import Layer, layers_of
-from ugmm_tutorial.kernels.arguments import numbers_in, shown
+from ugmm_tutorial.kernels.arguments import integer, numbers_in, shown
 from ugmm_tutorial.layers import UGMMLayer
 
 __all__ = [
@@ -30,7 +29,6 @@ __all__ = [
     "arguments",
     "bounds_if_changed",
     "checked_box",
-    "checked_count",
     "checked_ends",
     "in_parts",
     "influence",
@@ -154,7 +152,7 @@ def worst_case_bounds(
     (torch.Size([3, 2]), True)
     """
     constants, rows, ends = arguments(layer, x, box)
-    changed = checked_count(changed, rows.shape[1])
+    changed = integer("changed", changed, 0, rows.shape[1])
     found = []
     for some in in_parts(constants, rows):
         terms = Terms.of(constants, some, ends)
@@ -237,13 +235,6 @@ def checked_ends(box: Box, inputs: int) -> tuple[Tensor, Tensor]:
     if bool((low > high).any()):
         raise ValueError("expected the box's low end not to be above its high end")
     return low, high
-
-
-def checked_count(changed: int, inputs: int) -> int:
-    """How many inputs may change, from 0 to all."""
-    if isinstance(changed, bool) or not isinstance(changed, Integral) or not 0 <= int(changed) <= inputs:
-        raise ValueError(f"expected changed to be a whole number from 0 to {inputs}, got {shown(changed)}")
-    return int(changed)
 
 
 def in_parts(layer: Layer, rows: Tensor) -> Sequence[Tensor]:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ugmm_tutorial.kernels.arguments import labels, module, numbers_in
+from ugmm_tutorial.kernels.arguments import integer, labels, module, numbers_in
 from ugmm_tutorial.kernels.reference import HALF_LOG_2PI, inverse_std
 from ugmm_tutorial.layers import UGMMLayer
 from ugmm_tutorial.robustness import behind
-from ugmm_tutorial.robustness.layer import Box, checked_box, checked_count
+from ugmm_tutorial.robustness.layer import Box, checked_box
 
 __all__ = ["certified_loss", "lower_leads"]
 
@@ -73,7 +73,7 @@ def lower_leads(
     torch.Size([5, 2])
     """
     layer, norm, linears = _parts(network)
-    changed, ends = checked_count(changed, layer.in_features), checked_box(box, layer.in_features)
+    changed, ends = integer("changed", changed, 0, layer.in_features), checked_box(box, layer.in_features)
     log_weight = layer.dropped_log_weight() if layer.drops else layer.log_weight
     numbers_in("x", x, dim=2, finite=False)
     out = layer.log_density(x, log_weight)

@@ -126,7 +126,8 @@ def _colors(ax: Axes, allowed: list[tuple[float, float, float]]) -> Iterator[str
     for mappable in (*ax.images, *ax.collections):
         if isinstance(mappable, ScalarMappable) and mappable.get_array() is not None:
             colors = mappable.get_cmap()
-            if colors.name == "unnamed":  # contour lines with their own colours
+            # Contour lines with their own colours. Matplotlib before 3.11 calls them by their second name.
+            if colors.name in ("unnamed", "from_list"):
                 used += list(colors(range(colors.N)))
             elif colors.name not in COLOR_MAPS and mappable.get_array().ndim < 3:
                 yield f"colour map {colors.name!r} is none of {', '.join(COLOR_MAPS)}"

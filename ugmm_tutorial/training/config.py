@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 
@@ -54,16 +53,9 @@ class TrainConfig:
     measure: tuple[str, ...] = ("validation", "test")
 
     def __post_init__(self) -> None:
-        one, below = "an integer >= 1", "an integer >= 0 and below 2**32"
-        for name, low, high, wanted in (
-            ("epochs", 1, math.inf, one),
-            ("batch_size", 1, math.inf, one),
-            ("seed", 0, 2**32 - 1, below),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
-                raise ValueError(f"expected {name} to be {wanted}, got {check.shown(value)}")
-            object.__setattr__(self, name, int(value))  # NumPy's would not go into a record
+        whole = {name: check.integer(name, getattr(self, name), 1) for name in ("epochs", "batch_size")}
+        for name, value in {**whole, "seed": check.seed(self.seed)}.items():
+            object.__setattr__(self, name, value)  # NumPy's would not go into a record
         checked_rate(self.learning_rate)
         check.one_of("scheduler", self.scheduler, SCHEDULERS)
         milestones = check.integers("milestones", self.milestones, 1, kind="growing integers from 1 or more")
