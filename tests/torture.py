@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import hypothesis
@@ -84,6 +86,23 @@ def environment() -> dict:
     }
 
 
+def _pool(jobs: int, folder: str) -> ProcessPoolExecutor:
+    """Processes that work in ``folder``: a drawn argument may be the name of a file to write."""
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_begin, initargs=(folder,))
+
+
+def _begin(folder: str) -> None:
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    mpl.use("Agg")
+
+
+def _print(name: str, found: dict) -> None:
+    print(f"{name:45} {found[RESULT]:8} {found[ERROR]:8} {found[FAULT]:8} {found['seconds']:8}", flush=True)
+    for fault in found["faults"]:
+        print(f"    {fault}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000, help="for each entry point")
@@ -92,10 +111,9 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture" / "report.json")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--fresh", action="store_true", help="begin anew, whatever a stopped run has left")
     given_ = parser.parse_args()
-    torch.set_num_threads(1)
-    mpl.use("Agg")
     missing, gone = unaccounted()
     if missing or gone:
         print(f"without arguments or a reason: {missing}; not public: {gone}")
@@ -108,20 +126,17 @@ def main() -> int:
         if all(before.get(key) == value for key, value in about.items()):
             report = before
     names = [n for n in ENTRIES if not given_.only or any(n.startswith(start) for start in given_.only)]
-    folder = tempfile.TemporaryDirectory()
-    os.chdir(folder.name)  # a drawn argument may be the name of a file to write
+    given_.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{'':45} {'result':>8} {'error':>8} {'fault':>8}  seconds")
-    for name in names:
-        if name not in report["entry points"]:
-            report["entry points"][name] = torture(name, given_.cases, given_.seed)
-            given_.out.parent.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in names if name in report["entry points"]]:
+        _print(name, report["entry points"][name])
+    with tempfile.TemporaryDirectory() as folder, _pool(given_.jobs, folder) as pool:
+        left = [name for name in names if name not in report["entry points"]]
+        waiting = {pool.submit(torture, name, given_.cases, given_.seed): name for name in left}
+        for done in as_completed(waiting):
+            report["entry points"][waiting[done]] = found = done.result()
             given_.out.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
-        found = report["entry points"][name]
-        print(
-            f"{name:45} {found[RESULT]:8} {found[ERROR]:8} {found[FAULT]:8} {found['seconds']:8}", flush=True
-        )
-        for fault in found["faults"]:
-            print(f"    {fault}")
+            _print(waiting[done], found)
     total = {kind: sum(report["entry points"][name][kind] for name in names) for kind in KINDS}
     print(f"{len(names)} entry points: " + ", ".join(f"{count:,} {kind}s" for kind, count in total.items()))
     return int(total[FAULT] > 0)
