@@ -517,6 +517,7 @@ CALLS = [
                 (torch.tensor(1.0), TypeError),
                 (NET[0], TypeError),
                 ([None], TypeError),
+                ([NET, ROOT], ValueError),
                 ([], ValueError),
             ]
         },

@@ -30,7 +30,8 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
         batch_size: how many at a time.
 
     Raises:
-        ValueError: no networks, or as for :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
+        ValueError: no networks, or they differ in classes; or as for
+            :func:`~ugmm_tutorial.uncertainty.outputs.logits`.
 
     Source: Lakshminarayanan, Pritzel and Blundell (2017).
 
@@ -42,7 +43,10 @@ def ensemble(models: Sequence[nn.Module], x: Tensor, *, batch_size: int = 1000) 
     models = [check.module("every one of models", model) for model in models]
     if len(models) == 0:
         raise ValueError("expected models with at least one network, got none")
-    return torch.stack([probabilities(model, x, batch_size=batch_size) for model in models])
+    found = [probabilities(model, x, batch_size=batch_size) for model in models]
+    if len(classes := {each.shape[1] for each in found}) > 1:
+        raise ValueError(f"expected models with the same classes, got {sorted(classes)} of them")
+    return torch.stack(found)
 
 
 def mc_dropout(
