@@ -545,7 +545,7 @@ CALLS = [
         wrong={
             "network": [(None, TypeError)],
             "x": [(X.tolist(), TypeError), (X * NAN, ValueError), (X.to("meta"), TypeError)],
-            "y": [("a", TypeError), (Y + 1, ValueError)],
+            "y": [("a", TypeError), (Y + 1, ValueError), (np.uint64(2**63), TypeError)],
             "changed": [("1", TypeError), (True, TypeError), (-1, ValueError), (4, ValueError)],
             "box": [
                 (torch.tensor(1.0), ValueError),
@@ -564,7 +564,7 @@ CALLS = [
         wrong={
             "network": [([1], TypeError)],
             "steps": [(2.5, TypeError)],
-            "y": [(Y[:2], ValueError)],
+            "y": [(Y[:2], ValueError), (Y + 1, ValueError)],
             "seed": [("a", TypeError)],
         },
     ),
@@ -605,7 +605,7 @@ CALLS = [
         wrong={
             "ax": [("a", TypeError)],
             "mean": [(["a", "b"], TypeError), ([0.0, NAN], ValueError)],
-            "std": [([0.0, 1.0], ValueError), (None, TypeError)],
+            "std": [([0.0, 1.0], ValueError), ([5e-324, 1.0], ValueError), (None, TypeError)],
             "weight": [([-0.5, 1.5], ValueError), ([0.0, 0.0], ValueError)],
         },
     ),

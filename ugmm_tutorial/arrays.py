@@ -70,15 +70,15 @@ def numbers(name: str, values: object) -> NDArray[np.float64]:
     return found.astype(np.float64)
 
 
-def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
-    """A copy of an argument as integers, such as class labels.
+def whole_numbers(name: str, values: object) -> NDArray[np.int64]:
+    """A copy of an argument in int64, such as class labels.
 
     Args:
         name: of the argument.
         values: a tensor on any device, or what ``np.array`` understands.
 
     Raises:
-        TypeError: these are no integers.
+        TypeError: these are no integers, or too large ones.
 
     >>> whole_numbers("labels", torch.tensor([1, 2], dtype=torch.uint8))
     array([1, 2])
@@ -89,9 +89,9 @@ def whole_numbers(name: str, values: object) -> NDArray[np.integer]:
             raise TypeError(_wanted(name, "integers", values))
         return array_of(values.detach().to("cpu", torch.int64).contiguous()).copy()
     found = _array(name, "integers", values)
-    if found.dtype.kind not in "iu":
-        raise TypeError(f"expected {name} to be integers, got {found.dtype}: {values!r:.60}")
-    return found
+    if found.dtype.kind not in "iu" or (found.size and int(found.max()) >= 2**63):
+        raise TypeError(f"expected {name} to be integers below 2**63, got {found.dtype}: {values!r:.60}")
+    return found.astype(np.int64)
 
 
 def as_array(name: str, values: Any) -> Any:

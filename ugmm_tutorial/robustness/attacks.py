@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ugmm_tutorial.kernels import arguments as check
 from ugmm_tutorial.robustness.layer import Box, checked_box
+from ugmm_tutorial.training.evaluation import class_scores
 
 __all__ = ["gradient_attack", "greedy_attack", "lead", "random_attack"]
 
@@ -35,7 +36,8 @@ def greedy_attack(
         The inputs after the attack, (B, K).
 
     Raises:
-        ValueError: ``changed`` is out of range, there is no box or an empty one, or ``values`` is below 2.
+        ValueError: ``changed`` is out of range, a label is no class, there is no box or an empty one, or
+            ``values`` is below 2.
 
     >>> from ugmm_tutorial import UGMMNet
     >>> x, y = torch.zeros(2, 6), torch.tensor([0, 1])
@@ -186,7 +188,8 @@ def _checked(
     check.module("network", network)
     if check.numbers_in("x", x).dim() != 2:
         raise ValueError(f"expected x of shape (B, K), got {tuple(x.shape)}")
-    y = check.labels("y", y, len(x))
+    with torch.no_grad():
+        y = check.labels("y", y, len(x), class_scores(network, x).shape[1])
     check.integer("changed", changed, 0, x.shape[1])
     ends = checked_box(box, x.shape[1])
     if ends is None:

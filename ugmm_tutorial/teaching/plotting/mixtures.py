@@ -39,8 +39,10 @@ def mixture_density(
     if not 1 <= len(mean) == len(std) == len(weight):
         lengths = f"{len(mean)}, {len(std)} and {len(weight)}"
         raise ValueError(f"expected mean, std and weight of one length, at least 1, got {lengths}")
-    if not (np.isfinite([mean, std, weight]).all() and (std > 0).all()):
-        raise ValueError(f"expected finite numbers with std > 0, got {mean=}, {std=}, {weight=}")
+    if not (np.isfinite([mean, std, weight]).all() and (std > 1e-300).all()):  # or a density may be infinite
+        raise ValueError(
+            f"expected finite numbers with std > 0, at least 1e-300, got {mean=}, {std=}, {weight=}"
+        )
     if not (weight >= 0).all() or not (weight > 0).any():
         raise ValueError(f"expected weight, weights >= 0, not all zero, got {weight}")
     ax = axes(ax)
