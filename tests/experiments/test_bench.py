@@ -197,7 +197,8 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
         "two threads against one, the paper's network",
         "a step of 5-10-5-1 against an MLP",
         "auto against the best, at worst",
-        "rows that lack inputs against whole ones, 16, 4 to 8",
+        "rows that lack inputs against whole ones, drop, 16, 4 to 8",
+        "rows that lack inputs against whole ones, renormalize, 16, 4 to 8",
         "a mask for every example against one, 16, 4 to 8",
     }
     assert "auto (numba) over the best" in bench.text(made)

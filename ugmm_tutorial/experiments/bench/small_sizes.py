@@ -37,6 +37,7 @@ _TINY = ((1, 64, 10), (32, 4, 10))
 _WIDE, _NARROW = (128, 784, 128), ((1024, 16, 16), (1024, 64, 64))
 # Layers given rows that lack one input in ten, or that draw masks.
 _LAYERS = ((256, 16, 256), (128, 784, 128), (64, 60, 256))
+_MISSING = ("drop", "renormalize")
 _NETWORKS = {"5-10-5-1": (5, 10, 5, 1), "64-64-10": (64, 64, 10)}
 # Batches, and widths of square layers, at which ``auto`` has to choose.
 _GRID = tuple(itertools.product((1, 16, 128, 1024), (2, 16, 64, 256)))
@@ -93,12 +94,14 @@ def small_targets(report: Report) -> list[Target]:
         mixtures, mlp = (value(f"{kind} {name}", measure="step") for kind in ("UGMMNet", "MLP"))
         found.append(at_most(f"a step of {name} against an MLP", 3, times, mixtures, mlp))
     for shape in _LAYERS:
-        for what, over, under, bound in (
-            ("rows that lack inputs against whole ones", "lacking inputs", "whole rows", 1.1),
-            ("a mask for every example against one", "a mask for every example", "a mask for the batch", 1.3),
-        ):
-            sizes = f"{shape[0]}, {shape[1]} to {shape[2]}"
-            found.append(at_most(f"{what}, {sizes}", bound, exactly, value(over, shape), value(under, shape)))
+        sizes = f"{shape[0]}, {shape[1]} to {shape[2]}"
+        for how in _MISSING:
+            what = f"rows that lack inputs against whole ones, {how}, {sizes}"
+            lacking, whole = (value(f"{rows}, {how}", shape) for rows in ("lacking inputs", "whole rows"))
+            found.append(at_most(what, 1.1, exactly, lacking, whole))
+        what = f"a mask for every example against one, {sizes}"
+        each, one = (value(f"a mask for {whom}", shape) for whom in ("every example", "the batch"))
+        found.append(at_most(what, 1.3, exactly, each, one))
     regrets = [_regret_of(report, shape) for shape in _shapes()]
     worst = max((r for r in regrets if r is not None), default=None)
     found.append(at_most("auto against the best, at worst", 1.15, times, worst, 1.0))
@@ -174,10 +177,10 @@ def _left_out(patience: float) -> Iterable[Row]:
         upstream, functions = torch.ones(b, j), {}
         whole = torch.randn(b, k, generator=torch.Generator().manual_seed(0))
         lacking = whole.masked_fill(torch.arange(b * k).view(b, k) % 10 == 0, math.nan)
-        reads = UGMMLayer(k, j, missing="renormalize")
+        reads = {how: UGMMLayer(k, j, missing=how) for how in _MISSING}
         for name, layer, x in (
-            ("whole rows", reads, whole),
-            ("lacking inputs", reads, lacking),
+            *((f"whole rows, {how}", layer, whole) for how, layer in reads.items()),
+            *((f"lacking inputs, {how}", layer, lacking) for how, layer in reads.items()),
             ("a mask for the batch", UGMMLayer(k, j, dropout=0.5), whole),
             ("a mask for every example", PerExampleDropoutLayer(k, j, dropout=0.5), whole),
         ):
