@@ -810,7 +810,10 @@ MORE = [
         layers.lower_bound,
         {"value": X, "bound": 0.5},
         shape=lambda value, **_: [value.shape],
-        wrong={"value": [(True, TypeError), (X + 0j, TypeError)], "bound": [("a", TypeError)]},
+        wrong={
+            "value": [(True, TypeError), (X + 0j, TypeError)],
+            "bound": [("a", TypeError), (-1e150, ValueError)],
+        },
     ),
     # --- robustness
     Call(

@@ -41,6 +41,7 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
 
     Raises:
         TypeError: the value is not a dense tensor of real numbers, or the bound not a number.
+        ValueError: the bound is beyond the value's floating-point numbers.
 
     >>> value = torch.tensor(-1.0, requires_grad=True)
     >>> torch.autograd.grad(-lower_bound(value, 0.0), value)  # a plain clamp would give 0
@@ -50,6 +51,8 @@ def lower_bound(value: Tensor, bound: float) -> Tensor:
         bound = real("bound", bound)
         if tensor("value", value).is_complex():
             raise TypeError(f"expected value of real numbers, got {value.dtype}")
+        if value.is_floating_point() and torch.finfo(value.dtype).max < abs(bound) < math.inf:
+            raise ValueError(f"expected bound within the range of {value.dtype}, got {bound}")
     return _LowerBound.apply(value, bound)
 
 
