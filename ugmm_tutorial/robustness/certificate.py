@@ -210,9 +210,7 @@ def _leads_now(network: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor,
             f"expected x of shape (B, K) and two outputs or more, got {tuple(x.shape)} and {scores.shape[-1]}"
         )
     count = scores.shape[1]
-    if y is None:
-        y = scores.argmax(dim=1)
-    else:
-        y = y if isinstance(y, Tensor) else torch.from_numpy(whole_numbers("y", y))
-        y = labels("y", y, len(x), count).cpu()
+    y = scores.argmax(dim=1) if y is None else y
+    y = y if isinstance(y, Tensor) else torch.from_numpy(whole_numbers("y", y))
+    y = labels("y", y, len(x), count).cpu()
     return y, (_leads(y, count) @ scores.unsqueeze(-1)).squeeze(-1).amin(dim=1)
