@@ -64,7 +64,7 @@ def layer_log_densities(model: nn.Module, x: Tensor, *, batch_size: int = 1000) 
     """
     layers = [part for part in check.module("model", model).modules() if isinstance(part, MixtureLayer)]
     if not layers:
-        raise ValueError(f"expected a network with uGMM layers, got {type(model).__name__}")
+        raise ValueError(f"expected model with uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers, lambda inputs, output: output)
 
 
@@ -83,7 +83,7 @@ def penultimate(model: nn.Module, x: Tensor, *, batch_size: int = 1000) -> Tenso
     parts = check.module("model", model).modules()
     layers = [part for part in parts if isinstance(part, (MixtureLayer, nn.Linear))]
     if not layers:
-        raise ValueError(f"expected a network with linear or uGMM layers, got {type(model).__name__}")
+        raise ValueError(f"expected model with linear or uGMM layers, got {type(model).__name__}")
     return _seen(model, x, batch_size, layers[-1:], lambda inputs, output: inputs[0])[0]
 
 
