@@ -1,5 +1,7 @@
 """The environments with other versions have what pyproject.toml asks for."""
 
+import subprocess
+
 import environments
 import pytest
 from packaging.requirements import Requirement
@@ -32,3 +34,18 @@ def test_wrong_arguments_are_refused(capsys):
         environments.main(["oldest"])
     assert stopped.value.code == 2
     assert "invalid choice: 'oldest'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--keep"]])
+def test_what_follows_two_dashes_goes_to_pytest(options, monkeypatch):
+    called = []
+
+    def run(command, **_):
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout="")
+
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    monkeypatch.setattr(environments.shutil, "rmtree", lambda *_, **__: None)
+    assert environments.main(["lowest", *options, "--", "-k", "layers", "--keep"]) == 0
+    assert called[-1][-3:] == ["-k", "layers", "--keep"]
+    assert called[-1][1:3] == ["-m", "pytest"]
