@@ -160,6 +160,8 @@ def test_of_two_inputs_a_linear_readout_makes_an_interaction_and_of_one_only_par
         (lambda: bump_network(torch.zeros(3, 2), torch.zeros(3), 0.0), "radius > 0"),
         (lambda: exponential_layer(torch.zeros(3, 2), torch.ones(2, 3)), "expected slope and share"),
         (lambda: exponential_layer(torch.zeros(3, 2), torch.zeros(3, 2)), "share > 0, got 0"),
+        (lambda: exponential_layer(torch.ones(3, 2), torch.ones(3, 2), 1e20), "whose squares torch.float32"),
+        (lambda: exponential_layer(torch.ones(3, 2).double(), torch.ones(3, 2), 1e300), "got wide=1e.300"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):

@@ -80,7 +80,7 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
 
     Raises:
         TypeError: an argument is of another kind.
-        ValueError: shapes differ, a share or wide is not positive, or wide is 1e100 or more.
+        ValueError: shapes differ, a share or wide is not positive, or numbers are too large for the dtype.
 
     >>> layer = exponential_layer(torch.tensor([[2.0]], dtype=torch.float64), torch.ones(1, 1))
     >>> round(layer(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).diff(dim=0).item(), 2)
@@ -92,15 +92,17 @@ def exponential_layer(slope: Tensor, share: Tensor, wide: float = 30.0) -> UGMML
         raise ValueError(
             f"expected slope and share of one shape (J, K), got {tuple(slope.shape)} and {tuple(share.shape)}"
         )
-    wide = number("wide", wide, above=0.0, below=1e100)
+    wide = number("wide", wide, above=0.0)
     if not (share > 0).all():
         raise ValueError(f"expected share > 0, got {share.min().item()}")
     neurons, inputs = slope.shape
     layer = UGMMLayer(inputs, neurons, min_std=0.0, dtype=slope.dtype)
-    layer.mean.copy_(slope * wide**2)
+    layer.mean.copy_(slope * wide * wide)
     layer.log_std.fill_(math.log(wide))
     # The weights compensate for the low densities so far from the means.
     layer.mix_logits.copy_(share.log() + 0.5 * (slope * wide).square())
+    if not (layer.mean.isfinite().all() and layer.mix_logits.isfinite().all()):
+        raise ValueError(f"expected slope and wide whose squares {slope.dtype} can hold, got wide={wide}")
     return layer
 
 

@@ -57,10 +57,10 @@ class TractableDensity(Density):
 
     def leaf_log_probs(self, rows: Tensor) -> list[Tensor]:
         """Log-densities of all leaves at rows (B, D), each (B, J)."""
-        return [
-            leaf(rows.index_select(1, scope))
-            for leaf, scope in zip(self._components, self.scopes, strict=True)
-        ]
+        parts = (
+            rows.index_select(1, scope) for scope in self.scopes
+        )  # PyTorch 2.7 exports no rows[:, scope]
+        return [leaf(part) for leaf, part in zip(self._components, parts, strict=True)]
 
     def leaf_posteriors(self, rows: Tensor) -> list[Tensor]:
         """Probabilities that each leaf made the row, each (B, J): gradients of log p."""

@@ -109,7 +109,8 @@ class CategoricalLeafLayer(MixtureLayer):
         known = self._known(label)
         if can_look(x):
             self.check_labels(label)
-        of_label = log_weight[:, -1] + embedding(label.masked_fill(~known, 0.0).long(), self.label_log_prob.T)
+        number = label.masked_fill(~known, 0.0).long()
+        of_label = log_weight[:, -1] + embedding(number, self.label_log_prob.T)  # in PyTorch 2.7's vmap too
         return features, of_label.masked_fill(~known.unsqueeze(-1), math.nan)
 
     def extra_repr(self) -> str:

@@ -72,7 +72,7 @@ class EnsembleTrainer:
         if not networks:
             raise ValueError("expected networks, at least one, got none")
         if check.numbers_in("x", x, finite=False).dim() != 3 or len(x) != len(networks):
-            raise ValueError(f"expected x (M, N, K) for M = {len(networks)}  networks, got {tuple(x.shape)}")
+            raise ValueError(f"expected x (M, N, K) for M = {len(networks)} networks, got {tuple(x.shape)}")
         self.inputs = with_labels(x, y)
         if not self.inputs.isfinite().all():
             raise ValueError("expected x and y, features and labels, that are finite")

@@ -123,10 +123,8 @@ def severity_curves(
     Raises:
         ValueError: there is nothing to draw, or the curves differ in length.
     """
-    row = (
-        isinstance(curve, Sequence) or np.ndim(curve) == 1 for curve in _by_name("curves", curves).values()
-    )
-    if not all(row):
+    given = _by_name("curves", curves).values()
+    if not all(isinstance(curve, Sequence) or np.ndim(curve) == 1 for curve in given):
         raise TypeError(f"expected curves to have a sequence for every name, got {shown(curves)}")
     lengths = {name: len(curve) for name, curve in curves.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
