@@ -129,6 +129,13 @@ class Flat(nn.Sequential):
         return self[1](self[0](x.flatten()).reshape(x.shape))
 
 
+class Endless(nn.Linear):
+    """A network without a finite output."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.inf
+
+
 def refusals(group: processes.Group, folder: Path) -> dict:
     def run(model, splits=None, config=CONFIG, **options):
         return _error(lambda: train(model, splits or iris(), config, progress=False, **options))
@@ -164,7 +171,7 @@ def refusals(group: processes.Group, folder: Path) -> dict:
         ),
         "taken": run(network(), checkpoint=taken),
         "damaged": run(network(), checkpoint=taken, resume=True),
-        "not finite": run(network(), config=TrainConfig(epochs=1, learning_rate=1e300, batch_size=26)),
+        "not finite": run(Endless(4, 3).double()),
         "in the second": _error(lambda: group.each(fail_on_the_second)),
         "in the first": _error(lambda: group.first(fail)),
     }
