@@ -1,6 +1,7 @@
 """The benchmark: that it measures what it says, prints it and keeps it; not how fast anything is."""
 
 import math
+import os
 import time
 from itertools import pairwise
 
@@ -176,6 +177,30 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     assert "not measured" in text
 
 
+@pytest.mark.slow
+@NEEDS_KERNEL
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed training")
+def test_two_processes_share_the_steps_that_one_takes_alone():
+    environment, made = dict(os.environ), Report(ENVIRONMENT, tuple(bench.SECTIONS["processes"]("cpu", True)))
+    assert dict(os.environ) == environment
+    assert len(made.rows) == 3
+    assert all(r.section == "processes" and r.value > 0 for r in made.rows)
+    assert target(made, "two processes against one").reached is not None
+    assert "two processes, 1 thread each" in bench.text(made)
+
+
+def test_two_processes_are_held_against_one_and_measured_on_cpus_alone():
+    times = {
+        "one process, 1 thread": 0.17,
+        "two processes, 1 thread each": 0.1,
+        "one process, 2 threads": 0.09,
+    }
+    made = Report(ENVIRONMENT, tuple(row("processes", name, "step", t) for name, t in times.items()))
+    found = target(made, "two processes against one")
+    assert (found.reached, found.measured) == (True, "1.7x")
+    assert bench.SECTIONS["processes"]("cuda", True) == []
+
+
 @NEEDS_KERNEL
 def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their_targets(monkeypatch):
     from ugmm_tutorial.experiments.bench import small_sizes as small
@@ -315,7 +340,7 @@ def test_stored_reports_are_of_this_format_and_clean():
         pytest.skip("no checkout of the repository")
     for path in paths:
         made = bench.load(path)
-        apart = {"networks", "small"}  # measured apart from the operator, in files of their own
+        apart = {"networks", "small", "processes"}  # measured apart from the operator, in files of their own
         kind = path.stem.partition("-")[0]
         wanted = {kind} if kind in apart else set(bench.SECTIONS) - apart
         assert {r.section for r in made.rows} == wanted, path.name

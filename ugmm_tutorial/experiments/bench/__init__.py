@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ugmm_tutorial.experiments.bench import sections
 from ugmm_tutorial.experiments.bench.networks import networks
+from ugmm_tutorial.experiments.bench.processes import processes
 from ugmm_tutorial.experiments.bench.report import targets, text
 from ugmm_tutorial.experiments.bench.rows import Report, load
 from ugmm_tutorial.experiments.bench.small_sizes import small
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable] = {
     "scaling": sections.scaling,
     "networks": networks,
     "small": small,
+    "processes": processes,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ugmm_tutorial.experiments.bench.processes import processes_target
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.sections import LARGE, PAPER
 from ugmm_tutorial.experiments.bench.small_sizes import small_targets
@@ -56,6 +57,7 @@ def targets(report: Report) -> list[Target]:
         at_least("GPU forward against the broadcast", 20, times,
                   seconds("eager", "forward", h200), seconds("gpu", "forward", h200)),
         *small_targets(report),
+        processes_target(report),
     ]  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def text(report: Report) -> str:
         *_scaling(report),
         *_networks(report),
         *_small(report),
+        *_processes(report),
         "",
         "Targets",
     ]
@@ -102,6 +105,12 @@ def _small(report: Report) -> list[str]:
         shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
         lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {1e6 * r.value:12.1f} us")
     return lines
+
+
+def _processes(report: Report) -> list[str]:
+    rows = report.select(section="processes")
+    lines = ["", "Training step of the paper's network in several processes"] if rows else []
+    return lines + [f"  {r.implementation:30} batch of {r.batch} {1e3 * r.value:7.2f} ms" for r in rows]
 
 
 def _limits(report: Report) -> list[str]:
