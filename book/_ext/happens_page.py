@@ -7,6 +7,7 @@ table for each ``where``. So no row stands there that no test makes come true.
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,13 @@ from sphinx.application import Sphinx
 from chapters import ROOT
 
 MARK = "<!-- what happens when -->"
+COUNTED = "<!-- calls with drawn arguments -->"
 TESTS = ROOT / "tests"
+REPORT = ROOT / "results" / "torture" / "report.json"
 #: The tables of the page, in order.
 WHERE = ("Installing", "Data", "Inputs and labels", "Fast kernels", "Training", "Long work")
+#: What may come of a call with drawn arguments, as ``tests/fuzzing.py`` judges it.
+KINDS = ("documented result", "documented error", "fault")
 
 
 class Fault(NamedTuple):
@@ -31,12 +36,25 @@ class Fault(NamedTuple):
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Handle Sphinx's ``source-read``: replace the mark on the page by the tables."""
+    """Handle Sphinx's ``source-read``: replace the marks on the page by the tables and the counts."""
     if MARK not in source[0]:
         return
-    for file in (__file__, *TESTS.rglob("test_*.py")):
+    for file in (__file__, REPORT, *TESTS.rglob("test_*.py")):
         app.env.note_dependency(str(file))
-    source[0] = source[0].replace(MARK, tables(faults()))
+    counts = counted(json.loads(REPORT.read_text(encoding="utf-8")))
+    source[0] = source[0].replace(MARK, tables(faults())).replace(COUNTED, counts)
+
+
+def counted(report: dict) -> str:
+    """What ``make torture`` found, as Markdown."""
+    entries = report["entry points"].values()
+    sums = {kind: sum(entry[kind] for entry in entries) for kind in KINDS}
+    rows = [f"| {kind} | {count:,} |" for kind, count in sums.items()]
+    said = (
+        f"The last full run made {report['cases']:,} calls of each of {len(entries)} functions and classes, "
+        f"with version {report['ugmm_tutorial']}, Python {report['python']} and PyTorch {report['torch']}."
+    )
+    return "\n".join([said, "", "| What came of a call | calls |", "|---|---|", *rows])
 
 
 def faults(folder: Path = TESTS) -> list[Fault]:

@@ -1,5 +1,8 @@
 """The page of faults is written from the tests that provoke them."""
 
+import json
+
+import fuzzing
 import happens_page
 import pytest
 from happens_page import Fault
@@ -36,3 +39,26 @@ def test_every_place_has_its_table():
     text = happens_page.tables([Fault("Data", "it rains", "a cloud", "the sun", "test_rain")])
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == list(happens_page.WHERE)
     assert "| it rains | a cloud | the sun |" in text
+
+
+def test_counts_are_sums_over_all_entry_points():
+    entry = dict(zip(happens_page.KINDS, (3, 6, 1), strict=True))
+    about = {"cases": 10, "ugmm_tutorial": "9.9", "python": "3.11", "torch": "2.7"}
+    text = happens_page.counted({**about, "entry points": {"a": entry, "b": entry}})
+    assert "made 10 calls of each of 2 functions and classes, with version 9.9" in text
+    assert [line for line in text.splitlines() if line.startswith("| d") or line.startswith("| f")] == [
+        "| documented result | 6 |",
+        "| documented error | 12 |",
+        "| fault | 2 |",
+    ]
+
+
+def test_the_last_full_run_was_full_and_found_no_fault():
+    assert happens_page.KINDS == (fuzzing.RESULT, fuzzing.ERROR, fuzzing.FAULT)
+    report = json.loads(happens_page.REPORT.read_text(encoding="utf-8"))
+    entries = report["entry points"]
+    assert report["cases"] >= 10_000
+    assert len(entries) >= 100
+    assert {
+        name for name, found in entries.items() if found["fault"] or found["cases"] < report["cases"]
+    } == set()
