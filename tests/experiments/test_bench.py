@@ -177,6 +177,32 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     assert "not measured" in text
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_layer_for_gpus_is_timed_with_the_gradients_of_the_broadcast(compiled):
+    from ugmm_tutorial.experiments.bench import layer_on_gpu
+
+    if compiled and not sections._compiler_is_there("cpu"):
+        pytest.skip("torch.compile needs a C++ compiler")
+    fused, broadcast = (
+        layer_on_gpu._run(name, (8, 5, 3), "cpu", compiled=compiled and name == "gpu")()
+        for name in layer_on_gpu._BACKENDS
+    )
+    assert [g.shape for g in fused] == [(8, 5), (3, 5), (3, 5), (3, 5)]
+    torch.testing.assert_close(fused, broadcast, rtol=1e-4, atol=1e-4)
+    assert bench.SECTIONS["layer"]("cpu", True) == []
+
+
+def test_the_layer_on_a_gpu_is_held_against_its_targets():
+    rows = [row("layer", "gpu", *m) for m in (("both", 2e-4), ("graph", 7e-5), ("compiled", 8e-5))]
+    rows.append(row("layer", "eager", "compiled", 8e-5))
+    made = Report(ENVIRONMENT, tuple(rows))
+    found = {t.what.removeprefix("GPU, the paper's layer"): t for t in reports.targets(made)}
+    assert (found[", launched"].reached, found[", launched"].measured) == (True, "0.20 ms")
+    assert (found[", as a graph"].reached, found[", as a graph"].measured) == (False, "0.07 ms")
+    assert found[" compiled, against the broadcast compiled"].reached is True
+    assert "gpu      graph         0.070 ms" in bench.text(made)
+
+
 @pytest.mark.slow
 @NEEDS_KERNEL
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no distributed training")
@@ -340,7 +366,12 @@ def test_stored_reports_are_of_this_format_and_clean():
         pytest.skip("no checkout of the repository")
     for path in paths:
         made = bench.load(path)
-        apart = {"networks", "small", "processes"}  # measured apart from the operator, in files of their own
+        apart = {
+            "layer",
+            "networks",
+            "small",
+            "processes",
+        }  # measured apart from the operator, in files of their own
         kind = path.stem.partition("-")[0]
         wanted = {kind} if kind in apart else set(bench.SECTIONS) - apart
         assert {r.section for r in made.rows} == wanted, path.name

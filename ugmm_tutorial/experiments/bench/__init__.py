@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ugmm_tutorial.experiments.bench import sections
+from ugmm_tutorial.experiments.bench.layer_on_gpu import layer
 from ugmm_tutorial.experiments.bench.networks import networks
 from ugmm_tutorial.experiments.bench.processes import processes
 from ugmm_tutorial.experiments.bench.report import targets, text
@@ -26,6 +27,7 @@ SECTIONS: dict[str, Callable] = {
     "step": sections.step,
     "memory": sections.memory,
     "scaling": sections.scaling,
+    "layer": layer,
     "networks": networks,
     "small": small,
     "processes": processes,

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial import kernels
+from ugmm_tutorial.experiments.bench.layer_on_gpu import recorded
 from ugmm_tutorial.experiments.bench.rows import Row
 from ugmm_tutorial.experiments.bench.timing import in_turns, peak_memory
 from ugmm_tutorial.functional import ugmm_log_density
 from ugmm_tutorial.kernels.reference import reference_log_density
 from ugmm_tutorial.layers.dense import MixtureLayer
 from ugmm_tutorial.networks import UGMMNet, preset
-from ugmm_tutorial.training.cuda_graphs import record, run_aside
 from ugmm_tutorial.training.steps import CapturedStep, Step
 
 __all__ = ["LARGE", "PAPER", "accuracy", "left_out", "limit", "memory", "operator", "scaling", "step"]
@@ -87,7 +87,7 @@ def operator(device: str, quick: bool) -> list[Row]:
         for measure, functions in (("forward", forward), ("both", both)):
             rows += _timed(measure, functions, shape, device, quick)
         if device != "cpu" and shape == PAPER:  # larger shapes keep a device busy without a graph
-            rows += _timed("graph", {n: _recorded(run) for n, run in both.items()}, shape, device, quick)
+            rows += _timed("graph", {n: recorded(run) for n, run in both.items()}, shape, device, quick)
         for name, run in both.items():
             rows.append(_extra("operator", name, shape, run, _returned(shape, name), device))
     return rows
@@ -242,14 +242,6 @@ def _timed(
 ) -> list[Row]:
     timed = in_turns(functions, seconds=_patience(quick), device=device)
     return [_row("operator", name, shape, measure, times) for name, times in timed.items()]
-
-
-def _recorded(run: Callable[[], object]) -> Callable[[], None]:
-    """The same call as one CUDA graph, without the time in which Python and PyTorch launch its kernels."""
-    for _ in range(3):
-        run_aside(run)
-    graph, _ = record(run)
-    return graph.replay
 
 
 def _results(function: Callable, arguments: list[Tensor], upstream: Tensor) -> list[Tensor]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Target", "at_least", "at_most", "error", "exactly", "minutes", "percent", "seconds", "times"]
+__all__ = [
+    "Target",
+    "at_least",
+    "at_most",
+    "error",
+    "exactly",
+    "milliseconds",
+    "minutes",
+    "percent",
+    "seconds",
+    "times",
+]
 
 Show = Callable[[float], str]
 
@@ -52,6 +63,11 @@ def exactly(value: float) -> str:
 def minutes(value: float) -> str:
     """Minutes as text."""
     return f"{value:.1f} min"
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds as text."""
+    return f"{value:.2f} ms"
 
 
 def error(value: float) -> str:
