@@ -177,6 +177,27 @@ def test_the_sections_measure_what_the_report_needs(monkeypatch):
     assert "not measured" in text
 
 
+@NEEDS_KERNEL
+def test_missing_inputs_and_masks_are_held_against_whole_rows(monkeypatch):
+    from ugmm_tutorial.experiments.bench import missing_inputs
+
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
+    monkeypatch.setattr(missing_inputs, "_LAYERS", ((16, 4, 8),))
+    threads = torch.get_num_threads()
+    made = Report(ENVIRONMENT, tuple(bench.SECTIONS["missing"]("cpu", True)))
+    assert torch.get_num_threads() == threads
+    assert all(r.section == "missing" and r.value > 0 for r in made.rows)
+    judged = {t.what for t in missing_inputs.missing_targets(made) if t.reached is not None}
+    assert judged == {
+        "rows that lack inputs against whole ones, drop, 16, 4 to 8",
+        "rows that lack inputs against whole ones, renormalize, 16, 4 to 8",
+        "a mask for every example against one, 16, 4 to 8",
+    }
+    assert "lacking inputs, drop               16 x 4 -> 8" in bench.text(made)
+    assert bench.SECTIONS["missing"]("cuda", True) == []
+
+
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_layer_for_gpus_is_timed_with_the_gradients_of_the_broadcast(compiled):
     from ugmm_tutorial.experiments.bench import layer_on_gpu
@@ -235,7 +256,6 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
     monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
     monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
     monkeypatch.setattr(small, "_NETWORKS", {"5-10-5-1": (5, 10, 5, 1)})
-    monkeypatch.setattr(small, "_LAYERS", ((16, 4, 8),))
     threads = torch.get_num_threads()
     rows = small.small("cpu", quick=True)
     assert torch.get_num_threads() == threads
@@ -248,9 +268,6 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
         "two threads against one, the paper's network",
         "a step of 5-10-5-1 against an MLP",
         "auto against the best, at worst",
-        "rows that lack inputs against whole ones, drop, 16, 4 to 8",
-        "rows that lack inputs against whole ones, renormalize, 16, 4 to 8",
-        "a mask for every example against one, 16, 4 to 8",
     }
     assert "auto (numba) over the best" in bench.text(made)
 

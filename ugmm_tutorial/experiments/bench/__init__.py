@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ugmm_tutorial.experiments.bench import sections
 from ugmm_tutorial.experiments.bench.layer_on_gpu import layer
+from ugmm_tutorial.experiments.bench.missing_inputs import missing
 from ugmm_tutorial.experiments.bench.networks import networks
 from ugmm_tutorial.experiments.bench.processes import processes
 from ugmm_tutorial.experiments.bench.report import targets, text
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable] = {
     "layer": layer,
     "networks": networks,
     "small": small,
+    "missing": missing,
     "processes": processes,
 }
 

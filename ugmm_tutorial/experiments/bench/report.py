@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ugmm_tutorial.experiments.bench.layer_on_gpu import layer_targets
+from ugmm_tutorial.experiments.bench.missing_inputs import missing_targets
 from ugmm_tutorial.experiments.bench.processes import processes_target
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.sections import LARGE, PAPER
@@ -61,6 +62,7 @@ def targets(report: Report) -> list[Target]:
                   seconds("eager", "forward", h200), seconds("gpu", "forward", h200)),
         *layer_targets(report),
         *small_targets(report),
+        *missing_targets(report),
         processes_target(report),
     ]  # fmt: skip
 
@@ -110,11 +112,16 @@ def _networks(report: Report) -> list[str]:
 
 
 def _small(report: Report) -> list[str]:
-    rows = report.select(section="small")
-    lines = ["", "Small sizes, threads and first calls"] if rows else []
-    for r in rows:
-        shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
-        lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {1e6 * r.value:12.1f} us")
+    lines = []
+    for section, title in (
+        ("small", "Small sizes, threads and first calls"),
+        ("missing", "Missing inputs and masks"),
+    ):
+        rows = report.select(section=section)
+        lines += ["", title] if rows else []
+        for r in rows:
+            shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
+            lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {1e6 * r.value:12.1f} us")
     return lines
 
 

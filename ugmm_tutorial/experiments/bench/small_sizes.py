@@ -7,7 +7,6 @@ settings. For CPUs only.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial import kernels
+from ugmm_tutorial.experiments.bench.missing_inputs import gradients
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.timing import in_turns
-from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, exactly, seconds, times
+from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, seconds, times
 from ugmm_tutorial.functional import ugmm_log_density
 from ugmm_tutorial.kernels.choice import choose
-from ugmm_tutorial.layers.ablations import PerExampleDropoutLayer
 from ugmm_tutorial.layers.dense import UGMMLayer
 from ugmm_tutorial.networks import MLP, UGMMNet, preset
 from ugmm_tutorial.training.steps import Step
@@ -35,9 +34,6 @@ __all__ = ["small", "small_targets"]
 _ONE = (1, 1, 1)
 _TINY = ((1, 64, 10), (32, 4, 10))
 _WIDE, _NARROW = (128, 784, 128), ((1024, 16, 16), (1024, 64, 64))
-# Layers given rows that lack one input in ten, or that draw masks.
-_LAYERS = ((256, 16, 256), (128, 784, 128), (64, 60, 256))
-_MISSING = ("drop", "renormalize")
 _NETWORKS = {"5-10-5-1": (5, 10, 5, 1), "64-64-10": (64, 64, 10)}
 # Batches, and widths of square layers, at which ``auto`` has to choose.
 _GRID = tuple(itertools.product((1, 16, 128, 1024), (2, 16, 64, 256)))
@@ -58,7 +54,6 @@ def small(device: str, quick: bool) -> list[Row]:
         rows = [*_threads(patience)]
         torch.set_num_threads(1)
         rows += [*_tiny(patience), *_narrow(patience), *_steps(patience), *_regret(patience, quick)]
-        rows += [*_left_out(patience)]
     finally:
         torch.set_num_threads(before)
     return rows if quick else [*rows, *_first_calls()]
@@ -93,15 +88,6 @@ def small_targets(report: Report) -> list[Target]:
     for name in _NETWORKS:
         mixtures, mlp = (value(f"{kind} {name}", measure="step") for kind in ("UGMMNet", "MLP"))
         found.append(at_most(f"a step of {name} against an MLP", 3, times, mixtures, mlp))
-    for shape in _LAYERS:
-        sizes = f"{shape[0]}, {shape[1]} to {shape[2]}"
-        for how in _MISSING:
-            what = f"rows that lack inputs against whole ones, {how}, {sizes}"
-            lacking, whole = (value(f"{rows}, {how}", shape) for rows in ("lacking inputs", "whole rows"))
-            found.append(at_most(what, 1.1, exactly, lacking, whole))
-        what = f"a mask for every example against one, {sizes}"
-        each, one = (value(f"a mask for {whom}", shape) for whom in ("every example", "the batch"))
-        found.append(at_most(what, 1.3, exactly, each, one))
     regrets = [_regret_of(report, shape) for shape in _shapes()]
     worst = max((r for r in regrets if r is not None), default=None)
     found.append(at_most("auto against the best, at worst", 1.15, times, worst, 1.0))
@@ -130,7 +116,7 @@ def _tiny(patience: float) -> Iterable[Row]:
             ("layer", UGMMLayer(k, j)),
             ("linear", nn.Sequential(nn.Linear(k, j), nn.ReLU())),
         ):
-            functions[name] = partial(_gradients, module, x, [x, *module.parameters()], upstream)
+            functions[name] = partial(gradients, module, x, [x, *module.parameters()], upstream)
         yield from _rows(functions, shape, "both", patience)
 
 
@@ -168,24 +154,6 @@ def _steps(patience: float) -> Iterable[Row]:
             # With a single output there are no classes to tell apart, and the step is as long.
             functions[f"{kind} {name}"] = partial(take, x, torch.zeros(128, dtype=torch.int64))
         yield from _rows(functions, _ONE, "step", patience)
-
-
-def _left_out(patience: float) -> Iterable[Row]:
-    """Rows that lack inputs against whole ones, and a mask for every example against one for the batch."""
-    for shape in _LAYERS:
-        b, k, j = shape
-        upstream, functions = torch.ones(b, j), {}
-        whole = torch.randn(b, k, generator=torch.Generator().manual_seed(0))
-        lacking = whole.masked_fill(torch.arange(b * k).view(b, k) % 10 == 0, math.nan)
-        reads = {how: UGMMLayer(k, j, missing=how) for how in _MISSING}
-        for name, layer, x in (
-            *((f"whole rows, {how}", layer, whole) for how, layer in reads.items()),
-            *((f"lacking inputs, {how}", layer, lacking) for how, layer in reads.items()),
-            ("a mask for the batch", UGMMLayer(k, j, dropout=0.5), whole),
-            ("a mask for every example", PerExampleDropoutLayer(k, j, dropout=0.5), whole),
-        ):
-            functions[name] = partial(_gradients, layer, x, list(layer.parameters()), upstream)
-        yield from _rows(functions, shape, "both", patience)
 
 
 def _regret(patience: float, quick: bool) -> Iterable[Row]:
@@ -233,10 +201,6 @@ def _operator(shape: tuple[int, int, int], backend: str = "auto") -> Callable[[]
     leaves = [t.requires_grad_() for t in _arguments(shape)]
     upstream = torch.ones(shape[0], shape[2])
     return lambda: torch.autograd.grad(ugmm_log_density(*leaves, backend=backend), leaves, upstream)
-
-
-def _gradients(module: Callable, x: Tensor, wanted: list[Tensor], upstream: Tensor) -> object:
-    return torch.autograd.grad(module(x), wanted, upstream)
 
 
 def _with(threads: int, function: Callable[[], object]) -> Callable[[], object]:
