@@ -330,8 +330,6 @@ def probe() -> None:
 
     It uses no tensor: while PyTorch exports, there are none. The other kernels wait until they are needed.
     """
-    draw, logit, penalty = np.zeros(1, np.int16), np.zeros(1, np.float32), np.ones(1, np.float32)
-    addresses = draw.ctypes.data, logit.ctypes.data
-    numba_parameters.penalties(*addresses, -1, penalty.ctypes.data, 1, 1, 0, 1)
-    if penalty[0] != 0.0:
-        raise RuntimeError(f"expected 0 from a compiled kernel, got {penalty[0]}")
+    number = np.zeros(1, np.int64)
+    if not numba_left_out.within(number.ctypes.data, 1, 1):
+        raise RuntimeError("expected a compiled kernel to find 0 below 1")
