@@ -45,7 +45,7 @@ def dtype(value: Any) -> torch.dtype:
     """
     found = torch.get_default_dtype() if value is None else value
     if not isinstance(found, torch.dtype) or found not in (torch.float32, torch.float64):
-        raise TypeError(f"expected dtype float32 or float64, got {shown(found)}; torch.autocast gives half")
+        raise TypeError(f"expected dtype float32 or float64, got {shown(found)}; use torch.autocast for half")
     return found
 
 

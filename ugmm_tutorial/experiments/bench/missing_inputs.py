@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from ugmm_tutorial import kernels
 from ugmm_tutorial.experiments.bench.rows import Report, Row
-from ugmm_tutorial.experiments.bench.timing import in_turns
+from ugmm_tutorial.experiments.bench.timing import gradients, in_turns
 from ugmm_tutorial.experiments.bench.verdicts import Target, at_most, exactly
 from ugmm_tutorial.layers.ablations import PerExampleDropoutLayer
 from ugmm_tutorial.layers.dense import UGMMLayer
 
-__all__ = ["gradients", "missing", "missing_targets"]
+__all__ = ["missing", "missing_targets"]
 
 _LAYERS = ((256, 16, 256), (128, 784, 128), (64, 60, 256))
 _WAYS = ("drop", "renormalize")
@@ -51,11 +49,6 @@ def missing_targets(report: Report) -> list[Target]:
         each, one = (time(implementation=f"a mask for {w}") for w in ("every example", "the batch"))
         found.append(at_most(what, 1.3, exactly, each, one))
     return found
-
-
-def gradients(module: Callable, x: Tensor, wanted: list[Tensor], upstream: Tensor) -> object:
-    """Call a module and differentiate its outputs."""
-    return torch.autograd.grad(module(x), wanted, upstream)
 
 
 def _words(shape: tuple[int, int, int]) -> str:

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ugmm_tutorial import kernels
-from ugmm_tutorial.experiments.bench.missing_inputs import gradients
 from ugmm_tutorial.experiments.bench.rows import Report, Row
-from ugmm_tutorial.experiments.bench.timing import in_turns
+from ugmm_tutorial.experiments.bench.timing import gradients, in_turns
 from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, seconds, times
 from ugmm_tutorial.functional import ugmm_log_density
 from ugmm_tutorial.kernels.choice import choose

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-__all__ = ["in_turns", "peak_memory"]
+__all__ = ["gradients", "in_turns", "peak_memory"]
 
 _SMALLEST_SAMPLE = 1e-2  # seconds, far more than the clock's resolution and the time to wake a thread
 # After a parallel loop, OpenMP's threads spin for milliseconds. This must not slow the next function.
@@ -33,6 +34,11 @@ def in_turns(
         for name, function in functions.items():
             samples[name].append(_sample(function, calls[name], device))
     return {name: (min(values), statistics.median(values)) for name, values in samples.items()}
+
+
+def gradients(module: Callable, x: Tensor, wanted: list[Tensor], upstream: Tensor) -> object:
+    """Call a module and differentiate its outputs."""
+    return torch.autograd.grad(module(x), wanted, upstream)
 
 
 def _calls_per_sample(function: Callable[[], object], device: str) -> int:
