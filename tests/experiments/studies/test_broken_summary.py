@@ -56,12 +56,13 @@ def test_equals_share_their_rank(found):
     assert ranks == {"steady": 1.5, "copy": 1.5, "brittle": 3.0}
 
 
-def test_settings_chosen_otherwise_are_taken_where_there_are_none(found):
-    found["one"]["steady"][0]["broken"] = found["one"]["brittle"][0]["clean"]
-    for other in found["one"]["steady"][1:]:
-        other["broken"] = other["clean"]
-    values = summary.accuracy(found, "one", "steady", "default")
-    assert values.tolist() == [0.95, 0.92, 0.91]
+def test_a_learner_without_a_default_has_the_settings_best_for_such_rows(found):
+    for steady, brittle in zip(found["one"]["steady"], found["one"]["brittle"], strict=True):
+        steady["broken"] = brittle["clean"]
+    whole = summary.accuracy(found, "one", "steady", "default")
+    assert whole.tolist() == [0.90, 0.92, 0.91]
+    spoilt = summary.accuracy(found, "one", "steady", "default", "gross", 1)
+    assert spoilt.tolist() == [0.30, 0.33, 0.32]
 
 
 @pytest.mark.parametrize(("learners", "tables", "known"), [(4, 14, 1.25), (5, 30, 1.11), (10, 12, 3.91)])

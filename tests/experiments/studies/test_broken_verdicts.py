@@ -5,7 +5,7 @@ import pytest
 
 from ugmm_tutorial.experiments.studies import broken_verdicts
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS
-from ugmm_tutorial.experiments.studies.broken_verdicts import BOUNDED, ORDINARY, verdicts
+from ugmm_tutorial.experiments.studies.broken_verdicts import BOUNDED, ORDINARY, strongest, verdicts
 from ugmm_tutorial.experiments.studies.faults import FAULTS
 
 TABLES = ["one", "two", "three", "four"]
@@ -57,6 +57,11 @@ def test_all_come_true_for_a_learner_that_is_ahead_at_no_cost():
 def test_each_can_fail_alone(levels, clean, expected):
     for holds, wanted in zip(judged(results(levels, clean)), expected, strict=True):
         assert wanted is None or holds == wanted
+
+
+def test_the_strongest_ordinary_learner_is_neither_bounded_nor_told_the_fault():
+    level = {"forest": 0.7, "boosting": (0.9, 0.5, 0.65), "FastKAN": 0.8, "MLP, trained with faults": 0.8}
+    assert strongest(results(level, {}), "one", "broken", "gross", 1) == "forest"
 
 
 def test_what_was_found_is_said():

@@ -1,8 +1,8 @@
 """What the study of broken inputs says: paired differences, mean ranks, and the declared claims.
 
 ``found`` is always the results of the study: ``{data set: {learner: [one entry for each split]}}``. ``way``
-is how settings were chosen: ``"clean"``, ``"broken"`` or ``"default"``. A learner without a default is taken
-with the settings that were best on broken rows.
+is how settings were chosen: ``"clean"``, ``"broken"`` or ``"default"``. A learner without a default has the
+settings that were best for such rows: those of ``"clean"`` on clean rows, else those of ``"broken"``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def accuracy(
     """
     values = []
     for entry in found[name][learner]:
-        of_way = entry[way if way in entry else "broken"]
+        of_way = entry[way if way in entry else "clean" if fault == "clean" else "broken"]
         values.append(of_way["clean"] if fault == "clean" else of_way[fault][place])
     return np.array(values)
 

@@ -13,7 +13,7 @@ from ugmm_tutorial.experiments.studies import broken_summary as summary
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS
 from ugmm_tutorial.experiments.studies.faults import FAULTS
 
-__all__ = ["BOUNDED", "ORDINARY", "PLACES", "Verdict", "verdicts"]
+__all__ = ["BOUNDED", "ORDINARY", "PLACES", "Verdict", "strongest", "verdicts"]
 
 _MIXTURES = ("uGMM", "hybrid")
 #: Learners that neither know the fault nor are bounded by construction.
@@ -36,6 +36,11 @@ class Verdict:
     says: str
     found: str
     holds: bool
+
+
+def strongest(found: summary.Found, name: str, way: str, fault: str, place: int) -> str:
+    """The ordinary learner with the highest mean accuracy on a data set, under a fault."""
+    return max(ORDINARY, key=lambda learner: summary.accuracy(found, name, learner, way, fault, place).mean())
 
 
 def verdicts(
