@@ -23,7 +23,8 @@ ifneq ($(CLOSED),)
 export HOME := $(CURDIR)/.venv/home
 endif
 
-.PHONY: help book chapter check test coverage lint torture portability lowest colab newest pdf strip clean install which
+.PHONY: help book chapter check test coverage lint torture gpu portability lowest colab newest pdf strip clean
+.PHONY: install which
 
 help:
 	@echo "make book            install into .venv at the first time, then build the book"
@@ -33,6 +34,7 @@ help:
 	@echo "make coverage        the lines of the package that no test runs"
 	@echo "make lint            style, types, imports"
 	@echo "make torture         every public function with 10,000 drawn arguments; ARGS='...' for its options"
+	@echo "make gpu             the package's tests on a CUDA device, and all that is measured there, into _build/gpu"
 	@echo "make portability     the chapters' numbers under other conditions; ARGS='...' for its options"
 	@echo "make pdf             the book as one PDF; needs Chromium"
 	@echo "make lowest          the package's tests with the lowest versions that are supported"
@@ -81,6 +83,15 @@ portability: install
 # Resumes at the entry point where it was stopped; --cases 100 --only density is a short one.
 torture: install
 	$(ALONE) $(BIN)/python tests/torture.py $(ARGS)
+
+# What is to be run where a GPU is at hand. The files go to benchmarks/, with the device in their names.
+gpu: install
+	@$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('There is no CUDA device here.')"
+	$(ALONE) $(RUN) pytest -W error tests --ignore tests/browser --ignore tests/book -n 4 --dist loadgroup
+	$(RUN) ugmm_tutorial bench --device cuda --only limit operator accuracy step memory scaling \
+	  --output _build/gpu/gpu.csv
+	for section in layer networks small tiles; do \
+	  $(RUN) ugmm_tutorial bench --device cuda --only $$section --output _build/gpu/$$section.csv || exit 1; done
 
 lowest colab newest: install
 	$(ALONE) $(BIN)/python book/_ext/environments.py $@ $(ARGS)

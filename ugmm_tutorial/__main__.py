@@ -112,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("bench", help="measure what the layer costs on this machine")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     command.add_argument("--quick", action="store_true", help="seconds, not minutes; no torch.compile")
-    sections = "limit, operator, accuracy, step, memory, scaling, networks, small"
+    sections = (
+        "limit, operator, accuracy, step, memory, scaling, layer, networks, small, missing, processes, tiles"
+    )
     command.add_argument("--only", metavar="SECTION", nargs="+", help=f"some of {sections}")
     command.add_argument("--output", metavar="FILE", help="write the rows to this CSV file too")
     command.set_defaults(command=_bench, interrupted=_ANEW)

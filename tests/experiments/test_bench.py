@@ -290,6 +290,37 @@ def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best()
 
 
 @NEEDS_KERNEL
+def test_auto_is_held_against_the_best_on_a_gpu_too(monkeypatch):
+    """Without a GPU: on the CPU, whose kernel stands in for the GPU's."""
+    from ugmm_tutorial.experiments.bench import small_sizes as small
+
+    monkeypatch.setattr(timing, "_PAUSE", 0.0)
+    monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
+    monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
+    (found,) = small._regret(0.0, True, "numba", "cpu")
+    assert (found.implementation, found.measure, found.unit) == (
+        "auto (numba) over the best",
+        "regret",
+        "ratio",
+    )
+    assert found.value >= 1.0
+    if kernels.unavailable("triton") is not None:
+        assert bench.SECTIONS["small"]("cuda", True) == []
+        assert bench.SECTIONS["tiles"]("cuda", True) == []
+    assert bench.SECTIONS["tiles"]("cpu", True) == []
+
+
+def test_tiles_are_held_against_the_best_of_their_size():
+    times = {"1 x 4 of 8 x 16": 2.0, "2 x 4 of 8 x 16, chosen": 3.0}
+    rows = [row("tiles", f"layer, outputs: {name}", "forward", seconds) for name, seconds in times.items()]
+    rows.append(row("tiles", "layer, outputs: 1 x 4 of 8 x 16, chosen", "forward", 9.0, (8, 5, 3)))
+    made = Report(ENVIRONMENT, tuple(rows))
+    found = target(made, "GPU, tiles as they are")
+    assert (found.reached, found.measured) == (False, "1.50x")
+    assert "  layer, outputs: 2 x 4 of 8 x 16, chosen" in bench.text(made)
+
+
+@NEEDS_KERNEL
 def test_first_calls_are_those_of_new_processes(monkeypatch):
     from ugmm_tutorial.experiments.bench import small_sizes as small
 
@@ -361,6 +392,13 @@ def test_the_command_prints_the_report_and_writes_the_file(tmp_path, capsys, mon
     assert len(bench.load(path).rows) == 20
 
 
+def test_the_help_names_every_section(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    printed = capsys.readouterr().out.replace(",", " ").split()
+    assert set(bench.SECTIONS) <= set(printed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -384,7 +422,7 @@ def test_stored_reports_are_of_this_format_and_clean():
     for path in paths:
         made = bench.load(path)
         # Measured apart from the operator, in files of their own.
-        apart = {"layer", "missing", "networks", "processes", "small"}
+        apart = {"layer", "missing", "networks", "processes", "small", "tiles"}
         kind = path.stem.partition("-")[0]
         wanted = {kind} if kind in apart else set(bench.SECTIONS) - apart
         assert {r.section for r in made.rows} == wanted, path.name

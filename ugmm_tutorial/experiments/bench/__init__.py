@@ -16,6 +16,7 @@ from ugmm_tutorial.experiments.bench.processes import processes
 from ugmm_tutorial.experiments.bench.report import targets, text
 from ugmm_tutorial.experiments.bench.rows import Report, load
 from ugmm_tutorial.experiments.bench.small_sizes import small
+from ugmm_tutorial.experiments.bench.tiles_on_gpu import tiles
 from ugmm_tutorial.training.records import environment
 
 __all__ = ["SECTIONS", "Report", "load", "run", "targets", "text"]
@@ -33,6 +34,7 @@ SECTIONS: dict[str, Callable] = {
     "small": small,
     "missing": missing,
     "processes": processes,
+    "tiles": tiles,
 }
 
 

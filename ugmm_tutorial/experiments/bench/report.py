@@ -10,6 +10,7 @@ from ugmm_tutorial.experiments.bench.processes import processes_target
 from ugmm_tutorial.experiments.bench.rows import Report, Row
 from ugmm_tutorial.experiments.bench.sections import LARGE, PAPER
 from ugmm_tutorial.experiments.bench.small_sizes import small_targets
+from ugmm_tutorial.experiments.bench.tiles_on_gpu import tiles_target
 from ugmm_tutorial.experiments.bench.verdicts import Target, at_least, at_most, error, minutes, percent, times
 
 __all__ = ["Target", "targets", "text"]
@@ -64,6 +65,7 @@ def targets(report: Report) -> list[Target]:
         *small_targets(report),
         *missing_targets(report),
         processes_target(report),
+        tiles_target(report),
     ]  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def text(report: Report) -> str:
         *_networks(report),
         *_small(report),
         *_processes(report),
+        *_tiles(report),
         "",
         "Targets",
     ]
@@ -129,6 +132,15 @@ def _processes(report: Report) -> list[str]:
     rows = report.select(section="processes")
     lines = ["", "Training step of the paper's network in several processes"] if rows else []
     return lines + [f"  {r.implementation:30} batch of {r.batch} {1e3 * r.value:7.2f} ms" for r in rows]
+
+
+def _tiles(report: Report) -> list[str]:
+    rows = report.select(section="tiles")
+    lines = ["", "Tiles of the GPU kernels: elements in each of so many threads"] if rows else []
+    for r in rows:
+        shape = _arrow((r.batch, r.inputs, r.outputs))
+        lines.append(f"  {r.implementation:62} {shape:22} {1e3 * r.value:9.3f} ms")
+    return lines
 
 
 def _limits(report: Report) -> list[str]:

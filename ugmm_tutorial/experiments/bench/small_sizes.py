@@ -1,7 +1,7 @@
 """The section on what large layers hide: small and narrow ones, two threads, whole steps, and first calls.
 
 Everything is measured as a user's own code would run: through the layer or the public function, without
-settings. For CPUs only.
+settings. On a GPU it is only how well ``auto`` chooses.
 """
 
 from __future__ import annotations
@@ -44,15 +44,19 @@ _FIRST = (
 
 
 def small(device: str, quick: bool) -> list[Row]:
-    """Rows of the section; none where the kernel for CPUs does not run."""
-    if device != "cpu" or kernels.unavailable("numba"):
-        return []
+    """Rows of the section; none where the kernel for the device does not run."""
     patience = 0.3 if quick else 5.0
+    fused = "numba" if device == "cpu" else "triton"
+    if kernels.unavailable(fused):
+        return []
+    if fused == "triton":
+        return [*_regret(patience, quick, fused, device)]
     before = torch.get_num_threads()
     try:
         rows = [*_threads(patience)]
         torch.set_num_threads(1)
-        rows += [*_tiny(patience), *_narrow(patience), *_steps(patience), *_regret(patience, quick)]
+        rows += [*_tiny(patience), *_narrow(patience), *_steps(patience)]
+        rows += _regret(patience, quick, fused, device)
     finally:
         torch.set_num_threads(before)
     return rows if quick else [*rows, *_first_calls()]
@@ -155,17 +159,18 @@ def _steps(patience: float) -> Iterable[Row]:
         yield from _rows(functions, _ONE, "step", patience)
 
 
-def _regret(patience: float, quick: bool) -> Iterable[Row]:
+def _regret(patience: float, quick: bool, fused: str, device: str) -> Iterable[Row]:
     """How much longer what ``auto`` takes is than the best implementation, forward and backward.
 
     An implementation is timed once: where ``auto`` takes the best, the ratio is 1.
     """
     for shape in _shapes()[:: 4 if quick else 1]:
-        x, mean, *_ = _arguments(shape)
-        chosen, names = choose("auto", x, mean), ["numba"]
+        x, mean, *_ = _arguments(shape, device)
+        chosen, names = choose("auto", x, mean), [fused]
         if shape[0] * shape[1] * shape[2] <= _LARGEST:
             names.append("reference")
-        timed = in_turns({name: _operator(shape, name) for name in names}, seconds=patience / 2)
+        runs = {name: _operator(shape, name, device) for name in names}
+        timed = in_turns(runs, seconds=patience / 2, device=device)
         ratio = [timed[chosen][i] / min(timed[n][i] for n in names) for i in (0, 1)]
         yield Row("small", f"auto ({chosen}) over the best", *shape, 1, "regret", *ratio, "ratio")
 
@@ -183,12 +188,12 @@ def _first_calls() -> Iterable[Row]:
         yield _row(f"first call, {name} cache", _ONE, "first", (min(all_), sorted(all_)[len(all_) // 2]))
 
 
-def _arguments(shape: tuple[int, int, int]) -> list[Tensor]:
+def _arguments(shape: tuple[int, int, int], device: str = "cpu") -> list[Tensor]:
     b, k, j = shape
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(b, k, generator=generator)
     mean, log_std, logits = (0.5 * torch.randn(j, k, generator=generator) for _ in range(3))
-    return [x, mean, log_std, torch.log_softmax(logits, dim=-1)]
+    return [t.to(device) for t in (x, mean, log_std, torch.log_softmax(logits, dim=-1))]
 
 
 def _forward(shape: tuple[int, int, int]) -> Callable[[], Tensor]:
@@ -196,9 +201,11 @@ def _forward(shape: tuple[int, int, int]) -> Callable[[], Tensor]:
     return lambda: ugmm_log_density(*arguments)
 
 
-def _operator(shape: tuple[int, int, int], backend: str = "auto") -> Callable[[], object]:
-    leaves = [t.requires_grad_() for t in _arguments(shape)]
-    upstream = torch.ones(shape[0], shape[2])
+def _operator(
+    shape: tuple[int, int, int], backend: str = "auto", device: str = "cpu"
+) -> Callable[[], object]:
+    leaves = [t.requires_grad_() for t in _arguments(shape, device)]
+    upstream = torch.ones(shape[0], shape[2], device=device)
     return lambda: torch.autograd.grad(ugmm_log_density(*leaves, backend=backend), leaves, upstream)
 
 
