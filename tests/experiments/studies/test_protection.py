@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ugmm_tutorial.experiments.studies import broken_inputs, protection
+from ugmm_tutorial.experiments.studies import broken_inputs, protection, units
 
 
-def test_every_network_is_measured_on_every_split(monkeypatch):
+def test_every_network_is_measured_on_every_split(monkeypatch, tmp_path):
     draw = np.random.default_rng(0)
     y = np.arange(300) % 3
     x = 3.0 * y[:, None] + draw.standard_normal((300, 6))
@@ -17,10 +17,13 @@ def test_every_network_is_measured_on_every_split(monkeypatch):
     monkeypatch.setattr(broken_inputs, "rows_of", lambda name, split, settings: rows)
     monkeypatch.setenv("UGMM_JOBS", "1")
     # Processes of a pool would not see these rows.
-    monkeypatch.setattr(protection, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(units, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setenv("UGMM_SCRATCH_DIR", str(tmp_path))
     settings = copy.deepcopy(protection.SETTINGS) | {"sets": ["vehicle"], "splits": 2, "epochs": [8, 8]}
     found = protection.measure(settings, progress=False)
     json.dumps(found, allow_nan=False)
+    monkeypatch.setattr(broken_inputs, "rows_of", None)  # nothing is measured twice
+    assert protection.measure(settings, progress=False) == found
     assert found["vehicle"].keys() == settings["networks"].keys()
     for accuracies in found["vehicle"].values():
         assert len(accuracies) == 2

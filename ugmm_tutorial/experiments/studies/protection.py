@@ -1,20 +1,20 @@
 """What protects a hybrid network from broken inputs: which dropout, and how wide its components start.
 
-``results/studies/protection.md`` declares it. For the chapter *When inputs break*.
+``results/studies/protection.md`` declares it. A unit of work is one split of one table (see :mod:`.units`).
+
+For the chapter *When inputs break*.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import torch
-from tqdm import tqdm
 
 from ugmm_tutorial import data
 from ugmm_tutorial.experiments.studies import broken_inputs, faults
 from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS
+from ugmm_tutorial.experiments.studies.units import measured
 
 __all__ = ["SETTINGS", "measure"]
 
@@ -44,20 +44,19 @@ def measure(settings: dict, progress: bool) -> dict:
 
     The fault is gross noise, on the same entries for every network.
     """
-    jobs = int(os.environ.get("UGMM_JOBS") or os.cpu_count() or 1)
     units = list(product(settings["sets"], range(settings["splits"])))
-    found: dict = {name: {kind: [] for kind in settings["networks"]} for name in settings["sets"]}
-    with ProcessPoolExecutor(max_workers=jobs) as pool:
-        results = pool.map(_measured, *zip(*units, strict=True), [settings] * len(units))
-        for (name, _), of_unit in tqdm(
-            zip(units, results, strict=True), total=len(units), disable=not progress
-        ):
-            for kind, accuracies in of_unit.items():
-                found[name][kind].append(accuracies)
-    return found
+    entries = measured("protection", settings, units, _work, progress)
+    return {
+        name: {
+            kind: [entries[name, split][kind] for split in range(settings["splits"])]
+            for kind in settings["networks"]
+        }
+        for name in settings["sets"]
+    }
 
 
-def _measured(name: str, split: int, settings: dict) -> dict[str, list[float]]:
+def _work(unit: tuple[str, int], settings: dict) -> dict[str, list[float]]:
+    name, split = unit
     torch.set_num_threads(1)
     rows = broken_inputs.rows_of(name, split, settings)
     epochs = broken_inputs.epochs_of(len(rows.train), settings)
