@@ -84,14 +84,15 @@ portability: install
 torture: install
 	$(ALONE) $(BIN)/python tests/torture.py $(ARGS)
 
-# What is to be run where a GPU is at hand. The files go to benchmarks/, with the device in their names.
+# What is to be run where a GPU is at hand, the quickest first. The files go to benchmarks/, with the device in their
+# names. `make -o install gpu BIN=/usr/bin` takes a Python that has everything already.
 gpu: install
 	@$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('There is no CUDA device here.')"
-	$(ALONE) $(RUN) pytest -W error tests --ignore tests/browser --ignore tests/book -n 4 --dist loadgroup
+	for section in layer small tiles networks; do \
+	  $(RUN) ugmm_tutorial bench --device cuda --only $$section --output _build/gpu/$$section.csv || exit 1; done
 	$(RUN) ugmm_tutorial bench --device cuda --only limit operator accuracy step memory scaling \
 	  --output _build/gpu/gpu.csv
-	for section in layer networks small tiles; do \
-	  $(RUN) ugmm_tutorial bench --device cuda --only $$section --output _build/gpu/$$section.csv || exit 1; done
+	$(ALONE) $(RUN) pytest -W error tests --ignore tests/browser --ignore tests/book -n 4 --dist loadgroup
 
 lowest colab newest: install
 	$(ALONE) $(BIN)/python book/_ext/environments.py $@ $(ARGS)

@@ -264,12 +264,18 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
     judged = {t.what for t in small.small_targets(made) if t.reached is not None}
     assert judged >= {
         "operator at 1, 64 to 10 against a linear layer",
+        "a term with 16 inputs against one with 784, forward",
+        "a term with 16 inputs against one with 784, backward",
         "a term with 16 inputs against one with 784, both",
         "two threads against one, the paper's network",
         "a step of 5-10-5-1 against an MLP",
         "auto against the best, at worst",
     }
-    assert "auto (numba) over the best" in bench.text(made)
+    regret = made.select(section="small", measure="regret")[0]
+    assert (
+        f"auto (numba) over the best         1 x 2 -> 2           regret     {regret.value:12.2f} x"
+        in bench.text(made)
+    )
 
 
 def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best():
@@ -286,7 +292,7 @@ def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best()
         found["auto against the best, at worst"],
     )
     assert (linear.reached, linear.measured) == (False, "2.5x")
-    assert (auto.reached, auto.measured) == (False, "1.3x")
+    assert (auto.reached, auto.measured) == (False, "1.30x")
 
 
 @NEEDS_KERNEL

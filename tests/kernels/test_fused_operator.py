@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from ugmm_tutorial import UGMMLayer, UGMMNet, kernels, ugmm_log_density
+from ugmm_tutorial.experiments.bench.timing import peak_memory
 from ugmm_tutorial.kernels.reference import reference_log_density
 
 if kernels.unavailable("numba"):
@@ -171,6 +172,15 @@ def test_without_gradients_nothing_is_kept(calls):
         out = operator(*arguments())
     assert torch.equal(out, operator(*arguments()))
     assert calls == ["forward"] * 3
+
+
+def test_without_gradients_only_the_outputs_are_allocated():
+    layer, x = UGMMLayer(8, 64), torch.randn(512, 8)
+    outputs = 4 * 512 * 64
+    with torch.no_grad():
+        layer(x)
+        assert peak_memory(lambda: layer(x)) < 1.5 * outputs
+    assert peak_memory(lambda: layer(x)) > 2.5 * outputs  # with what the backward pass needs
 
 
 # --- Models, compiled and exported

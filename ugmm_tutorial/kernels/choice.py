@@ -16,8 +16,8 @@ __all__ = ["BACKENDS", "backend_name", "choose"]
 
 BACKENDS = ("auto", "reference", "numba", "triton")
 _BEFORE_02 = {"cpu": "numba", "gpu": "triton"}
-# Below this many terms (examples x components) the reference is no slower on a GPU. The kernel for CPUs is
-# faster at every size.
+# Below this many terms (examples x components) the reference is no slower on a GPU: a guess, until
+# ``bench --device cuda --only small`` has run on one. The kernel for CPUs is faster at every size.
 _SMALL = 4096
 _said: set[str] = set()
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ugmm_tutorial.kernels import numba_columns, numba_left_out, numba_loops, numba_parameters, thread_pool
-from ugmm_tutorial.kernels.autograd import outputs_and_state
 from ugmm_tutorial.kernels.shifts import below_its_maximum
 from ugmm_tutorial.kernels.transform import PLAIN, Transform
 
@@ -63,14 +62,13 @@ def forward(
         index: (J, m), int64, from 0 to K - 1, unchecked: the inputs that neurons read, without a background.
             None: all of them, and m = K.
         transform: what makes log_std and log-weights of the parameters.
-        keeps_state: whether the state is filled.
+        keeps_state: whether there is a state; else it is empty.
     """
     n, top = below_its_maximum(log_background)
-    out, state = outputs_and_state(x, mean)
+    out, keeps_state = x.new_empty((len(x), len(mean))), keeps_state or transform.divides
+    state = out.new_empty((2 + transform.divides, *out.shape) if keeps_state else 0)
     work = _Work(x, mean, index)
     rows = _Rows(x, transform)
-    if transform.divides:
-        state, keeps_state = out.new_empty((3, *out.shape)), True
     if rows.present is not None and transform.divides:
         share = _shares(weight, transform)
         one, other = (share, rows.present) if work.narrow else (rows.present, share)

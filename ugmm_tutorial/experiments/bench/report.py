@@ -124,7 +124,8 @@ def _small(report: Report) -> list[str]:
         lines += ["", title] if rows else []
         for r in rows:
             shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
-            lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {1e6 * r.value:12.1f} us")
+            value = f"{r.value:12.2f} x" if r.unit == "ratio" else f"{1e6 * r.value:12.1f} us"
+            lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {value}")
     return lines
 
 
