@@ -67,8 +67,8 @@ def _judged(found: summary.Found, learner: str) -> str:
     """The four expectations, with settings chosen as declared, in the other way, and fixed beforehand."""
     ways = {
         "Settings as declared.": ("broken", "clean"),
-        "The other choice of settings. Clean rows choose them for the first, second and fourth, broken rows for "
-        "the third.": ("clean", "broken"),
+        "The other choice of settings. Clean rows choose them for the first, second and fourth, broken rows "
+        "for the third.": ("clean", "broken"),
         "One setting for all tables, fixed beforehand. Rivals without one keep their searched settings.": (
             "default",
             "default",
