@@ -696,6 +696,7 @@ def test_help_names_every_target():
         "coverage",
         "lint",
         "torture",
+        "gpu",
         "portability",
         "lowest",
         "colab",
