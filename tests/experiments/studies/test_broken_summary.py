@@ -42,6 +42,11 @@ def test_the_cost_on_clean_rows(found):
     assert summary.behind(found, ["one"], "steady", "brittle", "clean") == {"one": pytest.approx(0.05)}
 
 
+def test_a_curve_begins_with_whole_rows_and_counts_each_table_once(found):
+    right = summary.curve(found, ["one", "two"], "brittle", "clean", "gross")
+    assert right == pytest.approx([0.96, (0.5 + 1.7 / 3) / 2, (0.95 / 3 + 1.32 / 3) / 2])
+
+
 def test_ranks_are_means_over_faults_fractions_and_tables(found):
     ranks = summary.mean_ranks(found, ["one"], ["steady", "brittle"], "clean", ["gross"])
     assert ranks == {"steady": 1.0, "brittle": 2.0}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ugmm_tutorial.training.records import mean_and_interval
 
-__all__ = ["accuracy", "behind", "critical_difference", "difference", "mean_ranks", "wins"]
+__all__ = ["accuracy", "behind", "critical_difference", "curve", "difference", "mean_ranks", "wins"]
 
 Found = dict[str, dict[str, list[dict]]]
 
@@ -38,6 +38,15 @@ def accuracy(
         of_way = entry[way if way in entry else "clean" if fault == "clean" else "broken"]
         values.append(of_way["clean"] if fault == "clean" else of_way[fault][place])
     return np.array(values)
+
+
+def curve(found: Found, names: Sequence[str], learner: str, way: str, fault: str) -> NDArray:
+    """Accuracy on whole rows, and then for each share of broken values: the mean over data sets, (shares + 1,)."""
+    shares = range(len(found[names[0]][learner][0]["clean"][fault]))
+    places = [("clean", 0), *((fault, place) for place in shares)]
+    return np.array(
+        [np.mean([accuracy(found, name, learner, way, *place).mean() for name in names]) for place in places]
+    )
 
 
 def difference(
