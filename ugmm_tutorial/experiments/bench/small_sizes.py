@@ -53,9 +53,9 @@ def small(device: str, quick: bool) -> list[Row]:
         return [*_regret(patience, quick, fused, device)]
     before = torch.get_num_threads()
     try:
-        rows = [*_threads(patience)]
+        rows = [*_threads(patience), *_narrow(patience)]
         torch.set_num_threads(1)
-        rows += [*_tiny(patience), *_narrow(patience), *_steps(patience)]
+        rows += [*_tiny(patience), *_steps(patience)]
         rows += _regret(patience, quick, fused, device)
     finally:
         torch.set_num_threads(before)
@@ -127,18 +127,17 @@ def _tiny(patience: float) -> Iterable[Row]:
 
 
 def _narrow(patience: float) -> Iterable[Row]:
-    """Nanoseconds per term are compared, so all sizes take turns."""
-    shapes = (*_NARROW, _WIDE)
+    """Times per term are compared, and one thread with two, so all sizes take turns."""
+    cases = [("operator, 1 thread", 1, shape) for shape in (*_NARROW, _WIDE)]
     for measure, make in (("forward", _forward), ("both", _operator)):
-        timed = in_turns({str(shape): make(shape) for shape in shapes}, seconds=patience)
-        for shape in shapes:
-            yield _row("operator, 1 thread", shape, measure, timed[str(shape)])
+        if measure == "both":
+            cases.append(("operator, 2 threads", 2, _NARROW[1]))
+        timed = in_turns({str(c): _with(c[1], make(c[2])) for c in cases}, seconds=patience)
+        for case in cases:
+            yield _row(case[0], case[2], measure, timed[str(case)])
 
 
 def _threads(patience: float) -> Iterable[Row]:
-    shape = _NARROW[1]
-    functions = {"operator, 2 threads": _with(2, _operator(shape))}
-    yield from _rows(functions, shape, "both", patience)
     torch.manual_seed(0)
     model, x, y = preset("uGMM-NN").train(), torch.rand(128, 784), torch.randint(10, (128,))
 
