@@ -41,7 +41,7 @@ def accuracy(
 
 
 def curve(found: Found, names: Sequence[str], learner: str, way: str, fault: str) -> NDArray:
-    """Accuracy on whole rows, and then for each share of broken values: the mean over data sets, (shares + 1,)."""
+    """Accuracy on whole rows, then for each share of broken values; mean over data sets, (shares + 1,)."""
     shares = range(len(found[names[0]][learner][0]["clean"][fault]))
     places = [("clean", 0), *((fault, place) for place in shares)]
     return np.array(
