@@ -95,7 +95,8 @@ def test_table_of_broken_inputs_is_that_of_the_study(words, learner, broken):
         broken_summary.curve(broken, tuple(data.TABLES), learner, "broken", fault)
         for fault in ("gross", "another row")
     )
-    says(" ".join([words, *(f"{value:.1%} |".replace("%", " %") for value in (*noise[[0, 2, 4]], row[4]))]))
+    shown = [f"{100 * value:.1f} % |" for value in (*noise[[0, 2, 4]], row[4])]
+    says(" ".join([words, *shown]))
 
 
 def test_sentences_on_broken_inputs_are_those_of_the_study(broken):
@@ -108,11 +109,7 @@ def test_sentences_on_broken_inputs_are_those_of_the_study(broken):
     says("nowhere more than 1.4 points behind the MLP")
     assert round(100 * max(behind.values()), 1) == 1.4
     noise = broken_summary.curve(broken, tuple(data.TABLES), "hybrid", "clean", "gross")
-    says(
-        f"has {noise[0]:.1%} there, and {noise[4]:.1%} with noise in 40 %".replace("%", " %").replace(
-            "  ", " "
-        )
-    )
+    says(f"has {100 * noise[0]:.1f} % there, and {100 * noise[4]:.1f} % with noise in 40 %")
 
 
 def test_sentences_on_gpus_are_those_of_the_stored_benchmark():
