@@ -1,9 +1,10 @@
-"""The page of all results of the study of broken inputs, written from its record."""
+"""The page of all results on broken inputs, written from the records of its studies."""
 
 from __future__ import annotations
 
 from sphinx.application import Sphinx
 
+import protection_page
 from chapters import ROOT
 from ugmm_tutorial import data
 from ugmm_tutorial.experiments import studies
@@ -12,19 +13,22 @@ from ugmm_tutorial.experiments.studies.broken_learners import LEARNERS
 from ugmm_tutorial.experiments.studies.broken_verdicts import PLACES, strongest, verdicts
 from ugmm_tutorial.experiments.studies.faults import FAULTS
 
-MARK = "<!-- results of the study of broken inputs -->"
-_RECORD = ROOT / "results" / "studies" / "broken_inputs.json"
+MARK = "<!-- results of the study {} -->"
+_FOLDER = ROOT / "results"
 _NOT_YET = "The study has not run to its end. Its results will stand here."
 
 
 def fill(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Handle Sphinx's ``source-read``: replace the mark on the page by what was found."""
-    if MARK not in source[0]:
-        return
-    for file in (_RECORD, __file__):
-        app.env.note_dependency(str(file))
-    text = results(studies.read("broken_inputs", ROOT / "results")) if _RECORD.exists() else _NOT_YET
-    source[0] = source[0].replace(MARK, text)
+    """Handle Sphinx's ``source-read``: replace each study's mark on the page by what was found."""
+    for study, written in {"broken_inputs": results, "protection": protection_page.results}.items():
+        mark = MARK.format(study)
+        if mark not in source[0]:
+            continue
+        record = _FOLDER / "studies" / f"{study}.json"
+        for file in (record, __file__):
+            app.env.note_dependency(str(file))
+        text = written(studies.read(study, _FOLDER)) if record.exists() else _NOT_YET
+        source[0] = source[0].replace(mark, text)
 
 
 def results(outcome: studies.Outcome) -> str:

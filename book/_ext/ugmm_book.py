@@ -1,7 +1,7 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
 ``page_runs`` executes the chapters before Sphinx reads them. Five modules fill pages: ``claims_page``,
-``runs_page``, ``study_page``, ``happens_page`` and ``licences``. ``chapters`` reads notebooks, and ``lint``
+``runs_page``, ``study_page`` (with ``protection_page``), ``happens_page`` and ``licences``. ``chapters`` reads notebooks, and ``lint``
 has the rules for them.
 """
 

@@ -112,6 +112,22 @@ def test_sentences_on_broken_inputs_are_those_of_the_study(broken):
     says(f"has {100 * noise[0]:.1f} % there, and {100 * noise[4]:.1f} % with noise in 40 %")
 
 
+@pytest.mark.parametrize(
+    ("words", "network"),
+    [
+        ("inputs dropped for all neurons at once, 79.0 %", "inputs"),
+        ("dropped components give 69.6 %", "components"),
+        ("81.1 % at 0.5", "start at 0.5"),
+        ("56.2 % at 4", "start at 4"),
+    ],
+)
+def test_sentences_on_protection_are_those_of_the_study(words, network):
+    found = studies.read("protection", ROOT / "results").results
+    says(words)
+    kept = statistics.mean(split[2] for of_table in found.values() for split in of_table[network])
+    assert f"{100 * kept:.1f} %" in words
+
+
 def test_sentences_on_gpus_are_those_of_the_stored_benchmark():
     report = bench.load(ROOT / "benchmarks" / "gpu-nvidia-h200.csv")
     assert report.environment["device"] == "NVIDIA H200"

@@ -88,13 +88,13 @@ def test_leads_and_ranks_name_the_strongest(outcome):
 
 
 def test_the_page_says_so_if_the_study_has_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(study_page, "_RECORD", tmp_path / "none.json")
+    monkeypatch.setattr(study_page, "_FOLDER", tmp_path)
     noted = []
     app = SimpleNamespace(env=SimpleNamespace(note_dependency=noted.append))
-    source = [f"before\n\n{study_page.MARK}\n"]
+    source = [f"before\n\n{study_page.MARK.format('protection')}\n"]
     study_page.fill(app, "book/broken_inputs", source)
     assert source == [f"before\n\n{study_page._NOT_YET}\n"]
-    assert str(tmp_path / "none.json") in noted
+    assert str(tmp_path / "studies" / "protection.json") in noted
     other = ["a page without the mark"]
     study_page.fill(app, "book/index", other)
     assert other == ["a page without the mark"]
