@@ -1,8 +1,8 @@
 """Sphinx glue of the book: notebook cache, local MathJax, scripts, links, accessible markup.
 
 ``page_runs`` executes the chapters before Sphinx reads them. Five modules fill pages: ``claims_page``,
-``runs_page``, ``study_page`` (with ``protection_page``), ``happens_page`` and ``licences``. ``chapters`` reads notebooks, and ``lint``
-has the rules for them.
+``runs_page``, ``study_page`` (with ``protection_page``), ``happens_page`` and ``licences``. ``chapters``
+reads notebooks, and ``lint`` has the rules for them.
 """
 
 from __future__ import annotations
