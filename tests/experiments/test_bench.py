@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from itertools import pairwise
 
@@ -254,7 +255,7 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
 
     monkeypatch.setattr(timing, "_PAUSE", 0.0)
     monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
-    monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
+    monkeypatch.setattr(small, "_GRID", ((1, 2, 3), (16, 4, 4)))
     monkeypatch.setattr(small, "_NETWORKS", {"5-10-5-1": (5, 10, 5, 1)})
     threads = torch.get_num_threads()
     rows = small.small("cpu", quick=True)
@@ -271,11 +272,8 @@ def test_small_sizes_are_measured_with_one_thread_and_two_and_held_against_their
         "a step of 5-10-5-1 against an MLP",
         "auto against the best, at worst",
     }
-    regret = made.select(section="small", measure="regret")[0]
-    assert (
-        f"auto (numba) over the best         1 x 2 -> 2           regret     {regret.value:12.2f} x"
-        in bench.text(made)
-    )
+    (regret,) = made.select(section="small", measure="regret")
+    assert f"auto takes the best at {int(regret.value == 1.0)} of 1 sizes" in bench.text(made)
 
 
 def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best():
@@ -285,7 +283,9 @@ def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best()
         row("small", "operator", "both", 2.5, (1, 64, 10)),
         row("small", "linear", "both", 1.0, (1, 64, 10)),
     ]
-    rows += [row("small", "auto over the best", "regret", r, (b, 2, 2)) for b, r in ((1, 1.0), (16, 1.3))]
+    for examples, ratio in ((1, 1.0), (16, 1.3)):
+        shape = examples, 2, 2
+        rows.append(row("small", "auto over the best", "regret", ratio, shape, unit="ratio"))
     found = {t.what: t for t in small_targets(Report(ENVIRONMENT, tuple(rows)))}
     linear, auto = (
         found["operator at 1, 64 to 10 against a linear layer"],
@@ -293,6 +293,9 @@ def test_a_small_size_is_held_against_a_linear_layer_and_auto_against_the_best()
     )
     assert (linear.reached, linear.measured) == (False, "2.5x")
     assert (auto.reached, auto.measured) == (False, "1.30x")
+    printed = bench.text(Report(ENVIRONMENT, tuple(rows)))
+    assert "auto takes the best at 1 of 2 sizes" in printed
+    assert re.search(r"auto over the best +16 x 2 -> 2 +regret +1.30 x", printed)
 
 
 @NEEDS_KERNEL
@@ -302,7 +305,7 @@ def test_auto_is_held_against_the_best_on_a_gpu_too(monkeypatch):
 
     monkeypatch.setattr(timing, "_PAUSE", 0.0)
     monkeypatch.setattr(timing, "_SMALLEST_SAMPLE", 1e-5)
-    monkeypatch.setattr(small, "_GRID", ((1, 2), (16, 4)))
+    monkeypatch.setattr(small, "_GRID", ((1, 2, 3), (16, 4, 4)))
     (found,) = small._regret(0.0, True, "numba", "cpu")
     assert (found.implementation, found.measure, found.unit) == (
         "auto (numba) over the best",

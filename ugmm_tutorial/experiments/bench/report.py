@@ -122,7 +122,11 @@ def _small(report: Report) -> list[str]:
     ):
         rows = report.select(section=section)
         lines += ["", title] if rows else []
-        for r in rows:
+        chosen = [r for r in rows if r.measure == "regret"]
+        best = [r for r in chosen if r.value == 1.0]
+        if chosen:
+            lines.append(f"  auto takes the best at {len(best)} of {len(chosen)} sizes")
+        for r in (r for r in rows if r not in best):
             shape = "" if r.batch * r.inputs * r.outputs == 1 else _arrow((r.batch, r.inputs, r.outputs))
             value = f"{r.value:12.2f} x" if r.unit == "ratio" else f"{1e6 * r.value:12.1f} us"
             lines.append(f"  {r.implementation:34} {shape:20} {r.measure:10} {value}")

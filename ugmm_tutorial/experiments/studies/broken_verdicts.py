@@ -92,7 +92,7 @@ def _ranks_first(
     least = summary.critical_difference(len(ranks), len(tables))
     said = (
         f"{best[0]} with {best[1]:.1f}, then {second[0]} with {second[1]:.1f}; {learner} has "
-        f"{ranks[learner]:.1f}, and learners differ from {least:.1f} on"
+        f"{ranks[learner]:.1f}, and only ranks {least:.1f} or more apart differ"
     )
     return Verdict("the first mean rank over all faults, fractions and tables", said, best[0] == learner)
 
