@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile, record_function
 from under_interpreter import how_many_pass
 
 from ugmm_tutorial import UGMMLayer, kernels
@@ -242,8 +243,48 @@ def test_a_subclass_float64_vmap_and_a_switch_leave_these_kernels_out(monkeypatc
         layer(torch.randn(2, 5, device=DEVICE))
 
 
+# Memory and views: a GPU has nothing to do for them.
+NO_WORK = {f"aten::{name}" for name in ("empty", "empty_strided", "view", "as_strided", "detach")}
+
+
+def work_beside_launches(monkeypatch, call):
+    """What PyTorch computes in a call, but for what happens within a launch."""
+    launch = triton_layer._launch
+
+    def marked(kernel, *args, **constants):
+        with record_function("a launch"):
+            launch(kernel, *args, **constants)
+
+    with monkeypatch.context() as patch, profile(activities=[ProfilerActivity.CPU]) as seen:
+        patch.setattr(triton_layer, "_launch", marked)
+        call()
+    found = []
+    for event in seen.events():
+        ancestor = event
+        while ancestor is not None and ancestor.name != "a launch":
+            ancestor = ancestor.cpu_parent
+        # An operation that only calls others, such as reshape, computes nothing itself.
+        if ancestor is None and event.name.startswith("aten::") and not event.cpu_children:
+            found.append(event.name)
+    assert any(event.name == "a launch" for event in seen.events())
+    return [name for name in found if name not in NO_WORK]
+
+
+@runs
+@pytest.mark.parametrize(("options", "drawn"), [({}, []), ({"dropout": 0.4}, ["aten::random_"])])
+def test_beside_its_launches_a_layer_computes_nothing_but_a_random_draw(options, drawn, monkeypatch):
+    layer = made(3, 5, **options)
+    x, upstream = torch.randn(4, 5, device=DEVICE, requires_grad=True), torch.randn(4, 3, device=DEVICE)
+    layer(x)
+    outputs = []
+    assert work_beside_launches(monkeypatch, lambda: outputs.append(layer(x))) == drawn
+    leaves = [x, *layer.parameters()]
+    backward = work_beside_launches(monkeypatch, lambda: torch.autograd.grad(outputs[0], leaves, upstream))
+    assert backward == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.skipif(HERE, reason="the tests above ran the kernels")
 def test_the_kernels_pass_this_file_under_the_interpreter():
-    assert how_many_pass(__file__) >= 16
+    assert how_many_pass(__file__) >= 18
