@@ -555,7 +555,8 @@ for b, k, j in ((32, 4, 8), (5, 30, 7)):
     parameters = [torch.randn(j, k, generator=generator) for _ in range(3)]
     out, state = numba_kernels.forward(x, *parameters)
     needed = {"needs_x": True, "needs_parameters": True}
-    for found in (out, *numba_kernels.backward(grad, x, *parameters, None, state, **needed)):
+    gradients = numba_kernels.backward(grad, x, *parameters, None, state, **needed)[:4]
+    for found in (out, *gradients):
         digest.update(found.numpy().tobytes())
 kernels = [getattr(m, n) for m in (numba_columns, numba_loops) for n in ("forward", "backward")]
 print(digest.hexdigest(), sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels))

@@ -66,7 +66,8 @@ def _log_density_backward(
     if grad.numel() == 0:
         return tuple(t.zero_() for t in _like(*arguments[1:6], needs_x, needs_parameters))
     kernel = _kernel(backend)
-    return kernel.backward(*_contiguous(*arguments), needs_x=needs_x, needs_parameters=needs_parameters)
+    found = kernel.backward(*_contiguous(*arguments), needs_x=needs_x, needs_parameters=needs_parameters)
+    return tuple(x.new_empty(0) if g is None else g for g in found)
 
 
 def _kernel(backend: str) -> ModuleType:

@@ -102,8 +102,8 @@ def backward(
     needs_parameters: bool,
     index: Tensor | None = None,
     transform: Transform = PLAIN,
-) -> tuple[Tensor, ...]:
-    """Gradients of x, mean, log_std, weight and log_background; those that are not needed are empty.
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, mean, log_std, weight and log_background; None for those that are not needed.
 
     Args:
         grad: gradient with respect to the outputs, (B, J). The other tensors are what :func:`forward` took
@@ -140,8 +140,7 @@ def backward(
         numba_parameters.divisors(*_addresses(share, taken, sums.r), *mean.shape)
     if gx is not None and transform.missing:
         gx.masked_fill_(x.isnan(), 0.0)  # also where gradients are NaN
-    gradients = (gx, sums.rt, sums.rtt, sums.r) if needs_parameters else (gx, None, None, None)
-    return tuple(x.new_empty(0) if g is None else g for g in (*gradients, gn))
+    return (gx, sums.rt, sums.rtt, sums.r, gn) if needs_parameters else (gx, None, None, None, gn)
 
 
 def penalties(draws: Tensor, logits: Tensor, threshold: int) -> Tensor:
@@ -217,10 +216,10 @@ class _Fixed(NamedTuple):
 
 def _sums(work: _Work, parts: list[_Part], mean: Tensor, needed: bool) -> _Sums:
     """Unfilled. Tasks with separate neurons share the sums."""
-    shape = mean.shape if needed else (1, mean.shape[1])
+    like = mean if needed else mean[:1]
     shared = needed and _by_neuron(work, parts)
-    others = None if shared or len(parts) == 1 else mean.new_empty((len(parts) - 1, 3, *shape))
-    r, rt, rtt = (mean.new_empty(shape) for _ in range(3))
+    others = None if shared or len(parts) == 1 else mean.new_empty((len(parts) - 1, 3, *like.shape))
+    r, rt, rtt = (torch.empty_like(like) for _ in range(3))
     return _Sums(r, rt, rtt, others)
 
 
@@ -244,7 +243,7 @@ def _add_up(
     block = max(4, min(b, max(_ROOM, b * k) // (copies * k))) if copies else b
     for start in range(0, b, block):
         stop = min(b, start + block)
-        spare = [None if g is None else g.new_empty(copies, stop - start, k) for g in (gx, gn)]
+        spare = [g.new_empty(copies, stop - start, k) if copies and g is not None else None for g in (gx, gn)]
         tasks = []
         for i, (b0, b1, j0, j1) in enumerate(parts):
             rows = max(b0, start), min(b1, stop)

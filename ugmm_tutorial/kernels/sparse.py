@@ -128,7 +128,7 @@ def _sparse_log_density_backward(
 
     first = (grad.contiguous(), x.contiguous(), mean, log_std, log_weight, None, state)
     found = numba_kernels.backward(*first, needs_x=needs_x, needs_parameters=True, index=index)
-    return found[:4]
+    return tuple(x.new_empty(0) if g is None else g for g in found[:4])
 
 
 def _by_triton(x: Tensor, backend: str) -> bool:
