@@ -213,6 +213,13 @@ def test_a_copy_that_is_no_record_is_not_even_read(tmp_path):
 # --- what is written beside records -----------------------------------------------------------------
 
 
+def test_a_list_of_numbers_is_one_line_and_no_string_is_touched(tmp_path):
+    fields = {"a": [1, -2.5, 1e-07], "b": [[0.5], [], ["[1,  2]", 3]], "c": "[1,  2]\n[\n 3\n]"}
+    text = records.write_json(fields, tmp_path / "a.json").read_text(encoding="utf-8")
+    assert ' "a": [1, -2.5, 1e-07],\n' in text
+    assert json.loads(text) == fields
+
+
 def test_any_json_is_written_as_a_whole(tmp_path):
     path = records.write_json({"a": (1, "é")}, tmp_path / "new" / "a.json")
     assert path.read_text() == '{\n "a": [\n  1,\n  "\\u00e9"\n ]\n}\n'

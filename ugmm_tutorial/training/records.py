@@ -113,6 +113,9 @@ def write_json(fields: dict, path: str | Path) -> Path:
     {'seed': 0}
     """
     text = json.dumps(fields, indent=1, allow_nan=False) + "\n"
+    # A list of numbers is one line, or a study's file would have a hundred thousand. The line break in front
+    # tells lists from brackets within a string.
+    text = re.sub(r"\[\n[-+\d.e,\s]+\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
     with files.replacing(path) as file:
         file.write(text)
     return Path(path)
