@@ -1,4 +1,4 @@
-"""The picture of the README, of the index and of chapter 1: what learners keep when values break.
+"""The picture of the README and of the first page: what learners keep when values break.
 
 ``python book/_ext/headline.py`` writes ``book/_static/broken.svg`` from the record of the study of broken
 inputs. A test compares the committed file with the record.

@@ -34,8 +34,8 @@ class UGMMClassifier(ClassifierMixin, NetworkEstimator):
         norm: ``"layer"`` or ``"batch"``, in a ``"first"`` network. Batch normalisation is affine once
             trained, so that more can be certified.
         input_dropout: probability with which a feature of a row is dropped in training. A broken feature acts
-            like a dropped one, so this is what protects most. Where features break, take 0.4; on whole rows
-            that costs about two points of accuracy.
+            like a dropped one, so this is what protects most. Where features break, take 0.4. Networks that
+            were tuned for broken features lost about two points of accuracy on whole rows.
         init_std: standard deviation of components at the start, in units of the scaled features, in a
             ``"first"`` network. Where features break, take 0.5. From 2 to 4 the network comes closest to an
             MLP on whole rows, and loses a part of its protection.
